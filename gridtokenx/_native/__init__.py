@@ -1,0 +1,1 @@
+"""The compiled core, built from the Cython sources in `native/`."""

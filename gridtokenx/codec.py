@@ -1,0 +1,70 @@
+"""Canonical CBOR (RFC 8949 section 4.2.1): one value, one byte string, on every peer.
+
+Allowed: unsigned and negative integers of 64 bits, byte strings, text, arrays, maps with unsigned integer
+keys, true, false, null. Floats, tags, indefinite lengths and anything that does not re-encode to the same
+bytes are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cbor2
+
+from gridtokenx.errors import GridTokenXError
+
+MAX_DEPTH = 16
+_MAX_INT = (1 << 64) - 1
+_MIN_INT = -(1 << 63)
+
+
+class CodecError(GridTokenXError):
+    """Bytes that are not canonical CBOR of the allowed kinds, or a value that has no such form."""
+
+
+def _check(value: Any, depth: int) -> None:
+    kind = type(value)
+    if kind is int:
+        if not _MIN_INT <= value <= _MAX_INT:
+            raise CodecError(f"integer {value} is outside -2^63 .. 2^64-1")
+    elif kind is bytes or kind is str or kind is bool or value is None:
+        return
+    elif kind is list or kind is tuple:
+        if depth >= MAX_DEPTH:
+            raise CodecError(f"nested deeper than {MAX_DEPTH} levels")
+        for item in value:
+            _check(item, depth + 1)
+    elif kind is dict:
+        if depth >= MAX_DEPTH:
+            raise CodecError(f"nested deeper than {MAX_DEPTH} levels")
+        for key, item in value.items():
+            if type(key) is not int or not 0 <= key <= _MAX_INT:
+                raise CodecError(f"map key {key!r}: keys are unsigned integers")
+            _check(item, depth + 1)
+    else:
+        raise CodecError(f"{kind.__name__} has no canonical form; integers, bytes, text, arrays, maps, "
+                         "booleans and null have")
+
+
+def encode(value: Any) -> bytes:
+    """The canonical bytes of `value`. Raises CodecError for floats and other kinds without a form."""
+    _check(value, 0)
+    return cbor2.dumps(value, canonical=True)
+
+
+def decode(data: bytes, *, max_bytes: int = 1 << 20) -> Any:
+    """The value of canonical `data`; arrays come back as lists.
+
+    Raises CodecError if `data` is longer than `max_bytes`, is not CBOR, holds a kind that is not allowed, has
+    bytes after the value, or is not in canonical form.
+    """
+    if len(data) > max_bytes:
+        raise CodecError(f"{len(data)} bytes; at most {max_bytes} are allowed here")
+    try:
+        value = cbor2.loads(data)
+    except (cbor2.CBORError, ValueError, RecursionError, OverflowError, TypeError, MemoryError) as error:
+        raise CodecError(f"not CBOR: {error}") from error
+    _check(value, 0)
+    if cbor2.dumps(value, canonical=True) != data:
+        raise CodecError("not in canonical form")
+    return value

@@ -1,0 +1,1 @@
+"""Keys, hashes, addresses and Merkle proofs."""

@@ -1,0 +1,65 @@
+"""Ed25519 keys; one verification rule for all peers.
+
+Signatures are made over `domain || chain_id || payload`. Verification is libsodium's strict single
+verification: canonical S and R, no small-order keys (RFC 8032 with the stricter checks).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import nacl.exceptions
+from nacl import bindings
+from nacl.utils import random as random_bytes
+
+from gridtokenx.crypto.hashing import Domain
+from gridtokenx.errors import GridTokenXError
+
+PUBLIC_KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+SEED_BYTES = 32
+
+
+class InvalidKeyError(GridTokenXError):
+    """A key or seed of the wrong length or form."""
+
+
+class PrivateKey:
+    """An Ed25519 signing key held in memory; `public` is the account's address bytes."""
+
+    __slots__ = ("_secret", "public", "seed")
+
+    def __init__(self, seed: bytes) -> None:
+        if len(seed) != SEED_BYTES:
+            raise InvalidKeyError(f"an Ed25519 seed has {SEED_BYTES} bytes, not {len(seed)}")
+        self.seed = bytes(seed)
+        self.public, self._secret = bindings.crypto_sign_seed_keypair(self.seed)
+
+    @classmethod
+    def generate(cls) -> PrivateKey:
+        return cls(random_bytes(SEED_BYTES))
+
+    def sign(self, domain: Domain, chain_id: bytes, payload: bytes) -> bytes:
+        """The 64-byte signature over `domain || chain_id || payload`."""
+        message = bytes((domain,)) + chain_id + payload
+        return bytes(bindings.crypto_sign(message, self._secret)[:SIGNATURE_BYTES])
+
+    def __repr__(self) -> str:
+        return f"PrivateKey(public={self.public.hex()[:16]}…)"
+
+
+def verify(public: bytes, signature: bytes, domain: Domain, chain_id: bytes, payload: bytes) -> bool:
+    """True iff `signature` is `public`'s over `domain || chain_id || payload`, by the strict rule."""
+    if len(public) != PUBLIC_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+        return False
+    try:
+        bindings.crypto_sign_open(signature + bytes((domain,)) + chain_id + payload, public)
+    except nacl.exceptions.BadSignatureError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=65_536)
+def is_point(public: bytes) -> bool:
+    """True iff `public` is a canonical point of the main subgroup, so that signatures by it can verify."""
+    return len(public) == PUBLIC_KEY_BYTES and bool(bindings.crypto_core_ed25519_is_valid_point(public))
