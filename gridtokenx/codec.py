@@ -1,7 +1,7 @@
 """Canonical CBOR (RFC 8949 section 4.2.1): one value, one byte string, on every peer.
 
-Allowed: unsigned and negative integers of 64 bits, byte strings, text, arrays, maps with unsigned integer
-keys, true, false, null. Floats, tags, indefinite lengths and anything that does not re-encode to the same
+Allowed: unsigned and negative integers of 64 bits, byte strings, text, arrays, maps whose keys are all
+unsigned integers (consensus state) or all text (answers to clients), true, false, null. Floats, tags, indefinite lengths and anything that does not re-encode to the same
 bytes are refused.
 """
 
@@ -37,9 +37,12 @@ def _check(value: Any, depth: int) -> None:
     elif kind is dict:
         if depth >= MAX_DEPTH:
             raise CodecError(f"nested deeper than {MAX_DEPTH} levels")
+        kinds = {type(key) for key in value}
+        if len(kinds) > 1 or not kinds <= {int, str}:
+            raise CodecError("the keys of a map are all unsigned integers or all text")
         for key, item in value.items():
-            if type(key) is not int or not 0 <= key <= _MAX_INT:
-                raise CodecError(f"map key {key!r}: keys are unsigned integers")
+            if type(key) is int and not 0 <= key <= _MAX_INT:
+                raise CodecError(f"map key {key} is outside 0 .. 2^64-1")
             _check(item, depth + 1)
     else:
         raise CodecError(f"{kind.__name__} has no canonical form; integers, bytes, text, arrays, maps, "

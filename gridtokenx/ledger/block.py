@@ -75,4 +75,5 @@ def decode_header(raw: bytes) -> Header:
         type(zone) is not list or len(zone) != 2 or any(type(part) is not int for part in zone) for zone in market
     ):
         raise BlockError("the market summary is [[Wh, uTHB], ...], one pair per zone")
-    return Header(*fields[1:15], tuple((zone[0], zone[1]) for zone in market))
+    summary = tuple((zone[0], zone[1]) for zone in market)
+    return Header(*fields[1:15], market=summary)

@@ -86,7 +86,8 @@ def decode_transaction(raw: bytes) -> Transaction:
         signatures.append((entry[0], entry[1]))
     body = codec.decode(payload, max_bytes=MAX_TRANSACTION_BYTES)
     if type(body) is not list or len(body) != 7:
-        raise TransactionError("a payload is [version, sender, nonce, valid_until_height, fee, flags, operations]")
+        raise TransactionError("a payload is [version, sender, nonce, valid_until_height, fee, flags, "
+                               "operations]")
     version, sender, nonce, until, fee, flags, operations = body
     if version != VERSION or type(version) is not int:
         raise TransactionError(f"transaction version {version!r}; this chain reads version {VERSION}")
@@ -102,8 +103,8 @@ def decode_transaction(raw: bytes) -> Transaction:
             raise TransactionError("an operation is [kind, field, ...] with an integer kind")
         frozen_operations.append(_freeze(operation))
     return Transaction(
-        sender, _amount("nonce", nonce), _amount("valid_until_height", until), _amount("fee_uthb", fee), flags,
-        tuple(frozen_operations), payload, tuple(signatures), raw, digest(Domain.TRANSACTION, raw),
+        sender, _amount("nonce", nonce), _amount("valid_until_height", until), _amount("fee_uthb", fee),
+        flags, tuple(frozen_operations), payload, tuple(signatures), raw, digest(Domain.TRANSACTION, raw),
     )
 
 
