@@ -1,8 +1,8 @@
 """Canonical CBOR (RFC 8949 section 4.2.1): one value, one byte string, on every peer.
 
-Allowed: unsigned and negative integers of 64 bits, byte strings, text, arrays, maps whose keys are all
-unsigned integers (consensus state) or all text (answers to clients), true, false, null. Floats, tags, indefinite lengths and anything that does not re-encode to the same
-bytes are refused.
+Allowed: integers of 64 bits, byte strings, text, arrays, maps whose keys are all unsigned integers (consensus
+state) or all text (answers to clients), true, false, null. Floats, tags, indefinite lengths and anything that
+does not re-encode to the same bytes are refused.
 """
 
 from __future__ import annotations

@@ -76,4 +76,4 @@ def decode_header(raw: bytes) -> Header:
     ):
         raise BlockError("the market summary is [[Wh, uTHB], ...], one pair per zone")
     summary = tuple((zone[0], zone[1]) for zone in market)
-    return Header(*fields[1:15], market=summary)
+    return Header(*[*fields[1:15], summary])
