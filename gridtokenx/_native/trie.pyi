@@ -1,0 +1,16 @@
+from collections.abc import Callable, Sequence
+
+from gridtokenx.errors import GridTokenXError
+
+TAGS: tuple[int, int, int, int]
+
+class TrieError(GridTokenXError): ...
+
+def update(
+    read_page: Callable[[bytes], bytes | None], root: bytes, changes: Sequence[tuple[bytes, bytes | None]]
+) -> tuple[bytes, dict[bytes, bytes | None]]: ...
+def page_hash(path: bytes, raw: bytes) -> bytes: ...
+def page_entries(path: bytes, raw: bytes) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]: ...
+def page_proof(
+    depth: int, raw: bytes, key: bytes
+) -> tuple[bytes, list[bytes], tuple[bytes, bytes] | bytes | None]: ...

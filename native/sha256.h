@@ -1,0 +1,188 @@
+/* SHA-256 (FIPS 180-4), header only, shared by the compiled modules.
+ *
+ * Two block functions: portable C, and the x86 SHA extensions where compiler and processor have them; the choice
+ * is made once, at run time. Other architectures and compilers use the portable one. No allocation, no global
+ * state but the chosen function; safe to call without the GIL after gtx_sha256_choose().
+ */
+#ifndef GRIDTOKENX_SHA256_H
+#define GRIDTOKENX_SHA256_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
+#define GTX_SHA_X86 1
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+
+typedef void (*gtx_sha256_blocks_fn)(uint32_t state[8], const uint8_t *data, size_t blocks);
+
+static const uint32_t GTX_SHA256_K[64] = {
+    0x428a2f98u, 0x71374491u, 0xb5c0fbcfu, 0xe9b5dba5u, 0x3956c25bu, 0x59f111f1u, 0x923f82a4u, 0xab1c5ed5u,
+    0xd807aa98u, 0x12835b01u, 0x243185beu, 0x550c7dc3u, 0x72be5d74u, 0x80deb1feu, 0x9bdc06a7u, 0xc19bf174u,
+    0xe49b69c1u, 0xefbe4786u, 0x0fc19dc6u, 0x240ca1ccu, 0x2de92c6fu, 0x4a7484aau, 0x5cb0a9dcu, 0x76f988dau,
+    0x983e5152u, 0xa831c66du, 0xb00327c8u, 0xbf597fc7u, 0xc6e00bf3u, 0xd5a79147u, 0x06ca6351u, 0x14292967u,
+    0x27b70a85u, 0x2e1b2138u, 0x4d2c6dfcu, 0x53380d13u, 0x650a7354u, 0x766a0abbu, 0x81c2c92eu, 0x92722c85u,
+    0xa2bfe8a1u, 0xa81a664bu, 0xc24b8b70u, 0xc76c51a3u, 0xd192e819u, 0xd6990624u, 0xf40e3585u, 0x106aa070u,
+    0x19a4c116u, 0x1e376c08u, 0x2748774cu, 0x34b0bcb5u, 0x391c0cb3u, 0x4ed8aa4au, 0x5b9cca4fu, 0x682e6ff3u,
+    0x748f82eeu, 0x78a5636fu, 0x84c87814u, 0x8cc70208u, 0x90befffau, 0xa4506cebu, 0xbef9a3f7u, 0xc67178f2u,
+};
+
+static const uint32_t GTX_SHA256_INITIAL[8] = {
+    0x6a09e667u, 0xbb67ae85u, 0x3c6ef372u, 0xa54ff53au, 0x510e527fu, 0x9b05688cu, 0x1f83d9abu, 0x5be0cd19u,
+};
+
+static inline uint32_t gtx_rotr(uint32_t x, int n) { return (x >> n) | (x << (32 - n)); }
+
+static inline uint32_t gtx_load_be32(const uint8_t *p) {
+    return ((uint32_t)p[0] << 24) | ((uint32_t)p[1] << 16) | ((uint32_t)p[2] << 8) | (uint32_t)p[3];
+}
+
+static inline void gtx_store_be32(uint8_t *p, uint32_t x) {
+    p[0] = (uint8_t)(x >> 24); p[1] = (uint8_t)(x >> 16); p[2] = (uint8_t)(x >> 8); p[3] = (uint8_t)x;
+}
+
+static void gtx_sha256_blocks_portable(uint32_t state[8], const uint8_t *data, size_t blocks) {
+    uint32_t w[64];
+    while (blocks--) {
+        for (int i = 0; i < 16; i++) w[i] = gtx_load_be32(data + 4 * i);
+        for (int i = 16; i < 64; i++) {
+            uint32_t s0 = gtx_rotr(w[i - 15], 7) ^ gtx_rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
+            uint32_t s1 = gtx_rotr(w[i - 2], 17) ^ gtx_rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
+            w[i] = w[i - 16] + s0 + w[i - 7] + s1;
+        }
+        uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
+        uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+        for (int i = 0; i < 64; i++) {
+            uint32_t t1 = h + (gtx_rotr(e, 6) ^ gtx_rotr(e, 11) ^ gtx_rotr(e, 25)) + ((e & f) ^ (~e & g))
+                + GTX_SHA256_K[i] + w[i];
+            uint32_t t2 = (gtx_rotr(a, 2) ^ gtx_rotr(a, 13) ^ gtx_rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+            h = g; g = f; f = e; e = d + t1; d = c; c = b; b = a; a = t1 + t2;
+        }
+        state[0] += a; state[1] += b; state[2] += c; state[3] += d;
+        state[4] += e; state[5] += f; state[6] += g; state[7] += h;
+        data += 64;
+    }
+}
+
+#ifdef GTX_SHA_X86
+/* Sixteen groups of four rounds. The instruction set keeps the state as ABEF and CDGH and the schedule in four
+ * registers of four words; sha256msg1 and sha256msg2 extend it sixteen words ahead. */
+__attribute__((target("sha,sse4.1,ssse3")))
+static void gtx_sha256_blocks_x86(uint32_t state[8], const uint8_t *data, size_t blocks) {
+    const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
+    __m128i low = _mm_loadu_si128((const __m128i *)&state[0]);   /* a b c d */
+    __m128i high = _mm_loadu_si128((const __m128i *)&state[4]);  /* e f g h */
+    low = _mm_shuffle_epi32(low, 0xB1);
+    high = _mm_shuffle_epi32(high, 0x1B);
+    __m128i abef = _mm_alignr_epi8(low, high, 8);
+    __m128i cdgh = _mm_blend_epi16(high, low, 0xF0);
+    while (blocks--) {
+        const __m128i abef_before = abef, cdgh_before = cdgh;
+        __m128i m[4];
+        for (int i = 0; i < 4; i++)
+            m[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(data + 16 * i)), swap);
+#define GTX_ROUNDS(group, words) do { \
+            __m128i wk = _mm_add_epi32(words, _mm_loadu_si128((const __m128i *)&GTX_SHA256_K[4 * (group)])); \
+            cdgh = _mm_sha256rnds2_epu32(cdgh, abef, wk); \
+            abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(wk, 0x0E)); \
+        } while (0)
+#define GTX_EXTEND(a, b, c, d) do { \
+            a = _mm_add_epi32(_mm_sha256msg1_epu32(a, b), _mm_alignr_epi8(d, c, 4)); \
+            a = _mm_sha256msg2_epu32(a, d); \
+        } while (0)
+        GTX_ROUNDS(0, m[0]); GTX_ROUNDS(1, m[1]); GTX_ROUNDS(2, m[2]); GTX_ROUNDS(3, m[3]);
+        for (int group = 4; group < 16; group += 4) {
+            GTX_EXTEND(m[0], m[1], m[2], m[3]); GTX_ROUNDS(group, m[0]);
+            GTX_EXTEND(m[1], m[2], m[3], m[0]); GTX_ROUNDS(group + 1, m[1]);
+            GTX_EXTEND(m[2], m[3], m[0], m[1]); GTX_ROUNDS(group + 2, m[2]);
+            GTX_EXTEND(m[3], m[0], m[1], m[2]); GTX_ROUNDS(group + 3, m[3]);
+        }
+#undef GTX_ROUNDS
+#undef GTX_EXTEND
+        abef = _mm_add_epi32(abef, abef_before);
+        cdgh = _mm_add_epi32(cdgh, cdgh_before);
+        data += 64;
+    }
+    low = _mm_shuffle_epi32(abef, 0x1B);
+    high = _mm_shuffle_epi32(cdgh, 0xB1);
+    _mm_storeu_si128((__m128i *)&state[0], _mm_blend_epi16(low, high, 0xF0));
+    _mm_storeu_si128((__m128i *)&state[4], _mm_alignr_epi8(high, low, 8));
+}
+
+static int gtx_sha256_x86_present(void) {
+    unsigned eax, ebx, ecx, edx;
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return 0;
+    if (!(ecx & (1u << 9)) || !(ecx & (1u << 19))) return 0; /* SSSE3, SSE4.1 */
+    if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return 0;
+    return (ebx >> 29) & 1;
+}
+#endif
+
+static gtx_sha256_blocks_fn gtx_sha256_blocks = gtx_sha256_blocks_portable;
+
+/* Call once at import. Returns 1 if the processor's SHA instructions are used. */
+static inline int gtx_sha256_choose(void) {
+#ifdef GTX_SHA_X86
+    if (gtx_sha256_x86_present()) {
+        gtx_sha256_blocks = gtx_sha256_blocks_x86;
+        return 1;
+    }
+#endif
+    return 0;
+}
+
+static inline void gtx_sha256_output(const uint32_t state[8], uint8_t out[32]) {
+    for (int i = 0; i < 8; i++) gtx_store_be32(out + 4 * i, state[i]);
+}
+
+/* SHA-256 of `data`, or of `tag || data` when `tag` is 0..255 (-1: none). */
+static void gtx_sha256_with(gtx_sha256_blocks_fn blocks, int tag, const uint8_t *data, size_t length,
+                            uint8_t out[32]) {
+    uint32_t state[8];
+    uint8_t tail[128];
+    size_t used = 0;
+    memcpy(state, GTX_SHA256_INITIAL, sizeof state);
+    uint64_t bits = ((uint64_t)length + (tag >= 0 ? 1 : 0)) * 8;
+    if (tag >= 0) {
+        tail[0] = (uint8_t)tag;
+        used = 1;
+        size_t take = length < 63 ? length : 63;
+        if (take) memcpy(tail + 1, data, take);
+        used += take; data += take; length -= take;
+        if (used == 64) { blocks(state, tail, 1); used = 0; }
+    }
+    if (used == 0) {
+        size_t whole = length / 64;
+        if (whole) blocks(state, data, whole);
+        data += whole * 64; length -= whole * 64;
+        if (length) memcpy(tail, data, length);
+        used = length;
+    }
+    tail[used++] = 0x80;
+    size_t total = used <= 56 ? 64 : 128;
+    memset(tail + used, 0, total - used);
+    for (int i = 0; i < 8; i++) tail[total - 1 - i] = (uint8_t)(bits >> (8 * i));
+    blocks(state, tail, total / 64);
+    gtx_sha256_output(state, out);
+}
+
+/* SHA-256 of `tag || left || right`, 65 bytes: leaves and inner nodes of the state trie. */
+static inline void gtx_sha256_pair(uint8_t tag, const uint8_t left[32], const uint8_t right[32], uint8_t out[32]) {
+    uint32_t state[8];
+    uint8_t message[128];
+    memcpy(state, GTX_SHA256_INITIAL, sizeof state);
+    message[0] = tag;
+    memcpy(message + 1, left, 32);
+    memcpy(message + 33, right, 32);
+    message[65] = 0x80;
+    memset(message + 66, 0, 60);
+    message[126] = 0x02; /* 65 * 8 = 520 = 0x0208 bits */
+    message[127] = 0x08;
+    gtx_sha256_blocks(state, message, 2);
+    gtx_sha256_output(state, out);
+}
+
+#endif

@@ -1,0 +1,420 @@
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
+"""The state trie's pages: reading, updating, hashing. `gridtokenx.ledger.trie` documents the form and is the API.
+
+A page is the four levels below its path: sixteen slots, one per nibble of the key hash, each empty, one leaf
+(key hash, value hash) or the hash of a child page. Bytes: u16 mask of leaves, u16 mask of children (big-endian,
+bit n = slot n), then per used slot in order 64 bytes of leaf or 32 bytes of hash. Nothing else is stored, so a
+page has one form: which leaves are collapsed to where follows from the slots.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport free, malloc, qsort
+from libc.string cimport memcmp, memcpy, memset
+
+from gridtokenx.errors import GridTokenXError
+
+cdef extern from "sha256.h" nogil:
+    ctypedef void (*gtx_sha256_blocks_fn)(uint32_t*, const uint8_t*, size_t)
+    gtx_sha256_blocks_fn gtx_sha256_blocks
+    int gtx_sha256_choose()
+    void gtx_sha256_with(gtx_sha256_blocks_fn blocks, int tag, const uint8_t* data, size_t length, uint8_t* out)
+    void gtx_sha256_pair(uint8_t tag, const uint8_t* left, const uint8_t* right, uint8_t* out)
+
+gtx_sha256_choose()
+
+# crypto.hashing.Domain; a test holds them equal.
+cdef enum:
+    TAG_LEAF = 9
+    TAG_INNER = 10
+    TAG_KEY = 11
+    TAG_VALUE = 12
+
+cdef enum:
+    EMPTY = 0
+    LEAF = 1
+    CHILD = 2
+    MAX_NIBBLES = 64
+    MAX_PAGE_BYTES = 1028  # 4 + 16 * 64
+
+TAGS = (TAG_LEAF, TAG_INNER, TAG_KEY, TAG_VALUE)
+
+
+class TrieError(GridTokenXError):
+    """A trie page that is missing, malformed or not the one its parent names, or changes that are ambiguous."""
+
+
+cdef struct Slot:
+    int kind
+    uint8_t data[64]  # leaf: key hash, value hash; child: its hash in the first 32 bytes
+
+cdef struct Change:
+    uint8_t key[32]
+    uint8_t value[32]
+    int removed
+
+# A subtree while a page is folded: nothing, one leaf not hashed yet, or a hash.
+cdef struct Node:
+    int kind
+    const uint8_t* leaf
+    uint8_t hash[32]
+
+
+cdef inline int nibble(const uint8_t* key, int depth) noexcept nogil:
+    return key[depth >> 1] & 15 if depth & 1 else key[depth >> 1] >> 4
+
+
+cdef inline bint same_prefix(const uint8_t* a, const uint8_t* b, int nibbles) noexcept nogil:
+    if memcmp(a, b, nibbles >> 1) != 0:
+        return False
+    return not nibbles & 1 or (a[nibbles >> 1] ^ b[nibbles >> 1]) < 16
+
+
+cdef bytes path_of(const uint8_t* key, int depth):
+    cdef uint8_t path[33]
+    cdef int size = (depth + 1) >> 1
+    path[0] = <uint8_t> depth
+    memcpy(path + 1, key, size)
+    if depth & 1:
+        path[size] &= 0xF0
+    return PyBytes_FromStringAndSize(<char*> path, 1 + size)
+
+
+cdef int read_path(bytes path, uint8_t* prefix) except -1:
+    """The number of nibbles; `prefix` gets 32 bytes, padded with zeros."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(path)
+    cdef const uint8_t* raw = <const uint8_t*> PyBytes_AS_STRING(path)
+    if size < 1 or raw[0] >= MAX_NIBBLES or size != 1 + ((raw[0] + 1) >> 1):
+        raise TrieError(f"page path {path.hex()}: one byte, 0 to 63, then that many nibbles, are allowed")
+    if raw[0] & 1 and raw[size - 1] & 15:
+        raise TrieError(f"page path {path.hex()}: the unused half of the last byte must be zero")
+    memset(prefix, 0, 32)
+    memcpy(prefix, raw + 1, size - 1)
+    return raw[0]
+
+
+cdef inline void leaf_hash(const uint8_t* leaf, uint8_t* out) noexcept nogil:
+    gtx_sha256_pair(TAG_LEAF, leaf, leaf + 32, out)
+
+
+cdef inline const uint8_t* node_hash(Node* node) noexcept nogil:
+    if node.kind == LEAF:
+        leaf_hash(node.leaf, node.hash)
+    elif node.kind == EMPTY:
+        memset(node.hash, 0, 32)
+    return node.hash
+
+
+cdef inline void combine(Node* left, Node* right, Node* out) noexcept nogil:
+    """`out` may be `left`."""
+    cdef Node made
+    if left.kind == EMPTY and right.kind != CHILD:
+        out[0] = right[0]
+    elif right.kind == EMPTY and left.kind != CHILD:
+        out[0] = left[0]
+    else:
+        made.kind = CHILD
+        made.leaf = NULL
+        gtx_sha256_pair(TAG_INNER, node_hash(left), node_hash(right), made.hash)
+        out[0] = made
+
+
+cdef void load_nodes(Slot* slots, Node* nodes) noexcept nogil:
+    cdef int index
+    for index in range(16):
+        nodes[index].kind = slots[index].kind
+        nodes[index].leaf = slots[index].data
+        if slots[index].kind == CHILD:
+            memcpy(nodes[index].hash, slots[index].data, 32)
+
+
+cdef void fold(Slot* slots, Node* result) noexcept nogil:
+    """The subtree that sixteen slots make: empty, one leaf, or a hash."""
+    cdef Node nodes[16]
+    cdef int width = 16
+    cdef int index
+    load_nodes(slots, nodes)
+    while width > 1:
+        width >>= 1
+        for index in range(width):
+            combine(&nodes[2 * index], &nodes[2 * index + 1], &nodes[index])
+    result[0] = nodes[0]
+
+
+cdef int parse(bytes raw, const uint8_t* prefix, int depth, Slot* slots) except -1:
+    """Fills `slots` from page bytes at the path of `depth` nibbles of `prefix`."""
+    cdef const uint8_t* data = <const uint8_t*> PyBytes_AS_STRING(raw)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(raw)
+    cdef Py_ssize_t used = 4
+    cdef int leaves, children, index, leaf_count = 0, child_count = 0, byte
+    cdef uint8_t any_bit
+    if size < 4:
+        raise TrieError(f"page {path_of(prefix, depth).hex()}: {size} bytes; a page has at least 4")
+    leaves = data[0] << 8 | data[1]
+    children = data[2] << 8 | data[3]
+    if leaves & children:
+        raise TrieError(f"page {path_of(prefix, depth).hex()}: a slot is both leaf and child")
+    for index in range(16):
+        leaf_count += leaves >> index & 1
+        child_count += children >> index & 1
+    if size != 4 + 64 * leaf_count + 32 * child_count:
+        raise TrieError(f"page {path_of(prefix, depth).hex()}: {size} bytes; its slots need "
+                        f"{4 + 64 * leaf_count + 32 * child_count}")
+    if leaf_count + 2 * child_count < (2 if depth else 1):
+        raise TrieError(f"page {path_of(prefix, depth).hex()}: too few keys; it should not exist")
+    if child_count and depth == MAX_NIBBLES - 1:
+        raise TrieError(f"page {path_of(prefix, depth).hex()}: a child below the last nibble")
+    for index in range(16):
+        if leaves >> index & 1:
+            slots[index].kind = LEAF
+            memcpy(slots[index].data, data + used, 64)
+            if not same_prefix(data + used, prefix, depth) or nibble(data + used, depth) != index:
+                raise TrieError(f"page {path_of(prefix, depth).hex()}: the leaf in slot {index} belongs elsewhere")
+            used += 64
+        elif children >> index & 1:
+            slots[index].kind = CHILD
+            memcpy(slots[index].data, data + used, 32)
+            any_bit = 0
+            for byte in range(32):
+                any_bit |= slots[index].data[byte]
+            if not any_bit:
+                raise TrieError(f"page {path_of(prefix, depth).hex()}: the child in slot {index} is empty")
+            used += 32
+        else:
+            slots[index].kind = EMPTY
+    return 0
+
+
+cdef bytes build(Slot* slots):
+    cdef uint8_t out[MAX_PAGE_BYTES]
+    cdef int leaves = 0, children = 0, index
+    cdef Py_ssize_t used = 4
+    for index in range(16):
+        if slots[index].kind == LEAF:
+            leaves |= 1 << index
+            memcpy(out + used, slots[index].data, 64)
+            used += 64
+        elif slots[index].kind == CHILD:
+            children |= 1 << index
+            memcpy(out + used, slots[index].data, 32)
+            used += 32
+    out[0] = leaves >> 8
+    out[1] = leaves & 255
+    out[2] = children >> 8
+    out[3] = children & 255
+    return PyBytes_FromStringAndSize(<char*> out, used)
+
+
+cdef bytes fetch(object read_page, bytes path):
+    raw = read_page(path)
+    if raw is None:
+        raise TrieError(f"page {path.hex()} is missing")
+    if type(raw) is not bytes:
+        raise TrieError(f"page {path.hex()} is {type(raw).__name__}, not bytes")
+    return raw
+
+
+cdef bint walk(object read_page, int depth, bytes old, Slot* seed, Change** changes, Py_ssize_t count, dict out,
+               Slot* result) except -1:
+    """Applies the changes (sorted, all below one path of `depth` nibbles) to one page and those under it.
+
+    `old` are the page's bytes or None; `seed` a leaf of the parent's slot that moves down, or NULL. `result` gets
+    what the parent's slot becomes. Returns False when nothing changed (`result` is not written then).
+    """
+    cdef Slot slots[16]
+    cdef Slot below
+    cdef Slot* slot
+    cdef Change* change
+    cdef Node folded
+    cdef Py_ssize_t start = 0, end
+    cdef int index, keys = 0
+    cdef bint changed
+    cdef bytes path, new
+    if depth >= MAX_NIBBLES:
+        raise TrieError("two different keys have one hash")
+    if old is not None:
+        parse(old, changes[0].key, depth, slots)
+    else:
+        for index in range(16):
+            slots[index].kind = EMPTY
+        if seed != NULL:
+            slots[nibble(seed.data, depth)] = seed[0]
+    while start < count:
+        index = nibble(changes[start].key, depth)
+        end = start + 1
+        while end < count and nibble(changes[end].key, depth) == index:
+            end += 1
+        slot = &slots[index]
+        change = changes[start]
+        if slot.kind == CHILD:
+            path = path_of(change.key, depth + 1)
+            if walk(read_page, depth + 1, fetch(read_page, path), NULL, changes + start, end - start, out, &below):
+                slot[0] = below
+        elif end == start + 1 and (slot.kind == EMPTY or memcmp(slot.data, change.key, 32) == 0):
+            if change.removed:
+                slot.kind = EMPTY
+            else:
+                slot.kind = LEAF
+                memcpy(slot.data, change.key, 32)
+                memcpy(slot.data + 32, change.value, 32)
+        elif end == start + 1 and change.removed:
+            pass  # the slot's leaf is another key
+        else:
+            changed = walk(read_page, depth + 1, None, slot if slot.kind == LEAF else NULL, changes + start,
+                           end - start, out, &below)
+            slot[0] = below
+        start = end
+    for index in range(16):
+        keys += 1 if slots[index].kind == LEAF else 2 if slots[index].kind == CHILD else 0
+    path = path_of(changes[0].key, depth)
+    new = build(slots) if keys >= (2 if depth else 1) else None
+    if old is not None and new is not None and old == new:
+        return False
+    if new is not None or old is not None:
+        out[path] = new
+    fold(slots, &folded)
+    result.kind = folded.kind
+    if folded.kind == LEAF:
+        memcpy(result.data, folded.leaf, 64)
+    elif folded.kind == CHILD:
+        memcpy(result.data, folded.hash, 32)
+    return True
+
+
+cdef int by_key(const void* a, const void* b) noexcept nogil:
+    return memcmp((<Change**> a)[0].key, (<Change**> b)[0].key, 32)
+
+
+cdef inline void root_of(Slot* slot, uint8_t* out) noexcept nogil:
+    if slot.kind == EMPTY:
+        memset(out, 0, 32)
+    elif slot.kind == LEAF:
+        leaf_hash(slot.data, out)
+    else:
+        memcpy(out, slot.data, 32)
+
+
+cdef bytes root_page(object read_page, bytes root):
+    """The bytes of the root page, or None for the empty trie; checked against `root`."""
+    if len(root) != 32:
+        raise TrieError(f"a root has 32 bytes, not {len(root)}")
+    if root == bytes(32):
+        return None
+    raw = fetch(read_page, b"\x00")
+    if page_hash(b"\x00", raw) != root:
+        raise TrieError(f"the root page does not belong to root {root.hex()}")
+    return raw
+
+
+def update(object read_page, bytes root not None, object changes not None):
+    """`gridtokenx.ledger.trie.update`."""
+    cdef Py_ssize_t count = len(changes)
+    cdef Py_ssize_t index = 0
+    cdef Change* pool
+    cdef Change** order
+    cdef Slot result
+    cdef uint8_t hash[32]
+    cdef dict out = {}
+    cdef bytes old = root_page(read_page, root)
+    if count == 0:
+        return root, out
+    pool = <Change*> malloc(count * sizeof(Change))
+    order = <Change**> malloc(count * sizeof(Change*))
+    try:
+        if pool == NULL or order == NULL:
+            raise MemoryError
+        for key, value in changes:
+            if index >= count:
+                raise TrieError("the changes grew while they were read")
+            if type(key) is not bytes or not (value is None or type(value) is bytes):
+                raise TrieError(f"a change is (bytes, bytes or None), not ({type(key).__name__}, "
+                                f"{type(value).__name__})")
+            gtx_sha256_with(gtx_sha256_blocks, TAG_KEY, <const uint8_t*> PyBytes_AS_STRING(key),
+                            PyBytes_GET_SIZE(key), pool[index].key)
+            pool[index].removed = value is None
+            if value is not None:
+                gtx_sha256_with(gtx_sha256_blocks, TAG_VALUE, <const uint8_t*> PyBytes_AS_STRING(value),
+                                PyBytes_GET_SIZE(value), pool[index].value)
+            order[index] = &pool[index]
+            index += 1
+        if index != count:
+            raise TrieError("the changes shrank while they were read")
+        qsort(order, count, sizeof(Change*), by_key)
+        for index in range(1, count):
+            if memcmp(order[index - 1].key, order[index].key, 32) == 0:
+                raise TrieError("two changes of one key; give each key once")
+        if not walk(read_page, 0, old, NULL, order, count, out, &result):
+            return root, out
+        root_of(&result, hash)
+        return hash[:32], out
+    finally:
+        free(pool)
+        free(order)
+
+
+def page_hash(bytes path not None, bytes raw not None):
+    """The hash of the subtree that page `raw` at `path` holds. Raises TrieError if it is malformed."""
+    cdef uint8_t prefix[32]
+    cdef Slot slots[16]
+    cdef Node folded
+    cdef int depth = read_path(path, prefix)
+    parse(raw, prefix, depth, slots)
+    fold(slots, &folded)
+    return node_hash(&folded)[:32]
+
+
+def page_entries(bytes path not None, bytes raw not None):
+    """`([(key hash, value hash), ...], [(child path, child hash), ...])`. Raises TrieError if malformed."""
+    cdef uint8_t prefix[32]
+    cdef Slot slots[16]
+    cdef int depth = read_path(path, prefix)
+    cdef int index
+    cdef list leaves = [], children = []
+    parse(raw, prefix, depth, slots)
+    for index in range(16):
+        if slots[index].kind == LEAF:
+            leaves.append((slots[index].data[:32], slots[index].data[32:64]))
+        elif slots[index].kind == CHILD:
+            if depth & 1:
+                prefix[depth >> 1] = (prefix[depth >> 1] & 0xF0) | <uint8_t> index
+            else:
+                prefix[depth >> 1] = <uint8_t> (index << 4)
+            children.append((path_of(prefix, depth + 1), slots[index].data[:32]))
+    return leaves, children
+
+
+def page_proof(int depth, bytes raw not None, bytes key not None):
+    """How the page on the way to key hash `key`, at `depth` nibbles, proves its part.
+
+    Returns (hash of the page's subtree, siblings from the top, end) where end is None (empty), (key hash, value
+    hash) of the leaf the path ends in, or the child's hash (then 4 siblings). Raises TrieError if malformed.
+    """
+    cdef Slot slots[16]
+    cdef Node levels[31]  # heap order: node n has children 2n+1 and 2n+2, the slots are 15..30
+    cdef Node* node
+    cdef Node* other
+    cdef int index, at, target
+    cdef list siblings = []
+    if not 0 <= depth < MAX_NIBBLES or len(key) != 32:
+        raise TrieError("a page lies at 0 to 63 nibbles of a key hash of 32 bytes")
+    cdef const uint8_t* hashed = <const uint8_t*> PyBytes_AS_STRING(key)
+    parse(raw, hashed, depth, slots)
+    load_nodes(slots, &levels[15])
+    for index in range(14, -1, -1):
+        combine(&levels[2 * index + 1], &levels[2 * index + 2], &levels[index])
+    target = nibble(hashed, depth)
+    at = 0
+    for index in range(3, -1, -1):
+        if levels[at].kind != CHILD:
+            break
+        node = &levels[2 * at + 1 + (target >> index & 1)]
+        other = &levels[2 * at + 2 - (target >> index & 1)]
+        siblings.append(node_hash(other)[:32])
+        at = 2 * at + 1 + (target >> index & 1)
+    subtree = node_hash(&levels[0])[:32]
+    if levels[at].kind == EMPTY:
+        return subtree, siblings, None
+    if levels[at].kind == LEAF:
+        return subtree, siblings, (levels[at].leaf[:32], levels[at].leaf[32:64])
+    return subtree, siblings, levels[at].hash[:32]
