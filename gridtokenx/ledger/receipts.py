@@ -1,0 +1,145 @@
+"""Receipts: what became of each operation of a transaction, with codes that never change their number.
+
+The same codes refuse a transaction at submission (`ledger.admission`), so a client learns one list.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+from attrs import frozen
+
+from gridtokenx import codec
+from gridtokenx.crypto.hashing import HASH_BYTES, Domain, digest
+from gridtokenx.errors import GridTokenXError
+
+MAX_RECEIPT_BYTES = 64 * 1024
+
+
+class Code(IntEnum):
+    """Numbers are part of the receipts root: frozen, never reused. Docs: `docs/ledger.md`."""
+
+    OK = 0
+    REMAINDER_CANCELLED = 1      # the order met its limit of fills or visits; what was left was cancelled
+    SELF_TRADE = 2               # the search reached an order of the same participant; what was left was cancelled
+
+    # The transaction itself: never in a block.
+    MALFORMED = 10
+    BAD_SIGNATURE = 11
+    WRONG_SIGNERS = 12
+    WRONG_NONCE = 13
+    EXPIRED = 14
+    UNFUNDED_FEE = 15
+    FEE_TOO_LOW = 16
+    OVERSIZED = 17
+    DUPLICATE_TRANSACTION = 18
+    POOL_FULL = 19
+    INTERNAL = 20
+    NOT_READY = 21               # this node cannot take submissions now
+    TOO_HEAVY = 22               # cannot fit in any block
+
+    # Any operation.
+    UNKNOWN_OPERATION = 30
+    BAD_FIELDS = 31
+    NOT_ALLOWED = 32
+    NOT_APPLIED = 33             # all or nothing, and another operation failed
+    ORDER_IN_ALL_OR_NOTHING = 34
+    OUT_OF_RANGE = 35
+    UNFUNDED = 36
+    SUPPLY_LIMIT = 37
+
+    # Registration.
+    UNKNOWN_PARTICIPANT = 50
+    LICENCE_TAKEN = 51
+    ACCOUNT_TAKEN = 52
+    LICENCE_EXPIRED = 53
+    METER_KEY_TAKEN = 54
+    UNKNOWN_ZONE = 55
+    UNKNOWN_TARIFF = 56
+    UNKNOWN_NETWORK = 57
+    BAD_KEY = 58
+    BAD_ROLE = 59
+
+    # Orders.
+    UNKNOWN_METER = 70
+    NOT_METER_OWNER = 71
+    WINDOW_NOT_OPEN = 72
+    WINDOW_CLOSED = 73
+    OUT_OF_TICK = 74
+    OUT_OF_LOT = 75
+    OUT_OF_BAND = 76
+    BAD_TIME_IN_FORCE = 77
+    NO_CAPACITY = 78
+    UNKNOWN_ORDER = 79
+    NOT_ORDER_OWNER = 80
+    BOOK_FULL = 81
+    PRICE_LIMIT = 82
+    QUANTITY_LIMIT = 83
+
+
+SUCCESS = frozenset({Code.OK, Code.REMAINDER_CANCELLED, Code.SELF_TRADE})
+
+
+class Failed(GridTokenXError):
+    """A declared error of an operation: it changes nothing; the code goes into the receipt."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Refused(Failed):
+    """A transaction that may not be submitted, with the code that a client sees."""
+
+
+class InvalidBlock(GridTokenXError):
+    """A block that breaks a rule of validity; nobody votes for it."""
+
+
+@frozen
+class Outcome:
+    """Of one operation. `data` are integers and byte strings by kind: `docs/ledger.md` lists them."""
+
+    code: Code
+    data: tuple[Any, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return self.code in SUCCESS
+
+
+@frozen
+class Receipt:
+    """Of one transaction: the fee taken (uTHB) and one outcome per operation, in order."""
+
+    transaction: bytes
+    fee_uthb: int
+    outcomes: tuple[Outcome, ...]
+
+    def encode(self) -> bytes:
+        """Canonical array `[transaction id, fee, [[code, data...], ...]]`."""
+        return codec.encode([self.transaction, self.fee_uthb,
+                             [[int(outcome.code), *outcome.data] for outcome in self.outcomes]])
+
+    @property
+    def hash(self) -> bytes:
+        return digest(Domain.RECEIPT, self.encode())
+
+    @property
+    def ok(self) -> bool:
+        return all(outcome.ok for outcome in self.outcomes)
+
+
+def decode_receipt(raw: bytes) -> Receipt:
+    """Reads a receipt. Raises CodecError, or GridTokenXError naming what is wrong."""
+    fields = codec.decode(raw, max_bytes=MAX_RECEIPT_BYTES)
+    if (type(fields) is not list or len(fields) != 3 or type(fields[0]) is not bytes
+            or len(fields[0]) != HASH_BYTES or type(fields[1]) is not int or type(fields[2]) is not list):
+        raise GridTokenXError("a receipt is [transaction id, fee, [[code, data...], ...]]")
+    outcomes = []
+    for entry in fields[2]:
+        if type(entry) is not list or not entry or entry[0] not in set(Code):
+            raise GridTokenXError("an outcome is [code, data...] with a known code")
+        outcomes.append(Outcome(Code(entry[0]), tuple(entry[1:])))
+    return Receipt(fields[0], fields[1], tuple(outcomes))
