@@ -1,0 +1,175 @@
+"""A disk in memory that forgets and tears what was not synced, for tests and the simulator.
+
+What a power failure leaves, chosen by the caller's random generator: of each unsynced write every 512-byte
+sector on its own, or none; of a file's size any value it had since its last sync; of a directory's entries, each
+name on its own, any state since the directory's last sync. Synced data always survives.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+from attrs import define, field
+
+from gridtokenx.store.disk import File
+
+SECTOR_BYTES = 512
+
+
+class PowerLost(BaseException):
+    """The simulated machine lost power in the middle of an operation; no handler for errors may catch it."""
+
+
+@define(eq=False)
+class _Inode:
+    content: bytearray = field(factory=bytearray)
+    durable: bytes = b""
+    writes: list[tuple[int, bytes]] = field(factory=list)
+
+
+@define(eq=False)
+class SimulatedDisk:
+    """A `Disk`. `power_after` operations that change something from now, `PowerLost` is raised, with that
+    operation in an undecided state; then call `lose_power` and open everything again."""
+
+    seed: int = 0
+    power_after: int | None = None
+    syncs: int = 0
+    _names: dict[Path, _Inode] = field(factory=dict)
+    _past: dict[Path, list[_Inode | None]] = field(factory=dict)
+    _random: Random = field(init=False)
+    _generation: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self._random = Random(self.seed)
+
+    def lose_power(self, random: Random) -> None:
+        """Forgets a random part of what was not synced; open files are invalid from now on."""
+        self._generation += 1
+        self.power_after = None
+        for path in sorted(self._past):
+            inode = random.choice([*self._past[path], self._names.get(path)])
+            if inode is None:
+                self._names.pop(path, None)
+            else:
+                self._names[path] = inode
+        self._past.clear()
+        for path in sorted(self._names):
+            _settle(self._names[path], random)
+
+    # ------------------------------------------------------------ Disk
+
+    def make_directory(self, path: Path) -> None:
+        del path  # a directory is there as soon as a file is in it
+
+    def names(self, path: Path) -> list[str]:
+        return sorted({found.relative_to(path).parts[0] for found in self._names if path in found.parents})
+
+    def create(self, path: Path) -> File:
+        if path in self._names:
+            raise FileExistsError(path)
+        self._remember(path)
+        self._names[path] = _Inode()
+        self._operation()
+        return _SimulatedFile(self, self._names[path], True)
+
+    def open(self, path: Path, *, write: bool) -> File:
+        if path not in self._names:
+            raise FileNotFoundError(path)
+        return _SimulatedFile(self, self._names[path], write)
+
+    def rename(self, source: Path, target: Path) -> None:
+        for path in [found for found in self._names if found == source or source in found.parents]:
+            renamed = target / path.relative_to(source)
+            self._remember(path)
+            self._remember(renamed)
+            self._names[renamed] = self._names.pop(path)
+        self._operation()
+
+    def remove(self, path: Path) -> None:
+        self._remember(path)
+        del self._names[path]
+        self._operation()
+
+    def sync_directory(self, path: Path) -> None:
+        self._operation()
+        for found in [found for found in self._past if path in found.parents]:
+            del self._past[found]
+
+    def random(self, length: int) -> bytes:
+        return self._random.randbytes(length)
+
+    # ------------------------------------------------------------ inside
+
+    def damage(self, path: Path, offset: int, mask: int = 0xFF) -> None:
+        """Bit rot: flips bits of one byte, durably."""
+        inode = self._names[path]
+        inode.content[offset] ^= mask
+        inode.durable = bytes(inode.content)
+
+    def _remember(self, path: Path) -> None:
+        self._past.setdefault(path, []).append(self._names.get(path))
+
+    def _operation(self) -> None:
+        if self.power_after is not None:
+            self.power_after -= 1
+            if self.power_after <= 0:
+                raise PowerLost("the simulated power failed")
+
+
+def _settle(inode: _Inode, random: Random) -> None:
+    sizes = [len(inode.durable)]
+    content = bytearray(inode.durable)
+    for offset, data in inode.writes:
+        end = offset + len(data)
+        sizes.append(max(sizes[-1], end))
+        content.extend(bytes(max(0, end - len(content))))
+        fate = random.randrange(4)
+        for start in range(offset, end, SECTOR_BYTES):
+            if fate == 0 or (fate > 1 and random.randrange(2)):
+                stop = min(start + SECTOR_BYTES, end)
+                content[start:stop] = data[start - offset:stop - offset]
+    inode.durable = bytes(content[:random.choice(sizes)])
+    inode.content = bytearray(inode.durable)
+    inode.writes.clear()
+
+
+class _SimulatedFile:
+    def __init__(self, disk: SimulatedDisk, inode: _Inode, writable: bool) -> None:
+        self._disk = disk
+        self._inode = inode
+        self._writable = writable
+        self._generation = disk._generation
+
+    def _check(self) -> None:
+        if self._generation != self._disk._generation:
+            raise OSError("this file was open when the power failed")
+
+    def pread(self, offset: int, length: int) -> bytes:
+        self._check()
+        return bytes(self._inode.content[offset:offset + length])
+
+    def pwrite(self, offset: int, data: bytes) -> None:
+        self._check()
+        if not self._writable:
+            raise OSError("this file is open for reading")
+        content = self._inode.content
+        content.extend(bytes(max(0, offset + len(data) - len(content))))
+        content[offset:offset + len(data)] = data
+        self._inode.writes.append((offset, bytes(data)))
+        self._disk._operation()
+
+    def sync(self) -> None:
+        self._check()
+        self._disk._operation()
+        self._disk.syncs += 1
+        self._inode.durable = bytes(self._inode.content)
+        self._inode.writes.clear()
+
+    def size(self) -> int:
+        self._check()
+        return len(self._inode.content)
+
+    def close(self) -> None:
+        return
