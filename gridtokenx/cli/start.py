@@ -1,0 +1,30 @@
+"""`gridtokenx start`: run a node in the foreground."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from gridtokenx.cli.session import CONFIG_NAME
+
+
+@click.command()
+@click.option("--config", "config_path", type=click.Path(path_type=Path), default=Path(CONFIG_NAME),
+              envvar="GRIDTOKENX_CONFIG", show_default=True, help="The node's configuration file.")
+@click.option("--check", "check_only", is_flag=True, help="Check the configuration and stop.")
+def start(config_path: Path, check_only: bool) -> None:
+    """Run a node in the foreground until SIGTERM or Ctrl-C.
+
+    A node whose key is an authority's in genesis is a validator; any other follows the chain as an observer.
+    """
+    from gridtokenx.node.config import load_config
+
+    config = load_config(config_path)
+    if check_only:
+        click.echo(f"{config.source}: node {config.node.name!r}, data in {config.node.data_dir}: fine")
+        return
+    from gridtokenx.node.main import run
+
+    sys.exit(run(config))

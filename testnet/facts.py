@@ -1,0 +1,142 @@
+"""What a run must show: facts gathered from the processes, judged one by one. Pure, so that tests can break it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import asdict, field, frozen
+
+
+@frozen
+class Verdict:
+    """One line of the check: what was looked at, whether it holds, what was measured."""
+
+    name: str
+    holds: bool
+    measured: str
+
+
+@frozen(kw_only=True)
+class Money:
+    """THB of the chain in micro-baht, as one peer sums it over its whole state."""
+
+    peer: str
+    height: int
+    genesis_uthb: int
+    minted_uthb: int
+    burned_uthb: int
+    held_uthb: int
+    """Sum of all balances and escrows."""
+
+
+@frozen(kw_only=True)
+class Fault:
+    """A kill, restart or late observer, and what finality did meanwhile."""
+
+    text: str
+    holds: bool
+
+
+@frozen(kw_only=True)
+class Facts:
+    """Everything `judge` looks at."""
+
+    authorities: Sequence[str]
+    produced: Mapping[str, int]
+    """Final blocks per authority since the start of this run."""
+    transactions_finalized: int
+    trades: int
+    traded_wh: int
+    latencies: int
+    p50_ms: float
+    p99_ms: float
+    peers: Sequence[str]
+    """All that should be there at the end, the observer included."""
+    root_height: int
+    roots: Mapping[str, bytes]
+    """State root of each peer at `root_height`."""
+    money: Sequence[Money]
+    deposited_uthb: int
+    withdrawn_uthb: int
+    """What the issuer's confirmed transactions of this run moved in and out."""
+    carried_minted_uthb: int = 0
+    carried_burned_uthb: int = 0
+    """Minted and burned before this run, where it goes on with an older chain."""
+    refused: Mapping[str, int] = field(factory=dict)
+    faults: Sequence[Fault] = ()
+    troubles: Sequence[str] = ()
+    """Processes that ended by themselves, unresolved transactions and the like."""
+
+
+def thb(uthb: int) -> str:
+    sign = "-" if uthb < 0 else ""
+    return f"{sign}{abs(uthb) // 1_000_000:,}.{abs(uthb) % 1_000_000:06d} THB"
+
+
+def _blocks(facts: Facts) -> Verdict:
+    counts = {name: facts.produced.get(name, 0) for name in facts.authorities}
+    idle = [name for name, count in counts.items() if count == 0]
+    text = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return Verdict("every authority produced blocks", bool(counts) and not idle,
+                   text + (f"; none by {', '.join(idle)}" if idle else ""))
+
+
+def _roots(facts: Facts) -> Verdict:
+    missing = [peer for peer in facts.peers if peer not in facts.roots]
+    distinct = sorted({root.hex() for root in facts.roots.values()})
+    if missing:
+        text = f"no answer about height {facts.root_height} from {', '.join(missing)}"
+    elif len(distinct) == 1:
+        text = f"{distinct[0][:16]}… at height {facts.root_height} on all {len(facts.peers)} peers"
+    else:
+        text = f"height {facts.root_height}: " + ", ".join(f"{p} {r.hex()[:16]}" for p, r in facts.roots.items())
+    return Verdict("one state root on all peers", not missing and len(distinct) == 1 and facts.root_height > 0, text)
+
+
+def _money(facts: Facts) -> list[Verdict]:
+    wrong = [
+        f"{m.peer} at height {m.height} holds {thb(m.held_uthb)}, expected "
+        f"{thb(m.genesis_uthb)} + {thb(m.minted_uthb)} - {thb(m.burned_uthb)}"
+        for m in facts.money if m.held_uthb != m.genesis_uthb + m.minted_uthb - m.burned_uthb
+    ]
+    absent = [peer for peer in facts.peers if peer not in {m.peer for m in facts.money}]
+    wrong += [f"no totals from {peer}" for peer in absent]
+    first = facts.money[0] if facts.money else None
+    text = "; ".join(wrong) if wrong or first is None else (
+        f"{thb(first.held_uthb)} = {thb(first.genesis_uthb)} + {thb(first.minted_uthb)} - {thb(first.burned_uthb)}")
+    whole = Verdict("THB held = genesis + deposits - withdrawals", not wrong and first is not None, text)
+    moved = [
+        f"{m.peer}: {thb(m.minted_uthb - facts.carried_minted_uthb)} in, "
+        f"{thb(m.burned_uthb - facts.carried_burned_uthb)} out"
+        for m in facts.money
+        if m.minted_uthb - facts.carried_minted_uthb != facts.deposited_uthb
+        or m.burned_uthb - facts.carried_burned_uthb != facts.withdrawn_uthb
+    ]
+    text = f"{thb(facts.deposited_uthb)} in, {thb(facts.withdrawn_uthb)} out, as the issuer's receipts say"
+    return [whole, Verdict("deposits and withdrawals are those the issuer made", not moved and first is not None,
+                           text + (f"; but {'; '.join(moved)}" if moved else ""))]
+
+
+def judge(facts: Facts) -> list[Verdict]:
+    """Every condition of a good run, in the order they are printed."""
+    return [
+        _blocks(facts),
+        Verdict("transactions are finalized", facts.transactions_finalized > 0, f"{facts.transactions_finalized:,}"),
+        Verdict("households trade", facts.trades > 0 and facts.traded_wh > 0,
+                f"{facts.trades:,} trades, {facts.traded_wh / 1000:,.1f} kWh"),
+        Verdict("the client measured confirmations", facts.latencies > 0,
+                f"p50 {facts.p50_ms:.0f} ms, p99 {facts.p99_ms:.0f} ms over {facts.latencies:,} transactions"),
+        _roots(facts),
+        *_money(facts),
+        *[Verdict("fault", fault.holds, fault.text) for fault in facts.faults],
+        Verdict("nothing went wrong on the way", not facts.troubles, "; ".join(facts.troubles) or "no trouble"),
+    ]
+
+
+def as_json(facts: Facts, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Facts and verdicts in JSON's kinds; roots in hex."""
+    table = asdict(facts)
+    table["roots"] = {peer: root.hex() for peer, root in facts.roots.items()}
+    return {"ok": all(verdict.holds for verdict in verdicts), "facts": table,
+            "verdicts": [asdict(verdict) for verdict in verdicts]}

@@ -1,0 +1,82 @@
+"""The testnet's own check: it must fail for each thing that can be wrong, and name it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from attrs import evolve
+
+from testnet.facts import Facts, Fault, Money, as_json, judge
+from testnet.latency import Latencies
+
+FIVE = ("egat", "mea", "pea", "erc", "nepo")
+ROOT = bytes(31) + b"\1"
+
+
+def money(peer: str, **changes: int) -> Money:
+    amounts = {"genesis_uthb": 100, "minted_uthb": 50, "burned_uthb": 20, "held_uthb": 130} | changes
+    return Money(peer=peer, height=9, **amounts)
+
+
+GOOD = Facts(
+    authorities=FIVE, produced=dict.fromkeys(FIVE, 3), transactions_finalized=10, trades=4, traded_wh=700,
+    latencies=10, p50_ms=20.0, p99_ms=80.0, peers=FIVE, root_height=9, roots=dict.fromkeys(FIVE, ROOT),
+    money=[money(peer) for peer in FIVE], deposited_uthb=50, withdrawn_uthb=20,
+    faults=[Fault(text="pea killed; 40 blocks became final without it", holds=True)],
+)
+
+
+def failing(facts: Facts) -> list[str]:
+    return [f"{verdict.name}: {verdict.measured}" for verdict in judge(facts) if not verdict.holds]
+
+
+def test_a_good_run_passes() -> None:
+    assert failing(GOOD) == []
+
+
+@pytest.mark.parametrize(("facts", "words"), [
+    (evolve(GOOD, produced={**GOOD.produced, "nepo": 0}), ["every authority", "none by nepo"]),
+    (evolve(GOOD, produced={}), ["every authority"]),
+    (evolve(GOOD, transactions_finalized=0), ["transactions are finalized"]),
+    (evolve(GOOD, trades=0), ["households trade"]),
+    (evolve(GOOD, latencies=0), ["measured confirmations"]),
+    (evolve(GOOD, roots={**GOOD.roots, "erc": bytes(32)}), ["one state root", "erc 0000"]),
+    (evolve(GOOD, roots={peer: ROOT for peer in FIVE if peer != "mea"}), ["no answer", "mea"]),
+    (evolve(GOOD, root_height=0), ["one state root"]),
+    (evolve(GOOD, money=[*GOOD.money[:4], money("nepo", held_uthb=131)]), ["THB held", "nepo at height 9"]),
+    (evolve(GOOD, money=GOOD.money[:4]), ["no totals from nepo"]),
+    (evolve(GOOD, money=[]), ["THB held"]),
+    (evolve(GOOD, deposited_uthb=51), ["deposits and withdrawals", "0.000050 THB in"]),
+    (evolve(GOOD, faults=[Fault(text="pea did not catch up", holds=False)]), ["pea did not catch up"]),
+    (evolve(GOOD, troubles=["mea ended with exit code 1"]), ["mea ended"]),
+])
+def test_each_thing_that_is_wrong_fails_and_is_named(facts: Facts, words: list[str]) -> None:
+    found = failing(facts)
+    assert found
+    for word in words:
+        assert word in " ".join(found)
+
+
+def test_money_of_earlier_runs_is_set_apart() -> None:
+    carried = evolve(GOOD, deposited_uthb=30, withdrawn_uthb=15, carried_minted_uthb=20, carried_burned_uthb=5)
+    assert failing(carried) == []
+
+
+def test_facts_are_json() -> None:
+    table = json.loads(json.dumps(as_json(GOOD, judge(GOOD))))
+    assert table["ok"] is True
+    assert table["facts"]["roots"]["pea"] == ROOT.hex()
+
+
+def test_quantiles_never_flatter_and_stay_within_one_percent() -> None:
+    latencies = Latencies()
+    assert latencies.quantile_ms(0.5) == 0
+    for milliseconds in range(1, 1001):
+        latencies.add(milliseconds / 1000)
+    assert len(latencies) == 1000
+    assert 500 <= latencies.quantile_ms(0.5) <= 505
+    assert 990 <= latencies.quantile_ms(0.99) <= 1000
+    assert latencies.most_ms() == 1000
+    latencies.add(0.0123456)
+    assert latencies.quantile_ms(0.0) >= 1
