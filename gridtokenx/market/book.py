@@ -1,0 +1,187 @@
+"""The order books as the ledger uses them: a cache of the state over the compiled engine (CONSENSUS 1 and 6).
+
+The engine stands at one block at a time, the *tip*: every loaded window holds what the state after that block holds. Blocks
+form a tree, and several children of one parent may be executed. Going from the tip to another block, only windows touched
+on the way down to the common ancestor, or on the way up from it, can differ: these are forgotten and loaded anew from the
+state on next use. There is no undo.
+
+Use, per block::
+
+    books.at(parent_hash)
+    books.ensure(window, load_from_the_state_being_built)     # before the first use of a window
+    outcome = books.process(operations, now_ms=..., next_sequence=...)
+    books.remove(window, order_ids)                           # orders that timed work closed in state
+    books.commit(block_hash, parent_hash, touched_windows)    # or books.abandon()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from gridtokenx._native.orderbook import OPERATION, BookError, Engine, EngineFull, Kind, Outcome
+
+BLOCKS_MOST = 1024          # executed blocks remembered; a tip further away costs a reload, nothing else
+
+
+@frozen
+class _Step:
+    """An executed block: whose child it is and which windows it touched."""
+
+    parent: bytes
+    touched: frozenset[int]
+
+
+class Books:
+    """Keeps one Engine equal to the state of one block of the tree, reloading as little as possible.
+
+    Zones are (loss_ppm, wheel_uthb_kwh) in zone order; `max_orders` bounds the live orders of all loaded windows,
+    `max_windows` the loaded windows. When either is reached, windows that the present block has not used are
+    forgotten; EngineFull is raised only when that is not enough.
+    """
+
+    def __init__(self, zones: Sequence[tuple[int, int]], max_orders: int = 1 << 17, *, max_windows: int = 2048) -> None:
+        self._engine = Engine(zones, max_orders=max_orders, max_windows=max_windows)
+        self._tip: bytes | None = None
+        self._steps: dict[bytes, _Step] = {}
+        self._parent: bytes | None = None           # set between `at` and `commit` or `abandon`
+        self._dirty: set[int] = set()               # windows that may differ from the parent's state
+
+    @property
+    def engine(self) -> Engine:
+        """The compiled engine, for queries: records, depth, best, digest."""
+        return self._engine
+
+    @property
+    def tip(self) -> bytes | None:
+        """The block whose state the loaded windows equal; None before the first."""
+        return self._tip
+
+    def at(self, parent_hash: bytes) -> None:
+        """Prepares for executing a child of that block. Work begun and not committed is abandoned."""
+        self.abandon()
+        if parent_hash != self._tip:
+            for window in self._differing(parent_hash):
+                self._forget(window)
+            self._tip = parent_hash
+        self._parent = parent_hash
+
+    def ensure(self, window: int, loader: Callable[[int], NDArray[Any]]) -> None:
+        """Loads the window from the ledger's records (see `_native.orderbook.RESTING`) unless it is loaded.
+
+        `loader` must read the state as it stands now, this block's changes included.
+        """
+        self._begun()
+        if self._engine.loaded(window):
+            return
+        records = loader(window)
+        try:
+            self._engine.load(window, records)
+        except EngineFull:
+            self._make_room(keep=())
+            self._engine.load(window, records)
+        self._dirty.add(window)
+
+    def process(self, operations: NDArray[Any], *, now_ms: int, next_sequence: int) -> Outcome:
+        """One batch on loaded windows; see `Engine.process`, whose errors it raises with nothing changed."""
+        self._begun()
+        used = {int(window) for window in np.unique(operations["window"])}
+        try:
+            outcome = self._engine.process(operations, now_ms=now_ms, next_sequence=next_sequence)
+        except EngineFull:
+            self._make_room(keep=used)
+            outcome = self._engine.process(operations, now_ms=now_ms, next_sequence=next_sequence)
+        except BookError:
+            raise
+        except BaseException:
+            self._dirty |= used         # it may have matched before failing for want of memory
+            raise
+        self._dirty |= used
+        return outcome
+
+    def remove(self, window: int, order_ids: Iterable[int]) -> None:
+        """The ledger closed these orders in state without the engine; unknown ids and unloaded windows are ignored."""
+        self._begun()
+        ids = list(order_ids)
+        if not ids or not self._engine.loaded(window):
+            return
+        operations = np.zeros(len(ids), OPERATION)
+        operations["order_id"] = ids
+        operations["window"] = window
+        operations["kind"] = Kind.CANCEL
+        self._dirty.add(window)
+        # Cancels give no sequences; the greatest counter satisfies the engine's check of order.
+        self._engine.process(operations, now_ms=0, next_sequence=(1 << 63) - 1 - len(ids))
+
+    def forget(self, window: int) -> None:
+        """Drops a window that has closed for good, if it is loaded."""
+        self._forget(window)
+
+    def commit(self, block_hash: bytes, parent_hash: bytes, touched: Iterable[int]) -> None:
+        """The block is executed: the engine stands at it. `touched` are the windows whose orders it changed.
+
+        Windows in `touched` that this engine has not worked on since `at` are forgotten: their state has moved on.
+        """
+        if parent_hash != self._parent:
+            raise BookError(f"commit of a child of {parent_hash.hex()}, but `at` was called for "
+                            f"{self._parent.hex() if self._parent is not None else 'no block'}")
+        changed = frozenset(touched)
+        for window in changed - self._dirty:
+            self._forget(window)
+        self._steps.pop(block_hash, None)
+        self._steps[block_hash] = _Step(parent_hash, changed | self._dirty)
+        while len(self._steps) > BLOCKS_MOST:
+            del self._steps[next(iter(self._steps))]
+        self._dirty = set()
+        self._parent = None
+        self._tip = block_hash
+
+    def abandon(self) -> None:
+        """Gives up what was done since `at`: the windows it used are forgotten."""
+        for window in self._dirty:
+            self._forget(window)
+        self._dirty = set()
+        self._parent = None
+
+    def _begun(self) -> None:
+        if self._parent is None:
+            raise BookError("call `at(parent_hash)` before working on books")
+
+    def _forget(self, window: int) -> None:
+        if self._engine.loaded(window):
+            self._engine.forget(window)
+
+    def _make_room(self, keep: Iterable[int]) -> None:
+        """Forgets every window that the present block has neither changed nor needs."""
+        kept = self._dirty.union(keep)
+        for window in self._engine.windows():
+            if window not in kept:
+                self._engine.forget(window)
+
+    def _differing(self, target: bytes) -> set[int]:
+        """Loaded windows that may differ between the tip's state and the target's; all when no common ancestor is known."""
+        below_tip: dict[bytes, frozenset[int]] = {}     # ancestor of the tip -> windows touched since
+        touched: frozenset[int] = frozenset()
+        block = self._tip
+        while block is not None and block not in below_tip:
+            below_tip[block] = touched
+            step = self._steps.get(block)
+            if step is None:
+                break
+            touched |= step.touched
+            block = step.parent
+        touched = frozenset()
+        block = target
+        for _ in range(BLOCKS_MOST + 1):
+            if block in below_tip:
+                return set(touched | below_tip[block])
+            step = self._steps.get(block)
+            if step is None:
+                break
+            touched |= step.touched
+            block = step.parent
+        return set(self._engine.windows())
