@@ -31,7 +31,7 @@ def test_reads_values_and_resolves_paths_beside_the_file(tmp_path: Path) -> None
     config = load(tmp_path, GOOD)
     assert config.node.name == "egat"
     assert config.node.data_dir == tmp_path / "data" / "egat"
-    assert config.node.password_file is None
+    assert config.node.passphrase_file is None
     assert config.network.listen == ("/ip4/127.0.0.1/tcp/9401",)
     assert config.network.max_peers == 64
     assert config.log.level == "info"

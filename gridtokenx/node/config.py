@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import attrs
 from attrs import field, frozen
 
+from gridtokenx.crypto.keys import PrivateKey
+from gridtokenx.crypto.keystore import KeyFileModeError, load_key
 from gridtokenx.errors import GridTokenXError
 
 ENVIRONMENT_PREFIX = "GRIDTOKENX_"
@@ -119,8 +121,8 @@ class NodeSection:
     data_dir: Path = field(metadata=_by(_path))
     key_file: Path = field(metadata=_by(_path))
     """The Ed25519 key that is the peer's identity; an authority's key makes the node a validator."""
-    password_file: Path | None = field(metadata=_by(_optional_path), default=None)
-    """Holds the password of an encrypted key file; "" when the key file is not encrypted."""
+    passphrase_file: Path | None = field(metadata=_by(_optional_path), default=None)
+    """Holds the passphrase of an encrypted key file; "" when the key file is not encrypted."""
     genesis: Path = field(metadata=_by(_path))
 
 
@@ -279,3 +281,23 @@ def load_config(path: Path | str, environment: Mapping[str, str] | None = None) 
         return parse_config(tables, source, os.environ if environment is None else environment)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
+
+
+def read_passphrase_file(path: Path) -> str:
+    """The first line of `path`. Raises ConfigError if it cannot be read or is empty, KeyFileModeError if others may."""
+    try:
+        mode = path.stat().st_mode & 0o777
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the passphrase file {path}: {error}") from error
+    if mode & 0o077:
+        raise KeyFileModeError(f"others may read or write {path} (mode {mode:04o}); run: chmod 600 {path}")
+    if not lines or not lines[0]:
+        raise ConfigError(f"the passphrase file {path} is empty; its first line is the passphrase")
+    return lines[0]
+
+
+def load_node_key(config: NodeConfig) -> PrivateKey:
+    """The node's own key. Raises KeystoreError or ConfigError, saying what to do."""
+    passphrase_file = config.node.passphrase_file
+    return load_key(config.node.key_file, None if passphrase_file is None else read_passphrase_file(passphrase_file))
