@@ -1,9 +1,9 @@
 """The order books as the ledger uses them: a cache of the state over the compiled engine (CONSENSUS 1 and 6).
 
-The engine stands at one block at a time, the *tip*: every loaded window holds what the state after that block holds. Blocks
-form a tree, and several children of one parent may be executed. Going from the tip to another block, only windows touched
-on the way down to the common ancestor, or on the way up from it, can differ: these are forgotten and loaded anew from the
-state on next use. There is no undo.
+The engine stands at one block at a time, the *tip*: every loaded window holds what the state after that block
+holds. Blocks form a tree, and several children of one parent may be executed. Going from the tip to another block,
+only windows touched on the way down to the common ancestor, or on the way up from it, can differ: these are forgotten
+and loaded anew from the state on next use. There is no undo.
 
 Use, per block::
 
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from gridtokenx._native.orderbook import OPERATION, BookError, Engine, EngineFull, Kind, Outcome
 
-BLOCKS_MOST = 1024          # executed blocks remembered; a tip further away costs a reload, nothing else
+BLOCKS_MOST = 256           # executed blocks remembered; a parent further away costs a reload, nothing else
 
 
 @frozen
@@ -82,26 +82,19 @@ class Books:
         try:
             self._engine.load(window, records)
         except EngineFull:
-            self._make_room(keep=())
+            self._make_room()
             self._engine.load(window, records)
         self._dirty.add(window)
 
     def process(self, operations: NDArray[Any], *, now_ms: int, next_sequence: int) -> Outcome:
         """One batch on loaded windows; see `Engine.process`, whose errors it raises with nothing changed."""
         self._begun()
-        used = {int(window) for window in np.unique(operations["window"])}
+        self._dirty.update(np.unique(operations["window"]).tolist())     # first: a MemoryError may come after the match
         try:
-            outcome = self._engine.process(operations, now_ms=now_ms, next_sequence=next_sequence)
+            return self._engine.process(operations, now_ms=now_ms, next_sequence=next_sequence)
         except EngineFull:
-            self._make_room(keep=used)
-            outcome = self._engine.process(operations, now_ms=now_ms, next_sequence=next_sequence)
-        except BookError:
-            raise
-        except BaseException:
-            self._dirty |= used         # it may have matched before failing for want of memory
-            raise
-        self._dirty |= used
-        return outcome
+            self._make_room()
+            return self._engine.process(operations, now_ms=now_ms, next_sequence=next_sequence)
 
     def remove(self, window: int, order_ids: Iterable[int]) -> None:
         """The ledger closed these orders in state without the engine; unknown ids and unloaded windows are ignored."""
@@ -155,15 +148,14 @@ class Books:
         if self._engine.loaded(window):
             self._engine.forget(window)
 
-    def _make_room(self, keep: Iterable[int]) -> None:
-        """Forgets every window that the present block has neither changed nor needs."""
-        kept = self._dirty.union(keep)
+    def _make_room(self) -> None:
+        """Forgets every window that the present block has not used."""
         for window in self._engine.windows():
-            if window not in kept:
+            if window not in self._dirty:
                 self._engine.forget(window)
 
     def _differing(self, target: bytes) -> set[int]:
-        """Loaded windows that may differ between the tip's state and the target's; all when no common ancestor is known."""
+        """Windows that may differ between the tip's state and the target's; all when no common ancestor is known."""
         below_tip: dict[bytes, frozenset[int]] = {}     # ancestor of the tip -> windows touched since
         touched: frozenset[int] = frozenset()
         block = self._tip
