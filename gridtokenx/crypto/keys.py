@@ -1,7 +1,9 @@
 """Ed25519 keys; one verification rule for all peers.
 
 Signatures are made over `domain || chain_id || payload`. Verification is libsodium's strict single
-verification: canonical S and R, no small-order keys (RFC 8032 with the stricter checks).
+verification: canonical S and R, no small-order keys (RFC 8032 with the stricter checks), by the equation without
+cofactor. Newer libsodium verifies with cofactor and so accepts signatures that others refuse: peers that differ
+in it could disagree about a block. Which one is installed is checked when this module is imported.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from nacl import bindings
 from nacl.utils import random as random_bytes
 
 from gridtokenx.crypto.hashing import Domain
-from gridtokenx.errors import GridTokenXError
+from gridtokenx.errors import GridTokenXError, InvariantError
 
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
@@ -63,3 +65,20 @@ def verify(public: bytes, signature: bytes, domain: Domain, chain_id: bytes, pay
 def is_point(public: bytes) -> bool:
     """True iff `public` is a canonical point of the main subgroup, so that signatures by it can verify."""
     return len(public) == PUBLIC_KEY_BYTES and bool(bindings.crypto_core_ed25519_is_valid_point(public))
+
+
+def _check_equation() -> None:
+    """Vector 4 of "Taming the many EdDSAs" (eprint 2020/1244) is good with the cofactor only."""
+    message = bytes.fromhex("e47d62c63f830dc7a6851a0b1f33ae4bb2f507fb6cffec4011eaccd55b53f56c")
+    public = bytes.fromhex("cdb267ce40c5cd45306fa5d2f29731459387dbf9eb933b7bd5aed9a765b88d4d")
+    signature = bytes.fromhex("160a1cb0dc9c0258cd0a7d23e94d8fa878bcb1925f2c64246b2dee1796bed512"
+                              "5ec6bc982a269b723e0668e540911a9a6a58921d6925e434ab10aa7940551a09")
+    try:
+        bindings.crypto_sign_open(signature + message, public)
+    except nacl.exceptions.BadSignatureError:
+        return
+    raise InvariantError("this libsodium verifies Ed25519 with the cofactor, the network without: peers would disagree "
+                         "about some signatures; install a PyNaCl whose libsodium refuses them (1.6.2 does)")
+
+
+_check_equation()
