@@ -1,0 +1,5 @@
+"""`python -m gridtokenx.cli`: the same as the `gridtokenx` command."""
+
+from gridtokenx.cli import main
+
+main()

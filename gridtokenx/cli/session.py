@@ -1,0 +1,159 @@
+"""What most commands share: which node to ask, which key to sign with, and how long to wait."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gridtokenx.client import code_name
+from gridtokenx.crypto.keys import PrivateKey
+from gridtokenx.errors import GridTokenXError
+
+if TYPE_CHECKING:
+    from gridtokenx.client import Client
+
+CONFIG_NAME = "gridtokenx.toml"
+VALID_BLOCKS = 600
+"""How many blocks a transaction made here stays valid: a minute under load, longer on a quiet chain."""
+
+Result = TypeVar("Result")
+
+
+class CommandError(GridTokenXError):
+    """Something the person at the terminal can mend; the message says how."""
+
+
+node_option = click.option(
+    "--node", "node", envvar="GRIDTOKENX_NODE", metavar="ADDRESS",
+    help="The node to ask, such as /ip4/127.0.0.1/tcp/9401/p2p/12D3KooW…; several, separated by commas, are tried in "
+         "turn.  [env: GRIDTOKENX_NODE; default: the one configured in this folder]")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, amounts as integers in base units.")
+
+
+def _dialled(listen: str) -> str:
+    """The address at which a node that listens on `listen` is reached from the same machine."""
+    return listen.replace("/ip4/0.0.0.0/", "/ip4/127.0.0.1/").replace("/ip6/::/", "/ip6/::1/")
+
+
+def configured_node() -> str:
+    """The address of the node configured in this folder. Raises CommandError if there is none."""
+    from gridtokenx.crypto.keystore import read_public
+    from gridtokenx.network.identity import with_peer_id
+    from gridtokenx.node.config import load_config
+
+    path = Path(os.environ.get("GRIDTOKENX_CONFIG", CONFIG_NAME))
+    if not path.is_file():
+        raise CommandError(
+            f"which node? There is no {path} here. Give --node ADDRESS or set GRIDTOKENX_NODE (a node prints its "
+            "address when it starts), or run this in a folder made by `gridtokenx init`")
+    config = load_config(path)
+    public, _ = read_public(config.node.key_file)
+    return with_peer_id(_dialled(config.network.listen[0]), public)
+
+
+def node_addresses(node: str | None) -> list[str]:
+    """The addresses named by --node, or the configured one. Raises CommandError."""
+    if node:
+        return [part.strip() for part in node.split(",") if part.strip()]
+    return [configured_node()]
+
+
+def ask(node: str | None, work: Callable[[Client], Awaitable[Result]]) -> Result:
+    """Runs `work` with a connection to the node. Raises ClientError or what `work` raises."""
+    import trio
+
+    from gridtokenx.client import connect
+
+    addresses = node_addresses(node)
+
+    async def run() -> Result:
+        async with connect(addresses) as client:
+            return await work(client)
+
+    try:
+        return trio.run(run, strict_exception_groups=False)
+    except BaseExceptionGroup as group:
+        known, _ = group.split(GridTokenXError)
+        if known is None:
+            raise
+        error: BaseException = known
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from group
+
+
+def query(node: str | None, method: str, *parameters: Any) -> Any:
+    """The node's answer to one query."""
+    async def work(client: Client) -> Any:
+        return await client.call(method, *parameters)
+
+    return ask(node, work)
+
+
+def unlock(key_file: Path, passphrase_file: Path | None) -> PrivateKey:
+    """The key in `key_file`, with its passphrase from a file or the terminal. Raises KeystoreError, CommandError."""
+    from gridtokenx.crypto.keystore import load_key, read_public
+    from gridtokenx.node.config import read_passphrase_file
+
+    _, encrypted = read_public(key_file)
+    if not encrypted:
+        return load_key(key_file, None)
+    if passphrase_file is not None:
+        return load_key(key_file, read_passphrase_file(passphrase_file))
+    if not sys.stdin.isatty():
+        raise CommandError(f"{key_file} is encrypted and there is no terminal to ask on: give --passphrase-file")
+    return load_key(key_file, str(click.prompt(f"Passphrase of {key_file}", hide_input=True)))
+
+
+def signing_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Adds what every command needs that sends a transaction."""
+    options = (
+        node_option,
+        click.option("--key", "key_file", envvar="GRIDTOKENX_KEY", required=True,
+                     type=click.Path(dir_okay=False, path_type=Path),
+                     help="Key file of the account that pays and signs.  [env: GRIDTOKENX_KEY]"),
+        click.option("--passphrase-file", type=click.Path(dir_okay=False, path_type=Path),
+                     help="Read the key's passphrase from here instead of asking."),
+        click.option("--timeout", "timeout_s", type=click.IntRange(1, 600), default=15, show_default=True,
+                     help="Seconds to wait for finality."),
+        json_option,
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def send(node: str | None, key: PrivateKey, operations: Sequence[Sequence[Any]], timeout_s: int) -> dict[str, Any]:
+    """Signs `operations` as one transaction, submits it and waits until it is final; its state, with `id`.
+
+    Raises CommandError if it is refused, not final in time, or an operation failed: the message has the code's name.
+    """
+    from gridtokenx.client import Account
+
+    async def work(client: Client) -> dict[str, Any]:
+        status = await client.status()
+        parameters = await client.parameters()
+        owner = await client.account(key.public)
+        account = Account(key, status["chain_id"], owner["nonce"])
+        signed = account.sign(operations, valid_until_height=status["height"] + VALID_BLOCKS,
+                              fee_uthb=parameters["min_fee_uthb"] * len(operations))
+        [submission] = await client.submit([signed.raw])
+        if not submission.accepted:
+            raise CommandError(f"refused: {code_name(submission.code)}: {submission.message}")
+        [state] = await client.wait([signed.id], timeout_s * 1000)
+        return {"id": signed.id, **state}
+
+    state = ask(node, work)
+    identity = state["id"].hex()
+    if state["state"] == "refused":
+        raise CommandError(f"refused: {state.get('reason') or code_name(state.get('code', 0))}")
+    if state["state"] != "final":
+        raise CommandError(f"not final after {timeout_s} s; it may still become so. Look again with "
+                           f"`gridtokenx transaction {identity}`")
+    return state
+

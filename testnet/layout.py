@@ -1,0 +1,131 @@
+"""Names, keys, ports and files of a testnet run.
+
+All keys of the testnet are derived from published text, so that configurations can name them and anyone can act
+as any household: never use them where money or energy is real.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import shutil
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+
+from attrs import define, field, frozen
+
+from gridtokenx.crypto.keys import PrivateKey
+from gridtokenx.crypto.keystore import save_key
+from gridtokenx.errors import GridTokenXError
+from gridtokenx.network.identity import with_peer_id
+from testnet.processes import Child
+
+FOLDER = Path(__file__).parent
+AUTHORITIES = {"egat": "EGAT", "mea": "MEA", "pea": "PEA", "erc": "ERC", "nepo": "EPPO/NEPO"}
+"""Process name -> name in genesis."""
+OBSERVER = "observer"
+PORT_BASE = 9401
+
+
+class LayoutError(GridTokenXError):
+    """A run directory or port that cannot be used."""
+
+
+def testnet_key(name: str) -> PrivateKey:
+    """The published key of `name`: egat, mea, ..., issuer, registrar, utility, household 0 ..., meter 0 ..."""
+    return PrivateKey(sha256(f"gridtokenx testnet, not secret: {name}".encode()).digest())
+
+
+@frozen
+class Peer:
+    """One node of the testnet and where to reach it."""
+
+    name: str
+    port: int
+
+    @property
+    def listen(self) -> str:
+        return f"/ip4/127.0.0.1/tcp/{self.port}"
+
+    @property
+    def address(self) -> str:
+        return with_peer_id(self.listen, testnet_key(self.name).public)
+
+
+@define
+class Run:
+    """A run directory, held by one launcher at a time."""
+
+    folder: Path
+    port_base: int = PORT_BASE
+    _lock: object = field(default=None, repr=False)
+
+    @property
+    def peers(self) -> list[Peer]:
+        return [Peer(name, self.port_base + at) for at, name in enumerate([*AUTHORITIES, OBSERVER])]
+
+    @property
+    def authorities(self) -> list[Peer]:
+        return self.peers[:len(AUTHORITIES)]
+
+    @property
+    def observer(self) -> Peer:
+        return self.peers[len(AUTHORITIES)]
+
+    @property
+    def genesis(self) -> Path:
+        return self.folder / "genesis.toml"
+
+    def prepare(self, *, fresh: bool) -> None:
+        """Takes the directory; with `fresh`, or where there is none yet, starts a new chain now.
+
+        Raises LayoutError if another launcher has it, or what is there is not a run directory.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = (self.folder / "lock").open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise LayoutError(f"another testnet is running in {self.folder}; stop it, or give --run-dir") from None
+        self._lock = lock
+        if fresh or not self.genesis.exists():
+            self._clear()
+            for folder in ("keys", "logs", "data"):
+                (self.folder / folder).mkdir(mode=0o700)
+            for peer in self.peers:
+                save_key(self.folder / "keys" / f"{peer.name}.key", testnet_key(peer.name), None)
+            self.genesis.write_text(genesis_at(round(time.time() * 1000)), "utf-8")
+
+    def _clear(self) -> None:
+        ours = {"keys", "logs", "data", "genesis.toml", "lock", "trading.json"}
+        strange = sorted(path.name for path in self.folder.iterdir() if path.name not in ours)
+        if strange:
+            raise LayoutError(f"{self.folder} holds {', '.join(strange)}, which no testnet made; not clearing it")
+        for folder in ("keys", "logs", "data"):
+            shutil.rmtree(self.folder / folder, ignore_errors=True)
+        for name in ("genesis.toml", "trading.json"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def node(self, peer: Peer) -> Child:
+        """The node as a process: its committed configuration, with this run's folders and ports."""
+        others = [other.address for other in self.authorities if other != peer]
+        name = peer.name
+        return Child(
+            name, [sys.executable, "-m", "gridtokenx.cli", "start", "--config", str(FOLDER / f"{name}.toml")],
+            self.folder / "logs" / f"{name}.log",
+            {"GRIDTOKENX_NODE__DATA_DIR": str(self.folder / "data" / name),
+             "GRIDTOKENX_NODE__KEY_FILE": str(self.folder / "keys" / f"{name}.key"),
+             "GRIDTOKENX_NODE__GENESIS": str(self.genesis),
+             "GRIDTOKENX_NETWORK__LISTEN": peer.listen,
+             "GRIDTOKENX_NETWORK__BOOTSTRAP": ",".join(others)})
+
+
+def genesis_at(time_ms: int) -> str:
+    """The testnet's genesis with its chain starting at `time_ms`, so that the market clock starts at 09:00 then."""
+    text, count = re.subn(r"^time_ms = \d+", f"time_ms = {time_ms}", (FOLDER / "genesis.toml").read_text("utf-8"),
+                          flags=re.MULTILINE)
+    if count != 1:
+        raise LayoutError("testnet/genesis.toml must have one line `time_ms = ...`")
+    return text
