@@ -40,7 +40,9 @@ class BlockHeld:
 class BlockExecuted:
     """The block was executed on its parent. `valid` is false when it breaks a rule or a root differs.
 
-    `weight` is its metered weight; `unfinished` says that timed work is left for another block.
+    `weight` is its metered weight; `unfinished` says that timed work is left for another block. Invalid without
+    an earlier BlockHeld means that what the leader handed out is not this header's body: the proposal is
+    refused, but nothing is said about the block.
     """
 
     digest: bytes
@@ -76,10 +78,16 @@ class WorkPending:
 
 @frozen
 class CaughtUp:
-    """Sync brought the node to the finalized block `header` with its certificate; the core jumps there."""
+    """Sync brought the node to the finalized block `header`, executed and logged, with its own finalization
+    certificate; the core jumps there. `unfinished`: timed work is left after it.
+
+    No Finalize follows for these blocks. The Drop that may follow only frees overlays: it can name blocks that
+    the sync just made final.
+    """
 
     header: Header
     certificate: Certificate
+    unfinished: bool = False
 
 
 @frozen
@@ -111,7 +119,8 @@ class Persist:
 class Execute:
     """Get the body of this proposal (from `source` or anyone), append it, execute it on its parent.
 
-    Answer with BlockHeld, then BlockExecuted. The parent is executed or being executed already.
+    Answer with BlockHeld, then BlockExecuted. The parent is executed or being executed already. After a
+    restart `source` is this authority itself: header and body are in the log, BlockHeld may be left out.
     """
 
     digest: bytes
@@ -124,7 +133,8 @@ class Execute:
 class Fetch:
     """A notarized or finalized block that is not held: get header and body by digest, from `holders` first.
 
-    Answer with BlockHeld, then, its parent being executed, BlockExecuted.
+    `view` is that of the certificate that vouches for it (its own or a descendant's). Answer with BlockHeld,
+    then, once its parent is executed, BlockExecuted. Repeated every 500 ms with the holders rotated.
     """
 
     digest: bytes
@@ -146,7 +156,10 @@ class Build:
 
 @frozen
 class Finalize:
-    """These blocks, oldest first, are final; `certificate` finalizes the last of them."""
+    """These blocks, oldest first, are final; `certificate` finalizes the last of them.
+
+    All of them are held and were executed as valid here.
+    """
 
     digests: tuple[bytes, ...]
     certificate: Certificate
