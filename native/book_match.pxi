@@ -42,12 +42,11 @@ cdef inline void report_closed(Core* c, Order* order, uint32_t operation, uint8_
     out.zone = order.zone
     out.side = order.side
     out.reason = reason
-    out.spare = 0
 
 cdef inline bint well_formed(Core* c, COperation* op) noexcept nogil:
     if op.zone >= c.zone_count or op.side > SIDE_SELL or op.force > FORCE_IOC or op.flags > STP_BOTH:
         return False
-    if op.profile or op.minimum_wh or op.display_wh:
+    if op.profile or op.reserved or op.minimum_wh or op.display_wh:
         return False
     if op.price < 0 or op.price > LAST_TICK * TICK or op.price % TICK:
         return False

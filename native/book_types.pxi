@@ -38,7 +38,7 @@ cdef struct COperation:         # 56 bytes
     uint8_t force
     uint8_t flags
     uint8_t profile
-    uint16_t spare
+    uint16_t reserved
     uint32_t minimum_wh
     uint32_t display_wh
 
@@ -64,8 +64,7 @@ cdef struct CResult:            # 32 bytes
     int64_t remaining_wh
     uint16_t visits
     uint16_t fills
-    uint8_t code
-    uint8_t spare[3]
+    uint32_t code
 
 cdef struct CClosed:            # 32 bytes
     uint64_t order_id
@@ -75,8 +74,7 @@ cdef struct CClosed:            # 32 bytes
     uint32_t participant
     uint8_t zone
     uint8_t side
-    uint8_t reason
-    uint8_t spare
+    uint16_t reason
 
 cdef struct CResting:           # 56 bytes
     uint64_t order_id

@@ -6,17 +6,17 @@ GIL is released while it matches. Energy is in Wh, prices in mTHB/kWh (multiples
 times in ms. Order ids and sequences are the ledger's u64 counters; participants and meters are the ledger's u32 numbers.
 
 OPERATION  order_id u8, quantity_wh i8, expires_ms i8, participant u4, meter u4, window i4, price_mthb_kwh i4, zone u1,
-           kind u1 (Kind), side u1 (Side), force u1 (Force), flags u1 (SelfTrade), profile u1 (0), minimum_wh u4 (0),
-           display_wh u4 (0). A market order is a limit order at the limit the ledger resolved. `expires_ms` is 0 except
-           with GOOD_TILL_TIME. A CANCEL needs order_id and the order's window; the rest is ignored. Fields marked (0)
-           have their place for profiles, minimum fills and icebergs and must be zero.
+           kind u1 (Kind), side u1 (Side), force u1 (Force), flags u1 (SelfTrade), profile u1 (0), reserved u2 (0),
+           minimum_wh u4 (0), display_wh u4 (0). A market order is a limit order at the limit the ledger resolved.
+           `expires_ms` is 0 except with GOOD_TILL_TIME. A CANCEL needs order_id and the order's window; the rest is
+           ignored. Fields marked (0) have their place for profiles, minimum fills and icebergs and must be zero.
 TRADE      maker_id u8, taker_id u8, delivered_wh i8 (q), injected_wh i8 (q_in), wheel_uthb i8, maker_remaining_wh i8,
            taker_remaining_wh i8 (both at their own meters, after the fill; 0 means gone), operation u4 (index in the
            batch), window i4, price_mthb_kwh i4, seller_zone u1, buyer_zone u1, taker_side u1, path u1 (0 inside a zone).
            The buyer pays price * injected_wh + wheel_uthb, the seller gets price * injected_wh.
 RESULT     sequence u8 (of the resting order, else 0), filled_wh i8, remaining_wh i8 (both at the own meter; what rests,
-           or what is released), visits u2, fills u2, code u1 (Code).
-CLOSED     order_id u8, remaining_wh i8, operation u4, window i4, participant u4, zone u1, side u1, reason u1 (Reason):
+           or what is released), visits u2, fills u2, code u4 (Code).
+CLOSED     order_id u8, remaining_wh i8, operation u4, window i4, participant u4, zone u1, side u1, reason u2 (Reason):
            resting orders that left in passing, in the order of their removal. A maker that was filled to exactly zero is
            not in it (its trade says maker_remaining_wh 0), nor is one that a CANCEL removed (its result says so).
 RESTING    order_id u8, sequence u8, quantity_wh i8 (left), expires_ms i8 (0: till gate), participant u4, meter u4,
@@ -117,7 +117,10 @@ MOST_ZONES = ZONES_MOST
 
 
 def _layout(size, *fields):
-    """A dtype of little-endian fields (name, type, offset): the C structure of book_types.pxi."""
+    """A dtype of little-endian fields (name, type, offset): the C structure of book_types.pxi.
+
+    Without gaps, since NumPy gives arrays a packed dtype when it joins them, which would be another one.
+    """
     return np.dtype({"names": [name for name, _, _ in fields], "formats": ["<" + kind for _, kind, _ in fields],
                      "offsets": [offset for _, _, offset in fields], "itemsize": size})
 
@@ -125,8 +128,8 @@ def _layout(size, *fields):
 OPERATION = _layout(
     56, ("order_id", "u8", 0), ("quantity_wh", "i8", 8), ("expires_ms", "i8", 16), ("participant", "u4", 24),
     ("meter", "u4", 28), ("window", "i4", 32), ("price_mthb_kwh", "i4", 36), ("zone", "u1", 40), ("kind", "u1", 41),
-    ("side", "u1", 42), ("force", "u1", 43), ("flags", "u1", 44), ("profile", "u1", 45), ("minimum_wh", "u4", 48),
-    ("display_wh", "u4", 52))
+    ("side", "u1", 42), ("force", "u1", 43), ("flags", "u1", 44), ("profile", "u1", 45), ("reserved", "u2", 46),
+    ("minimum_wh", "u4", 48), ("display_wh", "u4", 52))
 TRADE = _layout(
     72, ("maker_id", "u8", 0), ("taker_id", "u8", 8), ("delivered_wh", "i8", 16), ("injected_wh", "i8", 24),
     ("wheel_uthb", "i8", 32), ("maker_remaining_wh", "i8", 40), ("taker_remaining_wh", "i8", 48), ("operation", "u4", 56),
@@ -134,10 +137,10 @@ TRADE = _layout(
     ("taker_side", "u1", 70), ("path", "u1", 71))
 RESULT = _layout(
     32, ("sequence", "u8", 0), ("filled_wh", "i8", 8), ("remaining_wh", "i8", 16), ("visits", "u2", 24), ("fills", "u2", 26),
-    ("code", "u1", 28))
+    ("code", "u4", 28))
 CLOSED = _layout(
     32, ("order_id", "u8", 0), ("remaining_wh", "i8", 8), ("operation", "u4", 16), ("window", "i4", 20),
-    ("participant", "u4", 24), ("zone", "u1", 28), ("side", "u1", 29), ("reason", "u1", 30))
+    ("participant", "u4", 24), ("zone", "u1", 28), ("side", "u1", 29), ("reason", "u2", 30))
 RESTING = _layout(
     56, ("order_id", "u8", 0), ("sequence", "u8", 8), ("quantity_wh", "i8", 16), ("expires_ms", "i8", 24),
     ("participant", "u4", 32), ("meter", "u4", 36), ("window", "i4", 40), ("price_mthb_kwh", "i4", 44), ("zone", "u1", 48),

@@ -35,6 +35,7 @@ class Operation:
     force: int = TILL_GATE
     flags: int = NEWEST
     profile: int = 0
+    reserved: int = 0
     minimum: int = 0
     display: int = 0
 
@@ -108,7 +109,7 @@ class Book:
     def well_formed(self, op: Operation) -> bool:
         return (
             op.zone < len(self.zones) and op.side in (BUY, SELL) and op.force in (TILL_GATE, TILL_TIME, IOC)
-            and op.flags in (NEWEST, OLDEST, BOTH) and op.profile == op.minimum == op.display == 0
+            and op.flags in (NEWEST, OLDEST, BOTH) and op.profile == op.reserved == op.minimum == op.display == 0
             and 0 <= op.price <= HIGHEST_PRICE and op.price % TICK == 0
             and LOT <= op.quantity <= LARGEST_WH and op.quantity % LOT == 0
             and (op.expires_ms > 0 if op.force == TILL_TIME else op.expires_ms == 0)

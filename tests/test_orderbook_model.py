@@ -35,7 +35,7 @@ def operations(ops: list[model.Operation]) -> np.ndarray:
     array = np.zeros(len(ops), OPERATION)
     for index, op in enumerate(ops):
         array[index] = (op.order_id, op.quantity, op.expires_ms, op.participant, op.meter, op.window, op.price, op.zone,
-                        op.kind, op.side, op.force, op.flags, op.profile, op.minimum, op.display)
+                        op.kind, op.side, op.force, op.flags, op.profile, op.reserved, op.minimum, op.display)
     return array
 
 
@@ -285,7 +285,7 @@ def test_arbitrary_bytes_give_results_or_errors(raw: bytes, tame: int, offset: i
     if tame > 1:
         for field, modulus in (("kind", 2), ("zone", 5), ("side", 2), ("force", 3), ("flags", 3), ("order_id", 8)):
             ops[field] %= modulus
-        for field in ("profile", "minimum_wh", "display_wh"):
+        for field in ("profile", "reserved", "minimum_wh", "display_wh"):
             ops[field] = 0
     if tame > 2:
         ops["price_mthb_kwh"] = ops["price_mthb_kwh"] % 100_001 * 10
