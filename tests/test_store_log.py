@@ -299,3 +299,18 @@ def test_kill_9_in_the_middle_of_syncs(tmp_path: Path) -> None:
         assert log.durable_position >= acknowledged
         assert log.recovered == [(at % 251, at.to_bytes(8, "big") * (at % 700)) for at in range(log.durable_position)]
         log.close()
+
+
+@pytest.mark.parametrize("power_after", range(1, 10))
+def test_power_failure_while_pruning(power_after: int) -> None:
+    for seed in range(30):
+        disk = SimulatedDisk()
+        log = _open(disk)
+        records = _fill(log, 40)
+        disk.power_after = power_after
+        with pytest.raises(PowerLost):
+            log.prune(35)
+        disk.lose_power(Random(seed))
+        again = _open(disk)
+        assert again.recovered == records[again.first_position:]
+        assert again.durable_position == 40 and again.first_position <= 35

@@ -1,0 +1,136 @@
+"""Writing finalized blocks: state, trie, history, chain and indexes, in the caller's one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from attrs import field, frozen
+
+from gridtokenx.crypto.hashing import HASH_BYTES
+from gridtokenx.store.environment import Tables, Transaction
+from gridtokenx.store.errors import CheckpointRefused
+from gridtokenx.store.schema import (
+    BODIES,
+    CERTIFICATES,
+    CHANGED,
+    HEADERS,
+    HEIGHTS,
+    INDEX,
+    MAX_KEY_BYTES,
+    MAX_STATE_KEY_BYTES,
+    PAGE_HISTORY,
+    PAGES,
+    RECEIPTS,
+    STATE,
+    STATE_HISTORY,
+    TRANSACTIONS,
+    before_value,
+    check_keys,
+    height_key,
+    pack,
+    pack_location,
+)
+
+Changes = Mapping[bytes, bytes | None]
+
+
+@frozen
+class FinalizedBlock:
+    """All that is kept of a final block.
+
+    `transactions` are (id, raw bytes) in execution order. `changes` and `pages` are the block's net changes of
+    state and trie, None for removed. `receipts[i]` is transaction i's; further ones (timed work) may follow.
+    `events` are additional index rows (key, value), with keys of the caller's own layout. `certificate` is the
+    block's own finalization certificate; one without is proven by a descendant's.
+    """
+
+    height: int
+    hash: bytes
+    header: bytes
+    transactions: Sequence[tuple[bytes, bytes]] = ()
+    certificate: bytes | None = None
+    changes: Changes = field(factory=dict)
+    pages: Changes = field(factory=dict)
+    receipts: Sequence[bytes] = ()
+    events: Sequence[tuple[bytes, bytes]] = ()
+
+
+def check_blocks(blocks: Sequence[FinalizedBlock], executed_height: int) -> None:
+    """Raises CheckpointRefused or KeyRefused for what could not be stored or read again."""
+    for height, block in enumerate(blocks, executed_height + 1):
+        if block.height != height:
+            raise CheckpointRefused(f"block {block.height} where block {height} follows; the last checkpoint is at "
+                                    f"{executed_height}")
+        if len(block.hash) != HASH_BYTES or any(len(name) != HASH_BYTES for name, _ in block.transactions):
+            raise CheckpointRefused(f"block {height}: hashes and ids have {HASH_BYTES} bytes")
+        if len(block.receipts) < len(block.transactions):
+            raise CheckpointRefused(f"block {height} has {len(block.transactions)} transactions but only "
+                                    f"{len(block.receipts)} receipts")
+        check_keys(block.changes, MAX_STATE_KEY_BYTES, "a state key")
+        check_keys(block.pages, MAX_STATE_KEY_BYTES, "a page path")
+        check_keys((key for key, _ in block.events), MAX_KEY_BYTES, "an index key")
+
+
+def write_blocks(transaction: Transaction, tables: Tables, blocks: Sequence[FinalizedBlock]) -> None:
+    """Puts all of `blocks`, which were checked, into the tables; meta data is the caller's.
+
+    Raises CheckpointRefused if one of the transactions is stored already.
+    """
+    state = _advance(transaction, tables, STATE, STATE_HISTORY, [(block.height, block.changes) for block in blocks])
+    pages = _advance(transaction, tables, PAGES, PAGE_HISTORY, [(block.height, block.pages) for block in blocks])
+    keyed = [(height_key(block.height), block) for block in blocks]
+    _append(transaction, tables, CHANGED, [
+        (key, pack([pack(changed), pack(paths)]))
+        for (key, block), changed, paths in zip(keyed, state, pages, strict=True) if block.height])
+    _append(transaction, tables, HEADERS, [(key, block.header) for key, block in keyed])
+    _append(transaction, tables, BODIES, [(key, pack([raw for _, raw in block.transactions])) for key, block in keyed])
+    _append(transaction, tables, RECEIPTS, [(key, pack(block.receipts)) for key, block in keyed])
+    _append(transaction, tables, CERTIFICATES, [
+        (key, block.certificate) for key, block in keyed if block.certificate is not None])
+    _put(transaction, tables, HEIGHTS, [(block.hash, key) for key, block in keyed])
+    places = [(name, pack_location(block.height, index))
+              for block in blocks for index, (name, _) in enumerate(block.transactions)]
+    if _put(transaction, tables, TRANSACTIONS, places, overwrite=False) != len(places):
+        raise CheckpointRefused(f"blocks {blocks[0].height} to {blocks[-1].height} hold a transaction that was in a "
+                                "block before")
+    _put(transaction, tables, INDEX, dict(event for block in blocks for event in block.events).items())
+
+
+def _advance(transaction: Transaction, tables: Tables, table: bytes, history: bytes,
+             changes: Sequence[tuple[int, Changes]]) -> list[list[bytes]]:
+    """Writes the last value of each key, and for each block the values before it; returns per block the keys
+    that it really changed, ascending."""
+    touched = sorted({key for _, block in changes for key in block})
+    with transaction.cursor(db=tables[table]) as cursor:
+        before: dict[bytes, bytes] = dict(cursor.getmulti(touched))
+    now: dict[bytes, bytes | None] = {key: before.get(key) for key in touched}
+    rows: list[tuple[bytes, bytes]] = []
+    changed: list[list[bytes]] = []
+    for height, block in changes:
+        suffix = height_key(height)
+        keys = sorted(key for key, value in block.items() if now[key] != value)
+        if height:  # before genesis there is no state to go back to
+            rows.extend((key + suffix, before_value(now[key])) for key in keys)
+        now.update((key, block[key]) for key in keys)
+        changed.append(keys)
+    _put(transaction, tables, history, rows)
+    final = [(key, now[key]) for key in touched if now[key] != before.get(key)]
+    _put(transaction, tables, table, [(key, value) for key, value in final if value is not None])
+    for key, value in final:
+        if value is None:
+            transaction.delete(key, db=tables[table])
+    return changed
+
+
+def _put(transaction: Transaction, tables: Tables, table: bytes, rows: Iterable[tuple[bytes, bytes]], *,
+         overwrite: bool = True) -> int:
+    """Puts rows in key order, which spares LMDB most of its page searches; returns how many were put."""
+    with transaction.cursor(db=tables[table]) as cursor:
+        _, added = cursor.putmulti(sorted(rows), overwrite=overwrite)
+    return added
+
+
+def _append(transaction: Transaction, tables: Tables, table: bytes, rows: Sequence[tuple[bytes, bytes]]) -> None:
+    """Puts rows whose keys are above all that the table has."""
+    with transaction.cursor(db=tables[table]) as cursor:
+        cursor.putmulti(rows, append=True)

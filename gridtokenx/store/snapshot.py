@@ -1,0 +1,167 @@
+"""Readers of the state: at the last checkpoint, and as of any height whose history is kept.
+
+Both implement the ledger's `StateReader`. Each holds one LMDB read transaction: usable from any thread, one at a
+time. An open one keeps LMDB from reusing pages, so renew it within a second or so (CONSENSUS 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+from attrs import define
+
+from gridtokenx.store.environment import Tables, Transaction, translate
+from gridtokenx.store.errors import StoreClosed
+from gridtokenx.store.schema import (
+    HEIGHT_BYTES,
+    MAX_STATE_KEY_BYTES,
+    PAGE_HISTORY,
+    PAGES,
+    STATE,
+    STATE_HISTORY,
+    check_keys,
+    height_key,
+    read_before_value,
+)
+
+_PAST_EVERY_HEIGHT = b"\xff" * HEIGHT_BYTES + b"\x00"
+
+
+@define(eq=False)
+class _Reader:
+    """One read transaction. `height` is the block after which the state is read."""
+
+    height: int
+    _path: Path
+    _tables: Tables
+    _transaction: Transaction | None
+
+    def close(self) -> None:
+        """Ends the read transaction; harmless when called again."""
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None:
+            transaction.abort()
+
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _reading(self) -> Transaction:
+        if self._transaction is None:
+            raise StoreClosed(f"this snapshot of {self._path} at height {self.height} is closed")
+        return self._transaction
+
+    def _present(self, key: bytes, table: bytes) -> bytes | None:
+        try:
+            value = self._reading().get(key, db=self._tables[table])
+        except lmdb.Error as error:
+            raise translate(error, self._path) from error
+        if value is None and len(key) > MAX_STATE_KEY_BYTES:
+            check_keys((key,), MAX_STATE_KEY_BYTES, "a state key")
+        return value
+
+    def _current(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        with self._reading().cursor(db=self._tables[STATE]) as cursor:
+            if cursor.set_range(prefix):
+                for key, value in cursor.iternext():
+                    if not key.startswith(prefix):
+                        return
+                    yield key, value
+
+
+class Snapshot(_Reader):
+    """The state at the last checkpoint."""
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a state key. Raises KeyRefused for one that no store holds, StoreClosed."""
+        return self._present(key, STATE)
+
+    def page(self, path: bytes) -> bytes | None:
+        """A page of the trie."""
+        return self._present(path, PAGES)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All (key, value) whose key starts with `prefix`, ascending, read as they are asked for."""
+        try:
+            yield from self._current(prefix)
+        except lmdb.Error as error:
+            raise translate(error, self._path) from error
+
+
+class HistoricSnapshot(_Reader):
+    """The state as of an earlier height: the first history row above it, else the present value, both of one
+    read transaction."""
+
+    def __enter__(self) -> HistoricSnapshot:
+        return self
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a state key as of `height`. Raises KeyRefused, StoreClosed."""
+        return self._as_of(key, STATE, STATE_HISTORY)
+
+    def page(self, path: bytes) -> bytes | None:
+        """A page of the trie as of `height`."""
+        return self._as_of(path, PAGES, PAGE_HISTORY)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All (key, value) as of `height` whose key starts with `prefix`, ascending."""
+        try:
+            changed = self._changed_since(prefix)
+            earlier = next(changed, None)
+            for key, value in self._current(prefix):
+                while earlier is not None and earlier[0] < key:
+                    if earlier[1] is not None:
+                        yield earlier[0], earlier[1]
+                    earlier = next(changed, None)
+                if earlier is not None and earlier[0] == key:
+                    if earlier[1] is not None:
+                        yield key, earlier[1]
+                    earlier = next(changed, None)
+                else:
+                    yield key, value
+            while earlier is not None:
+                if earlier[1] is not None:
+                    yield earlier[0], earlier[1]
+                earlier = next(changed, None)
+        except lmdb.Error as error:
+            raise translate(error, self._path) from error
+
+    def _as_of(self, key: bytes, table: bytes, history: bytes) -> bytes | None:
+        transaction = self._reading()
+        try:
+            with transaction.cursor(db=self._tables[history]) as cursor:
+                found = cursor.set_range(key + height_key(self.height + 1))
+                while found:
+                    row = cursor.key()
+                    if not row.startswith(key):
+                        break
+                    if len(row) == len(key) + HEIGHT_BYTES:
+                        return read_before_value(cursor.value())
+                    found = cursor.next()
+        except lmdb.Error as error:
+            raise translate(error, self._path) from error
+        return self._present(key, table)
+
+    def _changed_since(self, prefix: bytes) -> Iterator[tuple[bytes, bytes | None]]:
+        """Keys with the prefix that changed after `height`, ascending, with their values as of `height`."""
+        above = height_key(self.height + 1)
+        with self._reading().cursor(db=self._tables[STATE_HISTORY]) as cursor:
+            found = cursor.set_range(prefix)
+            while found:
+                row = cursor.key()
+                if not row.startswith(prefix):
+                    return
+                key = row[:-HEIGHT_BYTES]
+                if row[-HEIGHT_BYTES:] < above:
+                    found = cursor.set_range(key + above)
+                    continue
+                if key.startswith(prefix):
+                    yield key, read_before_value(cursor.value())
+                found = cursor.set_range(key + _PAST_EVERY_HEIGHT)
