@@ -1,0 +1,1 @@
+"""The node: the only place where ledger, consensus, store and network meet."""

@@ -1,0 +1,202 @@
+"""`gridtokenx start`: puts a node together from its configuration and runs it until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+
+import structlog
+import trio
+
+from gridtokenx import __version__
+from gridtokenx.consensus.authorities import Authorities
+from gridtokenx.consensus.certificates import certificate_verifies
+from gridtokenx.consensus.config import ConsensusConfig, KeySigner, KeyVerifier
+from gridtokenx.consensus.core import Core
+from gridtokenx.consensus.messages import Certificate
+from gridtokenx.crypto.keys import PrivateKey
+from gridtokenx.errors import GridTokenXError, InvariantError
+from gridtokenx.ledger.genesis import Genesis, load_genesis
+from gridtokenx.ledger.parameters import read_parameters
+from gridtokenx.market.book import Books
+from gridtokenx.network.network import Network
+from gridtokenx.network.settings import Hello, NetworkConfig, Rate
+from gridtokenx.node.chain import BlockRules, Chain
+from gridtokenx.node.config import NodeConfig, load_node_key
+from gridtokenx.node.feed import Feed
+from gridtokenx.node.pool import Pool
+from gridtokenx.node.recover import replay
+from gridtokenx.node.replica import Replica
+from gridtokenx.node.rpc import RpcServer
+from gridtokenx.node.service import Checkpoints, Service
+from gridtokenx.node.sync import decode_stored_certificate
+from gridtokenx.store.database import Database
+from gridtokenx.store.errors import NotInitialised
+from gridtokenx.store.log import Log
+
+EXIT_CONFIG = 2
+EXIT_INVARIANT = 3
+LOG_DIRECTORY = "log"
+
+
+def configure_logging(config: NodeConfig) -> None:
+    """structlog to standard error or a file, JSON or pretty."""
+    level = getattr(logging, config.log.level.upper())
+    stream = sys.stderr if config.log.file is None else config.log.file.open("a", encoding="utf-8")
+    renderer: structlog.types.Processor
+    if config.log.format == "json":
+        renderer = structlog.processors.JSONRenderer()
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty())
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info if config.log.format == "json" else _unchanged,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _unchanged(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    return event
+
+
+def open_database(config: NodeConfig, genesis: Genesis) -> Database:
+    """The node's database, made from genesis the first time. Raises StoreError naming what does not fit."""
+    map_bytes = config.store.map_size_mib << 20
+    try:
+        return Database.open(config.node.data_dir, genesis.chain_id, map_bytes=map_bytes)
+    except NotInitialised:
+        header = genesis.header()
+        return Database.create(config.node.data_dir, genesis.chain_id, genesis.canonical(),
+                               state=genesis.initial_state(), pages=genesis.initial_pages(),
+                               header=header.encode(), header_hash=header.hash, map_bytes=map_bytes)
+
+
+def network_settings(config: NodeConfig) -> NetworkConfig:
+    section = config.network
+    psk = None if section.private_key_file is None else section.private_key_file.read_text("ascii").strip()
+    return NetworkConfig(
+        listen=section.listen, announce=section.announce, bootstrap=section.bootstrap, mdns=section.mdns,
+        peer_exchange=section.peer_exchange, max_peers=section.max_peers,
+        max_connections_per_address=section.max_connections_per_address, psk=psk,
+        rpc_max_sessions=config.rpc.max_sessions, rpc_max_sessions_per_peer=config.rpc.max_sessions_per_peer,
+        rpc_queue_frames=config.rpc.max_queued_pushes, max_request=config.rpc.max_request_bytes,
+        rpc_requests=Rate(per_s=config.rpc.max_requests_per_s, burst=2 * config.rpc.max_requests_per_s),
+    )
+
+
+async def serve(config: NodeConfig, stop: trio.Event) -> None:
+    """Runs a node until `stop` is set. Raises GridTokenXError for what keeps it from starting or going on."""
+    log = structlog.get_logger("node")
+    genesis = load_genesis(config.node.genesis)
+    key = load_node_key(config)
+    database = open_database(config, genesis)
+    log_file = Log.open(Path(config.node.data_dir) / LOG_DIRECTORY, genesis.chain_id)
+    try:
+        await _serve(config, stop, genesis, key, database, log_file, log)
+    finally:
+        log_file.close()
+        database.close()
+
+
+async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: PrivateKey, database: Database,
+                 log_file: Log, log: structlog.stdlib.BoundLogger) -> None:
+    keys = tuple(authority.public for authority in genesis.authorities)
+    names = {authority.public: authority.name for authority in genesis.authorities}
+    genesis_hash = genesis.header().hash
+    authorities = Authorities.of_epoch(keys, genesis_hash)
+    verifier = KeyVerifier(keys, genesis.chain_id)
+
+    def verify(certificate: Certificate) -> bool:
+        return certificate_verifies(certificate, authorities, 0, verifier)
+
+    snapshot = database.snapshot()
+    parameters = read_parameters(snapshot)
+    snapshot.close()
+    rules = BlockRules(
+        me=key.public, max_block_bytes=parameters.max_block_bytes,
+        max_block_weight=parameters.max_block_weight, max_block_transactions=4096, weight_guess=100)
+    chain = Chain(genesis, database, Books([(zone.loss_ppm, zone.wheel_uthb_kwh) for zone in genesis.zones]), rules)
+    stored = database.block(chain.base.header.height)
+    raw = None if stored is None else stored.certificate
+    certificate = None if raw is None else decode_stored_certificate(raw)
+    root, recovered, replayed = await trio.to_thread.run_sync(replay, chain, log_file.recovered, certificate)
+    log_file.forget_recovered()
+    log.info("recovered", checkpoint=chain.base.header.height, final=root.height, votes=len(recovered.votes),
+             blocks=len(recovered.blocks))
+    core = None
+    if key.public in keys:
+        consensus = ConsensusConfig(
+            chain_id=genesis.chain_id, epoch=0, authorities=keys, epoch_root=genesis_hash,
+            delta_ms=parameters.delta_ms, block_time_ms=parameters.block_time_ms,
+            min_block_interval_ms=parameters.min_block_interval_ms,
+            max_block_weight=parameters.max_block_weight, max_block_bytes=parameters.max_block_bytes)
+        core = Core(consensus, keys.index(key.public), KeySigner(key, genesis.chain_id), verifier, root, recovered,
+                    int(trio.current_time() * 1000), time.time_ns() // 1_000_000)
+    pool = Pool(max_transactions=config.pool.max_transactions, max_bytes=config.pool.max_bytes,
+                max_per_account=config.pool.max_transactions_per_account)
+    replica = Replica(chain, pool, core)
+    hello = Hello(chain_id=genesis.chain_id, genesis_hash=genesis_hash, name=config.node.name,
+                  head_height=lambda: chain.head.header.height)
+    network = Network(network_settings(config), key, hello)
+    network.set_authorities(keys)
+    feed = Feed(names)
+    for block in replayed:
+        feed.final(block)
+    service = Service(replica, network, log_file, database, feed, keys, key.public, verify,
+                      Checkpoints(config.store.checkpoint_blocks, config.store.checkpoint_interval_ms,
+                                  config.store.history_blocks))
+    rpc = RpcServer(service, genesis, database, config, __version__)
+    network.serve_rpc(rpc.handle)
+    async with service.running():
+        log.info("started", name=config.node.name, authority=names.get(key.public, ""), height=root.height,
+                 addresses=network.addresses)
+        await stop.wait()
+        log.info("stopping")
+    chain.close()
+
+
+async def _until_signalled(config: NodeConfig) -> None:
+    stop = trio.Event()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            async def listen() -> None:
+                async for _ in signals:
+                    stop.set()
+                    return
+            nursery.start_soon(listen)
+            await serve(config, stop)
+            nursery.cancel_scope.cancel()
+
+
+def run(config: NodeConfig) -> int:
+    """Runs until SIGTERM or Ctrl-C. Exit codes: 0 stopped on request, 2 cannot start, 3 a broken invariant."""
+    configure_logging(config)
+    log = structlog.get_logger("node")
+    code = 0
+    try:
+        trio.run(_until_signalled, config)
+    except* InvariantError as group:
+        code = EXIT_INVARIANT
+        for error in _leaves(group):
+            log.critical("invariant_broken", error=str(error))
+    except* GridTokenXError as group:
+        code = code or EXIT_CONFIG
+        for error in _leaves(group):
+            log.error("cannot_run", error=str(error), kind=type(error).__name__)
+    return code
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

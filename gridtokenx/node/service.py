@@ -1,0 +1,405 @@
+"""A running node: the trio shell around `Replica`, owning log, database, network and every task.
+
+One task, the actor, touches the replica. Everything else (frames, gossip, clients, timers, finished checkpoints)
+reaches it through one bounded queue. Each turn of the actor carries out what it decided in the order that
+CONSENSUS 6 demands: log, one sync, then sends. CPU-heavy work runs on a worker thread while the actor waits, so
+sockets and clients are served meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+import trio
+from attrs import define, field, frozen
+
+from gridtokenx.consensus.messages import Certificate
+from gridtokenx.errors import GridTokenXError, InvariantError
+from gridtokenx.network.limits import Offence
+from gridtokenx.network.network import Network
+from gridtokenx.network.settings import Channel as NetworkChannel
+from gridtokenx.network.settings import NetworkError, Topic
+from gridtokenx.node.chain import ChainBlock
+from gridtokenx.node.feed import Feed
+from gridtokenx.node.records import Transactions, decode_frame
+from gridtokenx.node.replica import Channel, Outgoing, Replica, Turn
+from gridtokenx.node.serve import answer_for
+from gridtokenx.node.sync import (
+    MAX_ANSWER_BLOCKS,
+    SyncAnswer,
+    SyncError,
+    check_answer,
+    decode_answer,
+    decode_request,
+    encode_answer,
+    encode_request,
+    encode_stored_certificate,
+)
+from gridtokenx.node.sync import PROTOCOL as SYNC_PROTOCOL
+from gridtokenx.store.database import Database
+from gridtokenx.store.log import Log
+
+INBOX = 4096
+DRAIN = 512
+SUBMIT_WAIT_S = 10.0
+SYNC_TIMEOUT_S = 10.0
+SYNC_POLL_S = 3.0
+SYNC_RETRY_S = 0.5
+PRUNE_ROWS = 20_000
+
+
+@frozen
+class _Frame:
+    sender: int
+    public: bytes
+    channel: Channel
+    data: bytes
+
+
+@define
+class _Submission:
+    raws: list[bytes]
+    done: trio.Event = field(factory=trio.Event)
+    answers: list[tuple[bytes, int, str]] = field(factory=list)
+
+
+@define
+class _Synced:
+    """Checked blocks to execute, in order, from the head on."""
+
+    answer: SyncAnswer
+    done: trio.Event = field(factory=trio.Event)
+    error: GridTokenXError | None = None
+
+
+@frozen
+class _Gossiped:
+    raws: tuple[bytes, ...]
+
+
+@frozen
+class _Checkpointed:
+    blocks: int
+
+
+_Item = _Frame | _Submission | _Synced | _Gossiped | _Checkpointed
+
+
+@frozen
+class Checkpoints:
+    """When a checkpoint is made: after so many final blocks, or so long after the last with any at all."""
+
+    blocks: int
+    interval_ms: int
+    history_blocks: int = 0     # how many blocks back past states are kept; 0: all
+
+
+class Service:
+    """Runs until cancelled. A broken invariant ends it with InvariantError: the process must stop."""
+
+    def __init__(self, replica: Replica, network: Network, log: Log, database: Database, feed: Feed,
+                 authorities: tuple[bytes, ...], me: bytes, verify: Callable[[Certificate], bool],
+                 checkpoints: Checkpoints) -> None:
+        self.replica = replica
+        self.network = network
+        self.feed = feed
+        self.started_s = trio.current_time()
+        self.chain_lock = trio.Lock()
+        """Held while a worker thread executes; whoever reads the chain's state on the event loop takes it."""
+        self._log_file = log
+        self._database = database
+        self._authorities = authorities
+        self._index = {public: index for index, public in enumerate(authorities)}
+        self.me = me
+        self._verify = verify
+        self._checkpoints = checkpoints
+        self._send, self._receive = trio.open_memory_channel[_Item](INBOX)
+        self._log = structlog.get_logger("node")
+        self._want_sync = trio.Event()
+        self._sync_holders: list[bytes] = []
+        self._checkpointing = False
+        self._checkpoint_s = trio.current_time()
+        self._want_checkpoint = trio.Event()
+        self._marks: list[tuple[int, int]] = []
+
+    @property
+    def is_authority(self) -> bool:
+        return self.replica.core is not None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Starts the network and every task; leaving drains, makes a last checkpoint and closes nothing else."""
+        self.network.on_frame = self._on_frame
+        self.network.on_gossip = self._on_gossip
+        self.network.serve(SYNC_PROTOCOL, self._serve_sync)
+        async with self.network.running(), trio.open_nursery() as nursery:
+            nursery.start_soon(self._actor)
+            nursery.start_soon(self._sync_loop)
+            nursery.start_soon(self._checkpoint_loop)
+            yield
+            nursery.cancel_scope.cancel()
+        await self._last_checkpoint()
+
+    # ------------------------------------------------------------ in
+
+    async def submit(self, raws: list[bytes]) -> list[tuple[bytes, int, str]]:
+        """A client's transactions; returns (id, code, message) for each once the replica has judged them."""
+        submission = _Submission(raws)
+        with trio.fail_after(SUBMIT_WAIT_S):
+            await self._send.send(submission)
+            await submission.done.wait()
+        return submission.answers
+
+    async def _on_frame(self, public: bytes, channel: NetworkChannel, data: bytes) -> None:
+        sender = self._index.get(public)
+        if sender is not None:
+            await self._send.send(_Frame(sender, public, Channel(int(channel)), data))
+
+    async def _on_gossip(self, topic: Topic, data: bytes, forwarder: bytes, origin: bytes) -> bool | None:
+        del forwarder, origin
+        if topic is Topic.TX:
+            frame = decode_frame(data)
+            if not isinstance(frame, Transactions):
+                return False
+            await self._send.send(_Gossiped(frame.raws))
+        elif topic is Topic.BLOCK:
+            if self.is_authority:
+                return True
+            answer = decode_answer(data)
+            await self._follow(answer)
+        return True
+
+    async def _follow(self, answer: SyncAnswer) -> None:
+        """A gossiped stretch of final blocks: taken if it follows on the head, else a hint to sync."""
+        head = self.replica.chain.head
+        if not answer.blocks or answer.blocks[-1].header.height <= head.header.height:
+            return
+        if answer.blocks[0].header.height == head.header.height + 1:
+            check_answer(answer, head.header.height + 1, head.digest, self._verify)
+            await self._send.send(_Synced(answer))
+        else:
+            self._want_sync.set()
+
+    # ------------------------------------------------------------ the actor
+
+    async def _actor(self) -> None:
+        while True:
+            deadline_ms = self.replica.deadline_ms
+            wait_s = max(0.0, deadline_ms / 1000 - trio.current_time()) if deadline_ms is not None else 3600.0
+            items: list[_Item] = []
+            with trio.move_on_after(wait_s):
+                items.append(await self._receive.receive())
+            while items and len(items) < DRAIN:
+                try:
+                    items.append(self._receive.receive_nowait())
+                except trio.WouldBlock:
+                    break
+            self._now()
+            for item in items:
+                await self._take(item)
+            self._now()
+            self.replica.tick()
+            await self._carry_out(self.replica.take_turn())
+            await trio.lowlevel.checkpoint()
+
+    def _now(self) -> None:
+        self.replica.at(int(trio.current_time() * 1000), time.time_ns() // 1_000_000)
+
+    async def _take(self, item: _Item) -> None:
+        match item:
+            case _Frame():
+                try:
+                    self.replica.receive(item.sender, item.channel, item.data)
+                except InvariantError:
+                    raise
+                except GridTokenXError as error:
+                    self._log.warning("bad_frame", sender=item.sender, channel=item.channel.name, error=str(error))
+                    self.network.report(item.public, Offence.INVALID, str(error))
+            case _Submission():
+                item.answers = self.replica.submit(item.raws)
+                item.done.set()
+            case _Gossiped():
+                self.replica.gossiped(item.raws)
+            case _Synced():
+                await self._apply(item)
+                item.done.set()
+            case _Checkpointed():
+                self.replica.chain.checkpoint_done(item.blocks)
+                self._prune_log()
+                self._checkpointing = False
+                self._checkpoint_s = trio.current_time()
+
+    async def _carry_out(self, turn: Turn) -> None:
+        while True:
+            for kind, payload in turn.log:
+                self._log_file.append(int(kind), payload)
+            if turn.must_sync:
+                await trio.to_thread.run_sync(self._log_file.sync)
+            for outgoing in turn.sends:
+                await self._dispatch(outgoing)
+            await self._finals(turn)
+            self._notes(turn)
+            if not turn.jobs:
+                return
+            for job in turn.jobs:
+                async with self.chain_lock:
+                    await trio.to_thread.run_sync(job.run)
+                self._now()
+                self.replica.job_done(job)
+            turn = self.replica.take_turn()
+
+    async def _dispatch(self, outgoing: Outgoing) -> None:
+        channel = NetworkChannel(int(outgoing.channel))
+        if outgoing.to is not None:
+            self.network.send(self._authorities[outgoing.to], channel, outgoing.frame)
+        elif self.is_authority:
+            self.network.broadcast(channel, outgoing.frame)
+        else:
+            await self.network.publish(Topic.TX, outgoing.frame)
+
+    async def _finals(self, turn: Turn) -> None:
+        if turn.catch_up is not None:
+            self._sync_holders = [self._authorities[index] for index in turn.catch_up.holders]
+            self._want_sync.set()
+        if not turn.finals:
+            return
+        for block in turn.finals:
+            self.feed.final(block)
+        last = turn.finals[-1]
+        if self.is_authority and last.header.proposer == self.me and last.certificate is not None:
+            await self.network.publish(Topic.BLOCK, _announcement(turn.finals))
+        chain = self.replica.chain
+        if len(chain.finals()) >= self._checkpoints.blocks:
+            self._want_checkpoint.set()
+
+    def _notes(self, turn: Turn) -> None:
+        for note in turn.notes:
+            self._log.debug(note.event, view=note.view, detail=note.detail)
+        for evidence in turn.misbehaviour:
+            self._log.warning("misbehaviour", authority=evidence.signer, view=evidence.first.view,
+                              first=evidence.first.kind.name, second=evidence.second.kind.name)
+
+    # ------------------------------------------------------------ catching up
+
+    async def _serve_sync(self, public: bytes, payload: bytes) -> bytes:
+        del public
+        from_height, most = decode_request(payload)
+        return answer_for(self._database, self.replica.chain, from_height, most)
+
+    async def _sync_loop(self) -> None:
+        """Asks peers for what follows the head: when told of a gap, and, following only, every few seconds."""
+        turn = 0
+        while True:
+            with trio.move_on_after(SYNC_POLL_S if not self.is_authority else 3600):
+                await self._want_sync.wait()
+            self._want_sync = trio.Event()
+            while True:
+                peers = list(dict.fromkeys([*self._sync_holders, *(
+                    peer.public for peer in self.network.peers() if peer.connected)]))
+                if not peers:
+                    break
+                peer = peers[turn % len(peers)]
+                turn += 1
+                try:
+                    more = await self._sync_from(peer)
+                except (NetworkError, GridTokenXError, trio.TooSlowError) as error:
+                    if isinstance(error, InvariantError):
+                        raise
+                    if isinstance(error, SyncError):
+                        self.network.report(peer, Offence.INVALID, str(error))
+                    self._log.info("sync_failed", peer=peer.hex()[:16], error=str(error) or type(error).__name__)
+                    await trio.sleep(SYNC_RETRY_S)
+                    more = turn % max(1, len(peers)) != 0
+                if not more:
+                    break
+
+    async def _sync_from(self, peer: bytes) -> bool:
+        """One question to one peer; True if there is more to ask for."""
+        head = self.replica.chain.head
+        raw = await self.network.request(peer, SYNC_PROTOCOL, encode_request(head.header.height + 1), SYNC_TIMEOUT_S)
+        answer = await trio.to_thread.run_sync(_checked, raw, head.header.height + 1, head.digest, self._verify)
+        if not answer.blocks:
+            return False
+        synced = _Synced(answer)
+        await self._send.send(synced)
+        await synced.done.wait()
+        if synced.error is not None:
+            raise synced.error
+        return answer.head_height > self.replica.chain.head.header.height
+
+    async def _apply(self, synced: _Synced) -> None:
+        """Executes checked blocks; each is final, so one that does not execute stops the node."""
+        answer, chain = synced.answer, self.replica.chain
+        blocks = [block for block in answer.blocks if block.header.height > chain.head.header.height]
+        if not blocks or blocks[0].header.parent != chain.head.digest:
+            return                      # consensus got there first
+        try:
+            async with self.chain_lock:
+                done = await trio.to_thread.run_sync(self.replica.execute_final, blocks)
+        except InvariantError:
+            raise
+        except GridTokenXError as error:
+            synced.error = SyncError(str(error))
+            return
+        certificate = blocks[-1].certificate or answer.certificate
+        assert certificate is not None
+        self._now()
+        self.replica.synced(done, certificate)
+
+    # ------------------------------------------------------------ checkpoints
+
+    async def _checkpoint_loop(self) -> None:
+        interval_s = self._checkpoints.interval_ms / 1000
+        while True:
+            with trio.move_on_after(interval_s):
+                await self._want_checkpoint.wait()
+            self._want_checkpoint = trio.Event()
+            blocks = self.replica.chain.checkpoint_blocks()
+            if not blocks or self._checkpointing:
+                continue
+            self._checkpointing = True
+            began = trio.current_time()
+            await trio.to_thread.run_sync(self._database.checkpoint, blocks)
+            self._log.debug("checkpoint", height=blocks[-1].height, blocks=len(blocks),
+                            took_ms=round((trio.current_time() - began) * 1000, 1))
+            await self._send.send(_Checkpointed(len(blocks)))
+            keep = self._checkpoints.history_blocks
+            if keep and blocks[-1].height > keep:
+                await trio.to_thread.run_sync(self._database.prune_history, blocks[-1].height - keep, PRUNE_ROWS,
+                                              time.time_ns() // 1_000_000)
+
+    async def _last_checkpoint(self) -> None:
+        with trio.CancelScope(shield=True):
+            if not self._checkpointing:
+                blocks = self.replica.chain.checkpoint_blocks()
+                if blocks:
+                    await trio.to_thread.run_sync(self._database.checkpoint, blocks)
+            await trio.to_thread.run_sync(self._log_file.sync)
+
+    def _prune_log(self) -> None:
+        """Keeps everything about views above the checkpoint's; records are at most 100 views ahead of their time."""
+        core, base = self.replica.core, self.replica.chain.base
+        view = core.view if core is not None else base.header.view
+        useless = [position for marked_view, position in self._marks if marked_view + 200 < base.header.view]
+        if useless:
+            self._log_file.prune(useless[-1])
+            self._marks = [mark for mark in self._marks if mark[1] > useless[-1]]
+        self._marks.append((view, self._log_file.end_position))
+
+
+def _checked(raw: bytes, height: int, parent: bytes, verify: Callable[[Certificate], bool]) -> SyncAnswer:
+    answer = decode_answer(raw)
+    check_answer(answer, height, parent, verify)
+    return answer
+
+
+def _announcement(blocks: list[ChainBlock]) -> bytes:
+    """Final blocks for observers, in the form of a sync answer."""
+    last = blocks[-1]
+    return encode_answer(last.header.height, [
+        (block.header.encode(), [transaction.raw for transaction in block.transactions],
+         None if block.certificate is None else encode_stored_certificate(block.certificate))
+        for block in blocks[-MAX_ANSWER_BLOCKS:]], [], None)
