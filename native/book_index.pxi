@@ -1,5 +1,6 @@
 # From order id to slot: open addressing sized to live orders, not to capacity nor to the ids, which grow for ever.
-# Eight neighbouring ids share a home group, so that ids given in a row stay in a row. Entries hold the id's low half; the
+# Eight neighbouring ids share a home group, one cache line, so that ids given in a row stay in a row; a search goes on in the
+# same column of the next groups, which keeps runs short however dense the ids are. Entries hold the id's low half; the
 # order itself tells apart ids that agree in it.
 
 cdef inline uint64_t index_home(Core* c, uint32_t low) noexcept nogil:
@@ -13,7 +14,7 @@ cdef inline uint64_t index_place(Core* c, uint64_t id) noexcept nogil:
         entry = c.index[i]
         if entry == 0 or (<uint32_t>(entry >> 32) == low and c.orders[<uint32_t>entry].id == id):
             return i
-        i = (i + 1) & c.index_mask
+        i = (i + 8) & c.index_mask
 
 cdef inline uint32_t index_find(Core* c, uint64_t id) noexcept nogil:
     return <uint32_t>c.index[index_place(c, id)]
@@ -22,7 +23,7 @@ cdef inline void index_put(Core* c, uint64_t id, uint32_t slot) noexcept nogil:
     cdef uint32_t low = <uint32_t>id
     cdef uint64_t i = index_home(c, low)
     while c.index[i]:
-        i = (i + 1) & c.index_mask
+        i = (i + 8) & c.index_mask
     c.index[i] = (<uint64_t>low << 32) | slot
 
 cdef inline void index_remove(Core* c, uint32_t slot) noexcept nogil:
@@ -34,7 +35,7 @@ cdef inline void index_remove(Core* c, uint32_t slot) noexcept nogil:
         i = (i + 1) & mask
     j = i
     while True:
-        j = (j + 1) & mask
+        j = (j + 8) & mask
         entry = c.index[j]
         if entry == 0:
             break

@@ -91,9 +91,11 @@ cdef inline uint32_t order_take(Core* c) noexcept nogil:
     cdef uint32_t slot = c.orders_free
     if slot:
         c.orders_free = c.orders[slot].next
+        PREFETCH(c.orders + c.orders_free)
     else:
         slot = c.orders_top
         c.orders_top += 1
+        PREFETCH(c.orders + slot + 8)
     return slot
 
 cdef inline void order_join(Core* c, uint32_t slot) noexcept nogil:
