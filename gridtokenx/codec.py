@@ -11,6 +11,7 @@ from typing import Any
 
 import cbor2
 
+from gridtokenx._native import canonical
 from gridtokenx.errors import GridTokenXError
 
 MAX_DEPTH = 16
@@ -26,7 +27,7 @@ def _check(value: Any, depth: int) -> None:
     kind = type(value)
     if kind is int:
         if not _MIN_INT <= value <= _MAX_INT:
-            raise CodecError(f"integer {value} is outside -2^63 .. 2^64-1")
+            raise CodecError(f"an integer of {value.bit_length()} bits is outside -2^63 .. 2^64-1")
     elif kind is bytes or kind is str or kind is bool or value is None:
         return
     elif kind is list or kind is tuple:
@@ -42,7 +43,7 @@ def _check(value: Any, depth: int) -> None:
             raise CodecError("the keys of a map are all unsigned integers or all text")
         for key, item in value.items():
             if type(key) is int and not 0 <= key <= _MAX_INT:
-                raise CodecError(f"map key {key} is outside 0 .. 2^64-1")
+                raise CodecError("map keys are integers from 0 to 2^64-1 or text")
             _check(item, depth + 1)
     else:
         raise CodecError(f"{kind.__name__} has no canonical form; integers, bytes, text, arrays, maps, "
@@ -52,22 +53,26 @@ def _check(value: Any, depth: int) -> None:
 def encode(value: Any) -> bytes:
     """The canonical bytes of `value`. Raises CodecError for floats and other kinds without a form."""
     _check(value, 0)
-    return cbor2.dumps(value, canonical=True)
+    try:
+        return cbor2.dumps(value, canonical=True)
+    except UnicodeEncodeError as error:
+        raise CodecError(f"text with a lone surrogate has no canonical form: {error}") from error
 
 
 def decode(data: bytes, *, max_bytes: int = 1 << 20) -> Any:
     """The value of canonical `data`; arrays come back as lists.
 
     Raises CodecError if `data` is longer than `max_bytes`, is not CBOR, holds a kind that is not allowed, has
-    bytes after the value, or is not in canonical form.
+    bytes after the value, or is not in canonical form. All this is known before anything is built from the bytes.
     """
     if len(data) > max_bytes:
         raise CodecError(f"{len(data)} bytes; at most {max_bytes} are allowed here")
+    if type(data) is not bytes:
+        data = bytes(data)
+    fault = canonical.fault(data, MAX_DEPTH)
+    if fault is not None:
+        raise CodecError(f"not canonical CBOR: {fault}")
     try:
-        value = cbor2.loads(data)
-    except (cbor2.CBORError, ValueError, RecursionError, OverflowError, TypeError, MemoryError) as error:
+        return cbor2.loads(data)
+    except (cbor2.CBORError, ValueError) as error:
         raise CodecError(f"not CBOR: {error}") from error
-    _check(value, 0)
-    if cbor2.dumps(value, canonical=True) != data:
-        raise CodecError("not in canonical form")
-    return value
