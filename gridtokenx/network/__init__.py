@@ -1,0 +1,1 @@
+"""py-libp2p under guard: peers, links between authorities, gossip, requests, rpc. `Network` is the way in."""
