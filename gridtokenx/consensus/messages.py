@@ -213,6 +213,8 @@ def decode_message(raw: bytes) -> Message:
     if kind is Kind.PROPOSE:
         _length(fields, 7)
         _integers(fields, 1, 2, 5)
+        if fields[5] >= MAX_AUTHORITIES:
+            raise MessageError(f"signer {fields[5]}; at most {MAX_AUTHORITIES} authorities")
         if type(fields[3]) is not bytes or len(fields[3]) > MAX_HEADER_BYTES:
             raise MessageError(f"a header has at most {MAX_HEADER_BYTES} bytes")
         return Propose(fields[1], fields[2], fields[3], _ids(fields[4], MAX_BODY_TRANSACTIONS), fields[5],
