@@ -28,7 +28,6 @@ class Picture:
     zones: Sequence[str]
     messages: list[str]
     started_s: float
-    rate: int
 
     def message(self, text: str) -> None:
         self.messages = [*self.messages, text][-5:]

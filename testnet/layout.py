@@ -1,8 +1,4 @@
-"""Names, keys, ports and files of a testnet run.
-
-All keys of the testnet are derived from published text, so that configurations can name them and anyone can act
-as any household: never use them where money or energy is real.
-"""
+"""Names, ports and files of a testnet run."""
 
 from __future__ import annotations
 
@@ -11,31 +7,27 @@ import re
 import shutil
 import sys
 import time
-from hashlib import sha256
 from pathlib import Path
 
 from attrs import define, field, frozen
 
-from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.crypto.keystore import save_key
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.network.identity import with_peer_id
+from testnet.keys import testnet_key
 from testnet.processes import Child
 
 FOLDER = Path(__file__).parent
 AUTHORITIES = {"egat": "EGAT", "mea": "MEA", "pea": "PEA", "erc": "ERC", "nepo": "EPPO/NEPO"}
 """Process name -> name in genesis."""
 OBSERVER = "observer"
+BOOTSTRAP = ("egat", "mea")
+"""Known to all from their configuration; the others are found by asking these."""
 PORT_BASE = 9401
 
 
 class LayoutError(GridTokenXError):
     """A run directory or port that cannot be used."""
-
-
-def testnet_key(name: str) -> PrivateKey:
-    """The published key of `name`: egat, mea, ..., issuer, registrar, utility, household 0 ..., meter 0 ..."""
-    return PrivateKey(sha256(f"gridtokenx testnet, not secret: {name}".encode()).digest())
 
 
 @frozen
@@ -110,7 +102,7 @@ class Run:
 
     def node(self, peer: Peer) -> Child:
         """The node as a process: its committed configuration, with this run's folders and ports."""
-        others = [other.address for other in self.authorities if other != peer]
+        known = [other.address for other in self.peers if other.name in BOOTSTRAP and other != peer]
         name = peer.name
         return Child(
             name, [sys.executable, "-m", "gridtokenx.cli", "start", "--config", str(FOLDER / f"{name}.toml")],
@@ -119,7 +111,7 @@ class Run:
              "GRIDTOKENX_NODE__KEY_FILE": str(self.folder / "keys" / f"{name}.key"),
              "GRIDTOKENX_NODE__GENESIS": str(self.genesis),
              "GRIDTOKENX_NETWORK__LISTEN": peer.listen,
-             "GRIDTOKENX_NETWORK__BOOTSTRAP": ",".join(others)})
+             "GRIDTOKENX_NETWORK__BOOTSTRAP": ",".join(known)})
 
 
 def genesis_at(time_ms: int) -> str:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gridtokenx.client import code_name
+from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.errors import GridTokenXError
 
 if TYPE_CHECKING:
     from gridtokenx.client import Client
+    from gridtokenx.ledger.operations.base import Operation
 
 CONFIG_NAME = "gridtokenx.toml"
 VALID_BLOCKS = 600
@@ -128,7 +130,7 @@ def signing_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-def send(node: str | None, key: PrivateKey, operations: Sequence[Sequence[Any]], timeout_s: int) -> dict[str, Any]:
+def send(node: str | None, key: PrivateKey, operations: Sequence[Operation], timeout_s: int) -> dict[str, Any]:
     """Signs `operations` as one transaction, submits it and waits until it is final; its state, with `id`.
 
     Raises CommandError if it is refused, not final in time, or an operation failed: the message has the code's name.
@@ -139,6 +141,9 @@ def send(node: str | None, key: PrivateKey, operations: Sequence[Sequence[Any]],
         status = await client.status()
         parameters = await client.parameters()
         owner = await client.account(key.public)
+        if owner is None:
+            raise CommandError(f"{encode_address(key.public)} has no money on this chain, and fees are paid in THB: "
+                               "ask an issuer for a deposit, or anyone for a transfer")
         account = Account(key, status["chain_id"], owner["nonce"])
         signed = account.sign(operations, valid_until_height=status["height"] + VALID_BLOCKS,
                               fee_uthb=parameters["min_fee_uthb"] * len(operations))

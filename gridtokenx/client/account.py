@@ -7,12 +7,12 @@ order and takes the chain's word for the next one after anything went wrong.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from attrs import define, frozen
 
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.crypto.keys import PrivateKey
+from gridtokenx.ledger.operations.base import Operation
 from gridtokenx.ledger.transaction import FLAG_ALL_OR_NOTHING, encode_payload, sign_transaction
 
 
@@ -40,14 +40,14 @@ class Account:
     def address(self) -> bytes:
         return self.key.public
 
-    def sign(self, operations: Sequence[Sequence[Any]], *, valid_until_height: int, fee_uthb: int,
+    def sign(self, operations: Sequence[Operation], *, valid_until_height: int, fee_uthb: int,
              all_or_nothing: bool = False) -> SignedTransaction:
-        """A transaction of `operations` (`[kind, field, ...]` each) with the next nonce, which is used up.
+        """A transaction of `operations` (`ledger.operations` has the kinds) with the next nonce, which is used up.
 
         `valid_until_height`: the last height of a block that may hold it.
         """
         payload = encode_payload(self.address, self.nonce, valid_until_height, fee_uthb,
-                                 [list(operation) for operation in operations],
+                                 [operation.fields() for operation in operations],
                                  FLAG_ALL_OR_NOTHING if all_or_nothing else 0)
         raw = sign_transaction(self.chain_id, [self.key], payload)
         signed = SignedTransaction(digest(Domain.TRANSACTION, raw), raw, self.address, self.nonce, valid_until_height)

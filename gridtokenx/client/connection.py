@@ -3,7 +3,7 @@
     async with connect(["/ip4/127.0.0.1/tcp/9401/p2p/12D3KooW…"]) as client:
         status = await client.status()
         account = Account(key, status["chain_id"], (await client.account(key.public))["nonce"])
-        signed = account.sign([...], valid_until_height=status["height"] + 600, fee_uthb=fee)
+        signed = account.sign([Transfer(to, amount_uthb)], valid_until_height=status["height"] + 600, fee_uthb=fee)
         [submission] = await client.submit([signed.raw])
         [state] = await client.wait([signed.id], timeout_ms=5000)
 
@@ -96,8 +96,12 @@ class Client:
     async def status(self) -> dict[str, Any]:
         return await self._table("status")
 
-    async def account(self, address: bytes) -> dict[str, Any]:
-        return await self._table("account", address)
+    async def account(self, address: bytes) -> dict[str, Any] | None:
+        """Nonce, money (uTHB) and participant of an address; None where nothing was ever paid in."""
+        answer = await self.call("account", address)
+        if answer is not None and not isinstance(answer, dict):
+            raise BadAnswer(f"account was answered with {type(answer).__name__}, not a map")
+        return answer
 
     async def parameters(self) -> dict[str, Any]:
         return await self._table("parameters")

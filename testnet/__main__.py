@@ -1,0 +1,117 @@
+"""`scripts/testnet.sh`: options of a testnet run, and its exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+import trio
+
+from gridtokenx.errors import GridTokenXError
+from testnet.facts import Facts, Verdict, as_json, judge
+from testnet.launcher import Launcher, Planned
+from testnet.layout import AUTHORITIES, FOLDER, OBSERVER, PORT_BASE, Run
+
+
+class Moment(click.ParamType[tuple[str, float]]):
+    """`pea@20`: an authority and seconds after all were connected."""
+
+    name = "AUTHORITY@SECONDS"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        if isinstance(value, tuple):
+            return value
+        peer, separator, seconds = str(value).lower().partition("@")
+        if peer not in AUTHORITIES:
+            self.fail(f"{value}: no authority {peer!r}; there are {', '.join(AUTHORITIES)}", param, ctx)
+        if not separator or not seconds.replace(".", "", 1).isdigit():
+            self.fail(f"{value}: when? Give seconds, such as {peer}@20", param, ctx)
+        return peer, float(seconds)
+
+
+def _plan(kills: tuple[tuple[str, float], ...], restarts: tuple[tuple[str, float], ...],
+          observer_at: float | None, for_s: float | None) -> list[Planned]:
+    """The faults in order of time. Raises UsageError for a plan that cannot be carried out."""
+    plan = [Planned(at, "kill", peer) for peer, at in kills] + [Planned(at, "restart", peer) for peer, at in restarts]
+    if observer_at is not None:
+        plan.append(Planned(observer_at, "observer", OBSERVER))
+    plan.sort(key=lambda planned: planned.at_s)
+    down: set[str] = set()
+    for planned in plan:
+        if for_s is not None and planned.at_s >= for_s:
+            raise click.UsageError(f"{planned.act} {planned.peer} at {planned.at_s:g} s: the run ends at {for_s:g} s")
+        if planned.act == "kill":
+            if planned.peer in down:
+                raise click.UsageError(f"{planned.peer} is killed twice without a --restart in between")
+            down.add(planned.peer)
+        elif planned.act == "restart":
+            if planned.peer not in down:
+                raise click.UsageError(f"--restart {planned.peer}@{planned.at_s:g} without a --kill before it")
+            down.remove(planned.peer)
+    return plan
+
+
+def _print(facts: Facts, verdicts: list[Verdict], check: bool) -> None:
+    width = max(len(verdict.name) for verdict in verdicts)
+    click.echo("\nmeasured:" if check else "\nin all:")
+    for verdict in verdicts:
+        mark = ("ok    " if verdict.holds else "FAILED") if check else ""
+        click.echo(f"  {mark} {verdict.name:<{width}}  {verdict.measured}")
+    if facts.refused:
+        codes = ", ".join(f"{name} {count}" for name, count in sorted(facts.refused.items()))
+        click.echo(f"  refused or failed, by code: {codes}")
+    if check:
+        failed = [verdict.name for verdict in verdicts if not verdict.holds]
+        click.echo(f"\nCHECK FAILED: {'; '.join(failed)}" if failed else "\nCHECK PASSED")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--for", "for_s", type=click.FloatRange(5), metavar="SECONDS",
+              help="Stop after so long from the moment all are connected.  [default: until Ctrl-C]")
+@click.option("--check", is_flag=True, help="At the end, check what must hold; exit 1 and name what does not.")
+@click.option("--fresh/--keep", default=True, show_default=True, help="Start a new chain, or go on with the last one.")
+@click.option("--households", type=click.IntRange(2, 200), default=200, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of forecasts and limit prices.")
+@click.option("--kill", "kills", type=Moment(), multiple=True, help="SIGKILL an authority, for example pea@20.")
+@click.option("--restart", "restarts", type=Moment(), multiple=True, help="Start a killed authority again.")
+@click.option("--observer-at", type=click.FloatRange(0), metavar="SECONDS",
+              help="Start a sixth peer, which syncs from genesis.")
+@click.option("--port-base", type=click.IntRange(1024, 65_000), default=PORT_BASE, show_default=True,
+              help="The authorities listen on this port of 127.0.0.1 and the next ones.")
+@click.option("--run-dir", type=click.Path(file_okay=False, path_type=Path), default=FOLDER / "run",
+              help="Keys, logs and data.  [default: testnet/run]")
+@click.option("--json", "json_output", is_flag=True, help="Print one JSON object at the end and nothing else.")
+def main(for_s: float | None, check: bool, fresh: bool, households: int, seed: int,
+         kills: tuple[tuple[str, float], ...], restarts: tuple[tuple[str, float], ...], observer_at: float | None,
+         port_base: int, run_dir: Path, json_output: bool) -> None:
+    """Run five authorities and a trading program for 200 households on this machine, and show what they do."""
+    plan = _plan(kills, restarts, observer_at, for_s)
+    try:
+        layout = Run(run_dir.resolve(), port_base)
+        layout.prepare(fresh=fresh)
+        launcher = Launcher(layout, households, seed, for_s, plan, quiet=json_output)
+        facts = trio.run(launcher.run, strict_exception_groups=False)
+    except* GridTokenXError as group:
+        for error in _leaves(group):
+            click.echo(f"testnet: {error}", err=True)
+        sys.exit(1)
+    verdicts = judge(facts)
+    if json_output:
+        click.echo(json.dumps(as_json(facts, verdicts), indent=2))
+    else:
+        _print(facts, verdicts, check)
+    if check and not all(verdict.holds for verdict in verdicts):
+        sys.exit(1)
+
+
+def _leaves(group: BaseExceptionGroup[GridTokenXError]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+if __name__ == "__main__":
+    main()
