@@ -71,6 +71,26 @@ class ViewRecord:
         return None if other is None else self.votes[other].get(vote.signer)
 
 
+def check_signers(certificate: Certificate, authorities: Authorities, epoch: int) -> None:
+    """Raises VoteError unless the signers are at least q distinct authorities of `epoch`, one signature each."""
+    signers = certificate.signers
+    if (certificate.epoch != epoch or list(signers) != sorted(set(signers))
+            or not all(0 <= signer < authorities.n for signer in signers)):
+        raise VoteError(f"the signers {signers} are not distinct authorities of epoch {epoch}")
+    if len(signers) < authorities.quorum or len(signers) != len(certificate.signatures):
+        raise VoteError(f"{len(signers)} signers; a certificate has at least {authorities.quorum}")
+
+
+def verify_certificate(certificate: Certificate, authorities: Authorities, epoch: int, verifier: Verifier) -> None:
+    """For sync and observers, who count no votes. Raises VoteError unless all of it is good."""
+    check_signers(certificate, authorities, epoch)
+    content = vote_content(certificate.kind, certificate.epoch, certificate.view, certificate.digest)
+    for signer, signature in zip(certificate.signers, certificate.signatures, strict=True):
+        if not verifier.verify(signer, content, signature):
+            raise VoteError(f"the signature of authority {signer} in a {certificate.kind.name} certificate of view "
+                            f"{certificate.view} does not verify")
+
+
 class Votes:
     """The records of all views above the root."""
 
@@ -149,16 +169,11 @@ class Votes:
         Raises VoteError if it is not q good votes of distinct authorities, InvariantError if it is, but
         contradicts a certificate held already: then more than f authorities are faulty and nothing is safe.
         """
-        signers = certificate.signers
-        if (certificate.epoch != self._epoch or list(signers) != sorted(set(signers))
-                or not all(0 <= signer < self._authorities.n for signer in signers)):
-            raise VoteError(f"the signers {signers} are not distinct authorities of epoch {self._epoch}")
-        if len(signers) < self._authorities.quorum or len(signers) != len(certificate.signatures):
-            raise VoteError(f"{len(signers)} signers; a certificate has at least {self._authorities.quorum}")
+        check_signers(certificate, self._authorities, self._epoch)
         record = self.seen(certificate.view) or ViewRecord(certificate.view)
         content = vote_content(certificate.kind, certificate.epoch, certificate.view, certificate.digest)
         fresh: list[Vote] = []
-        for signer, signature in zip(signers, certificate.signatures, strict=True):
+        for signer, signature in zip(certificate.signers, certificate.signatures, strict=True):
             known = record.votes[certificate.kind].get(signer)
             if known is not None and known.digest == certificate.digest and known.signature == signature:
                 continue

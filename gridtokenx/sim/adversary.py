@@ -1,0 +1,100 @@
+"""Authorities that do not follow the protocol. They sign with their own key only."""
+
+from __future__ import annotations
+
+from gridtokenx.consensus.config import HeldBlock
+from gridtokenx.consensus.interface import Event
+from gridtokenx.consensus.messages import Kind, Message, Propose, Vote, vote_content
+from gridtokenx.ledger.block import decode_header
+from gridtokenx.sim import toy
+from gridtokenx.sim.node import GetBlock, SimulatedNode
+
+
+class _Adversary(SimulatedNode):
+    honest = False
+
+    def _signed(self, kind: Kind, view: int, name: bytes = b"") -> Vote:
+        content = vote_content(kind, 0, view, name)
+        return Vote(kind, 0, view, name, self.index, self.setting.registry.sign(self.index, content))
+
+    def _others(self) -> list[int]:
+        return [other for other in range(len(self.setting.config.authorities)) if other != self.index]
+
+
+class Silent(_Adversary):
+    """Never says anything."""
+
+    def start(self) -> None:
+        self.running = False
+
+
+class LoneNullifier(_Adversary):
+    """Gives up on every view as soon as it is entered, and again and again, besides taking part."""
+
+    _nullified = 0
+
+    def _turn(self, event: Event | None) -> None:
+        super()._turn(event)
+        if self.core.view > self._nullified:
+            self._nullified = self.core.view
+            vote = self._signed(Kind.NULLIFY, self._nullified)
+            for other in self._others():
+                self.setting.network.send(self.index, other, vote)
+
+
+class Equivocator(_Adversary):
+    """As leader, shows two valid blocks, each to half of the others; votes for whatever suits the receiver."""
+
+    def _post(self, message: Message, to: int | None) -> None:
+        if not isinstance(message, Propose) or to is not None:
+            super()._post(message, to)
+            return
+        header = decode_header(message.header)
+        other_header = toy.header_of(self.headers[header.parent], header.parent, header.view, header.timestamp_ms + 1,
+                                     header.proposer, message.transaction_ids)
+        twin = HeldBlock(other_header.hash, other_header, message.transaction_ids, 0)
+        self.blocks[twin.digest] = twin
+        self.setting.checker.block_made(twin)
+        vote = self._signed(Kind.NOTARIZE, message.view, twin.digest)
+        other_propose = Propose(message.epoch, message.view, other_header.encode(), message.transaction_ids, self.index,
+                                vote.signature)
+        others = self._others()
+        for position, other in enumerate(others):
+            first = position < len(others) // 2
+            self.setting.network.send(self.index, other, message if first else other_propose)
+            for name in (header.hash, twin.digest) if first else (twin.digest, header.hash):
+                self.setting.network.send(self.index, other, self._signed(Kind.FINALIZE, message.view, name))
+
+
+class YesMan(_Adversary):
+    """Votes for every kind and every proposal at once, without looking; contradicts itself."""
+
+    def receive(self, sender: int, payload: object) -> None:
+        if self.running and isinstance(payload, Propose):
+            name = decode_header(payload.header).hash
+            for kind in (Kind.NOTARIZE, Kind.FINALIZE, Kind.NULLIFY):
+                vote = self._signed(kind, payload.view, b"" if kind is Kind.NULLIFY else name)
+                for other in self._others():
+                    self.setting.network.send(self.index, other, vote)
+        super().receive(sender, payload)
+
+
+class Withholder(_Adversary):
+    """Proposes and votes, but hands out no body and proposes to q - 1 only."""
+
+    def _post(self, message: Message, to: int | None) -> None:
+        if isinstance(message, Propose) and to is None:
+            for other in self._others()[:self.core.authorities.quorum - 2]:
+                self.setting.network.send(self.index, other, message)
+            return
+        super()._post(message, to)
+
+    def receive(self, sender: int, payload: object) -> None:
+        if not isinstance(payload, GetBlock):
+            super().receive(sender, payload)
+
+
+ADVERSARIES: dict[str, type[_Adversary]] = {
+    "silent": Silent, "lone nullifier": LoneNullifier, "equivocator": Equivocator, "yes-man": YesMan,
+    "withholder": Withholder,
+}
