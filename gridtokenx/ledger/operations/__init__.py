@@ -1,0 +1,46 @@
+"""The kinds of operation. A new kind is a module and one line of `KINDS`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gridtokenx.ledger.operations.account_keys import SetAccountKeys
+from gridtokenx.ledger.operations.base import Block, Operation
+from gridtokenx.ledger.operations.cancel_order import CancelOrder
+from gridtokenx.ledger.operations.deposit import Deposit
+from gridtokenx.ledger.operations.place_order import PlaceOrder
+from gridtokenx.ledger.operations.register_meter import RegisterMeter
+from gridtokenx.ledger.operations.register_participant import RegisterParticipant
+from gridtokenx.ledger.operations.transfer import Transfer
+from gridtokenx.ledger.operations.withdraw import Withdraw
+from gridtokenx.ledger.receipts import Code, Failed
+
+__all__ = ["KINDS", "Block", "CancelOrder", "Deposit", "Operation", "PlaceOrder", "RegisterMeter",
+           "RegisterParticipant", "SetAccountKeys", "Transfer", "Withdraw", "kind_of", "parse_operation"]
+
+KINDS: tuple[type[Operation], ...] = (
+    Transfer,
+    Deposit,
+    Withdraw,
+    SetAccountKeys,
+    RegisterParticipant,
+    RegisterMeter,
+    PlaceOrder,
+    CancelOrder,
+)
+
+_BY_KIND: dict[int, type[Operation]] = {kind.KIND: kind for kind in KINDS}
+
+
+def kind_of(number: int) -> type[Operation]:
+    """Raises Failed(UNKNOWN_OPERATION)."""
+    kind = _BY_KIND.get(number)
+    if kind is None:
+        raise Failed(Code.UNKNOWN_OPERATION, f"no operation of kind {number}; there are "
+                                             f"{', '.join(str(known) for known in sorted(_BY_KIND))}")
+    return kind
+
+
+def parse_operation(operation: tuple[Any, ...]) -> Operation:
+    """Reads `(kind, field, ...)`. Raises Failed with UNKNOWN_OPERATION, BAD_FIELDS or OUT_OF_RANGE."""
+    return kind_of(operation[0]).parse(operation[1:])

@@ -1,0 +1,37 @@
+"""The closed lists that meters and participants are described by. Numbers are in state: frozen."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Source(IntEnum):
+    """What a meter's injection is made from; MIXED where it cannot be told."""
+
+    MIXED = 0
+    SOLAR = 1
+    WIND = 2
+    HYDRO = 3
+    BIOMASS = 4
+    GEOTHERMAL = 5
+    STORAGE = 6
+    THERMAL = 7
+
+
+class Network(IntEnum):
+    """Whose wires a meter hangs on."""
+
+    EGAT = 0
+    MEA = 1
+    PEA = 2
+
+
+class Role(IntEnum):
+    """What a participant's licence is for."""
+
+    CONSUMER = 1
+    PROSUMER = 2
+    GENERATOR = 3
+    RETAILER = 4
+    UTILITY = 5
+    GRID_OPERATOR = 6

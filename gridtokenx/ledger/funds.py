@@ -1,0 +1,112 @@
+"""Money of accounts: spending, crediting, escrow and collateral. The only place where amounts change hands.
+
+What comes back from escrow in a block (`released`, `freed`) can be spent from the next block on (MARKET 3), so
+nothing a block pays for depends on the matching inside it. `settled` gives the account as it stands for spending
+now. Every function conserves money; only deposit and withdraw, which count it, create or destroy it.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from gridtokenx.ledger import spaces
+from gridtokenx.ledger.receipts import Code, Failed
+from gridtokenx.ledger.records import Account
+from gridtokenx.ledger.session import Session
+from gridtokenx.market.money import locked_money
+
+_NEW = Account()
+
+
+def settled(account: Account, height: int) -> Account:
+    """`account` with what came back in blocks before `height` made spendable."""
+    if account.height >= height or not (account.released or account.freed):
+        return account
+    collateral = account.collateral - account.freed
+    locked = locked_money(collateral, account.credit)
+    return evolve(account, balance=account.balance + account.released + account.locked - locked, released=0,
+                  collateral=collateral, freed=0, locked=locked)
+
+
+def get_account(session: Session, address: bytes) -> Account:
+    """The account for use in this block; one that does not exist is empty."""
+    account: Account | None = session.get(spaces.account(address))
+    return _NEW if account is None else settled(account, session.height)
+
+
+def put_account(session: Session, address: bytes, account: Account) -> None:
+    session.put(spaces.account(address), account)
+
+
+def get_funded(session: Session, address: bytes, amount: int, what: str) -> Account:
+    """The account if its balance reaches `amount`. Raises Failed(UNFUNDED).
+
+    Orders closed by the parent's time count as released whether or not a sweep has met them, so they are looked
+    for before anything is refused.
+    """
+    account = get_account(session, address)
+    if account.balance < amount:
+        session.release_due(address)
+        account = get_account(session, address)
+        if account.balance < amount:
+            raise Failed(Code.UNFUNDED, f"{what} takes {amount} uTHB; the account can spend {account.balance}")
+    return account
+
+
+def debit(session: Session, address: bytes, amount: int, what: str) -> None:
+    """Takes `amount` from the balance. Raises Failed(UNFUNDED)."""
+    account = get_funded(session, address, amount, what)
+    put_account(session, address, evolve(account, balance=account.balance - amount))
+
+
+def credit(session: Session, address: bytes, amount: int) -> None:
+    """Adds `amount` to the balance, spendable at once."""
+    account = get_account(session, address)
+    put_account(session, address, evolve(account, balance=account.balance + amount))
+
+
+def hold_bid(session: Session, address: bytes, amount: int) -> None:
+    """Moves `amount` from the balance to the escrow of buy orders. Raises Failed(UNFUNDED)."""
+    a = get_funded(session, address, amount, "the order's escrow")
+    put_account(session, address, Account(
+        a.nonce, a.balance - amount, a.bids + amount, a.proceeds, a.collateral, a.credit, a.locked, a.released,
+        a.freed, a.height, a.participant, a.threshold))
+
+
+def hold_collateral(session: Session, address: bytes, amount: int) -> None:
+    """Adds `amount` to the collateral and locks what the credit limit does not cover. Raises Failed(UNFUNDED)."""
+    a = get_account(session, address)
+    collateral = a.collateral + amount
+    locked = locked_money(collateral, a.credit)
+    if a.balance < locked - a.locked:
+        session.release_due(address)
+        a = get_account(session, address)
+        collateral = a.collateral + amount
+        locked = locked_money(collateral, a.credit)
+        if a.balance < locked - a.locked:
+            raise Failed(Code.UNFUNDED, f"the order's collateral takes {locked - a.locked} uTHB; the account can "
+                                        f"spend {a.balance}")
+    put_account(session, address, Account(
+        a.nonce, a.balance - locked + a.locked, a.bids, a.proceeds, collateral, a.credit, locked, a.released,
+        a.freed, a.height, a.participant, a.threshold))
+
+
+def apply_moves(session: Session, address: bytes, *, bids: int = 0, proceeds: int = 0, released: int = 0,
+                freed: int = 0) -> None:
+    """What fills and closings of this block do to an account: signed changes of each part.
+
+    `released` and `freed` can be spent from the next block on.
+    """
+    a = get_account(session, address)
+    put_account(session, address, Account(
+        a.nonce, a.balance, a.bids + bids, a.proceeds + proceeds, a.collateral, a.credit, a.locked,
+        a.released + released, a.freed + freed, session.height, a.participant, a.threshold))
+
+
+def return_now(session: Session, address: bytes, *, bids: int = 0, collateral: int = 0) -> None:
+    """Gives back escrow or collateral that counts as released since the parent block: spendable at once."""
+    a = get_account(session, address)
+    left = a.collateral - collateral
+    locked = locked_money(left, a.credit)
+    put_account(session, address, evolve(a, balance=a.balance + bids + a.locked - locked, bids=a.bids - bids,
+                                         collateral=left, locked=locked))

@@ -1,0 +1,270 @@
+"""Genesis as a TOML file: strict reading, every mistake named with its key and what is allowed; and writing."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from gridtokenx.crypto.bech32m import AddressError, decode_address, encode_address
+from gridtokenx.crypto.keys import is_point
+from gridtokenx.ledger import parameters as registry
+from gridtokenx.ledger.genesis_state import Authority, Genesis, GenesisError
+from gridtokenx.ledger.parameters import ParameterError, Parameters
+from gridtokenx.ledger.records import Corridor, Roles, Tariff, Zone
+from gridtokenx.market.money import MAX_MONEY
+
+MAX_AUTHORITIES = 64
+MAX_ZONES = 16
+MAX_CORRIDORS = 64
+MAX_TARIFFS = 256
+MAX_TIME_MS = 253_402_300_799_999       # the end of the year 9999
+_DAY_ZERO = date(1970, 1, 1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _Table:
+    """One table of the file; remembers which keys were asked for, so that others can be called unknown."""
+
+    def __init__(self, where: str, values: Any) -> None:
+        if type(values) is not dict:
+            raise GenesisError(f"{where or 'the file'} must be a table")
+        self.where = where
+        self.values = values
+        self.known: list[str] = []
+
+    def name(self, key: str) -> str:
+        return f"{self.where}.{key}" if self.where else key
+
+    def get(self, key: str, what: str) -> Any:
+        self.known.append(key)
+        if key not in self.values:
+            raise GenesisError(f"{self.name(key)} is missing; it is {what}")
+        return self.values[key]
+
+    def optional(self, key: str, default: Any) -> Any:
+        self.known.append(key)
+        return self.values.get(key, default)
+
+    def integer(self, key: str, low: int, high: int) -> int:
+        value = self.get(key, f"an integer from {low} to {high}")
+        if type(value) is not int or not low <= value <= high:
+            raise GenesisError(f"{self.name(key)} is {value!r}; an integer from {low} to {high} is allowed")
+        return value
+
+    def text(self, key: str, most: int = 64) -> str:
+        value = self.get(key, f"text of 1 to {most} characters")
+        if type(value) is not str or not 1 <= len(value) <= most:
+            raise GenesisError(f"{self.name(key)} is {value!r}; text of 1 to {most} characters is allowed")
+        return value
+
+    def address(self, key: str) -> bytes:
+        return _address(self.name(key), self.get(key, "an address gtx1..."))
+
+    def time_ms(self, key: str) -> int:
+        value = self.get(key, "a time with its offset, like 2026-05-11T09:00:00+07:00, or Unix ms")
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            value = (value - _EPOCH) // timedelta(milliseconds=1)
+        if type(value) is not int or not 0 <= value <= MAX_TIME_MS:
+            raise GenesisError(f"{self.name(key)} is {value!r}; a time with its offset, like "
+                               "2026-05-11T09:00:00+07:00, or Unix ms is allowed")
+        return value
+
+    def tables(self, key: str, low: int, high: int) -> list[_Table]:
+        value = self.optional(key, [])
+        if type(value) is not list or not low <= len(value) <= high:
+            raise GenesisError(f"[[{self.name(key)}]] occurs {len(value) if type(value) is list else 'wrongly'}; "
+                               f"{low} to {high} tables are allowed")
+        return [_Table(f"{self.name(key)}[{index}]", entry) for index, entry in enumerate(value)]
+
+    def close(self) -> None:
+        for key in self.values:
+            if key not in self.known:
+                raise GenesisError(f"{self.name(key)} is unknown here; allowed are {', '.join(self.known)}")
+
+
+def _address(where: str, value: Any) -> bytes:
+    if type(value) is not str:
+        raise GenesisError(f"{where} must be an address gtx1..., not {value!r}")
+    try:
+        return decode_address(value)
+    except AddressError as error:
+        raise GenesisError(f"{where}: {error}") from error
+
+
+def _clash(where: str, values: list[Any]) -> None:
+    if len(set(values)) != len(values):
+        raise GenesisError(f"{where} must not repeat")
+
+
+def read_text(path: str | Path) -> str:
+    """The file's text. Raises GenesisError when it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GenesisError(f"genesis file {path} cannot be read: {error}") from error
+
+
+def parse_genesis(text: str) -> Genesis:
+    """Reads the text of a genesis file (docs/ledger.md). Raises GenesisError naming key and allowed values."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise GenesisError(f"not TOML: {error}") from error
+    root = _Table("", document)
+    name, salt = root.text("name"), root.text("salt")
+    genesis_ms = root.time_ms("time_ms")
+    clock = _Table("clock", root.get("clock", "a table with start and rate"))
+    start_ms, rate = clock.time_ms("start"), clock.integer("rate", 1, 100_000)
+    clock.close()
+    authorities = _authorities(root.tables("authorities", 1, MAX_AUTHORITIES))
+    zones = tuple(_zone(table) for table in root.tables("zones", 1, MAX_ZONES))
+    _clash("zones.name", [zone.name for zone in zones])
+    names = {zone.name: number for number, zone in enumerate(zones)}
+    corridors = tuple(_corridor(table, names) for table in root.tables("corridors", 0, MAX_CORRIDORS))
+    tariffs = tuple(_tariff(table) for table in root.tables("tariffs", 1, MAX_TARIFFS))
+    parameters = _parameters(root.optional("parameters", {}))
+    if parameters.reference_tariff >= len(tariffs):
+        raise GenesisError(f"parameters.reference_tariff is {parameters.reference_tariff}; there are tariff classes "
+                           f"0 to {len(tariffs) - 1}")
+    genesis = Genesis(
+        name=name, salt=salt, genesis_ms=genesis_ms, market_start_ms=start_ms, market_rate=rate,
+        authorities=authorities, zones=zones, corridors=corridors, tariffs=tariffs,
+        holidays=_holidays(root.optional("holidays", [])), roles=_roles(root), accounts=_accounts(root),
+        parameters=parameters,
+    )
+    root.close()
+    return genesis
+
+
+def _authorities(tables: list[_Table]) -> tuple[Authority, ...]:
+    members = []
+    for table in tables:
+        member = Authority(table.text("name", 32), table.address("key"))
+        if not is_point(member.public):
+            raise GenesisError(f"{table.name('key')} is no Ed25519 public key")
+        table.close()
+        members.append(member)
+    _clash("authorities.name", [member.name for member in members])
+    _clash("authorities.key", [member.public for member in members])
+    return tuple(members)
+
+
+def _zone(table: _Table) -> Zone:
+    zone = Zone(table.text("name", 32), table.integer("loss_ppm", 0, 250_000),
+                table.integer("wheeling_uthb_kwh", 0, 10**9), table.address("network"), table.address("utility"))
+    table.close()
+    return zone
+
+
+def _corridor(table: _Table, zones: dict[str, int]) -> Corridor:
+    ends = []
+    for key in ("from", "to"):
+        name = table.text(key, 32)
+        if name not in zones:
+            raise GenesisError(f"{table.name(key)} is {name!r}; a zone is one of {', '.join(zones)}")
+        ends.append(zones[name])
+    if ends[0] == ends[1]:
+        raise GenesisError(f"{table.where} must join two different zones")
+    corridor = Corridor(
+        ends[0], ends[1], table.integer("forward_w", 0, 10**12), table.integer("backward_w", 0, 10**12),
+        table.integer("loss_ppm", 0, 250_000), table.integer("wheeling_uthb_kwh", 0, 10**9), table.address("network"))
+    table.close()
+    return corridor
+
+
+def _tariff(table: _Table) -> Tariff:
+    tariff = Tariff(table.text("name"), table.integer("on_peak_uthb_kwh", 0, 10**9),
+                    table.integer("off_peak_uthb_kwh", 0, 10**9))
+    table.close()
+    return tariff
+
+
+def _parameters(values: Any) -> Parameters:
+    if type(values) is not dict:
+        raise GenesisError("parameters must be a table")
+    chosen = {parameter.name: parameter.default for parameter in registry.REGISTRY}
+    try:
+        for name, value in values.items():
+            chosen[name] = registry.check(name, value)
+    except ParameterError as error:
+        raise GenesisError(f"[parameters]: {error}") from error
+    return Parameters(**chosen)
+
+
+def _roles(root: _Table) -> Roles:
+    table = _Table("roles", root.get("roles", "a table of issuers, registrars, market_operator and tax"))
+    lists = []
+    for key in ("issuers", "registrars"):
+        values = table.get(key, "a list of addresses")
+        if type(values) is not list or len(values) > 64:
+            raise GenesisError(f"{table.name(key)} must be a list of at most 64 addresses")
+        addresses = [_address(f"{table.name(key)}[{index}]", value) for index, value in enumerate(values)]
+        _clash(table.name(key), addresses)
+        lists.append(tuple(addresses))
+    roles = Roles(lists[0], lists[1], table.address("market_operator"), table.address("tax"))
+    table.close()
+    return roles
+
+
+def _accounts(root: _Table) -> tuple[tuple[bytes, int], ...]:
+    accounts = []
+    for table in root.tables("accounts", 0, 100_000):
+        accounts.append((table.address("address"), table.integer("balance_uthb", 0, MAX_MONEY)))
+        table.close()
+    _clash("accounts.address", [address for address, _ in accounts])
+    total = sum(balance for _, balance in accounts)
+    if total > MAX_MONEY:
+        raise GenesisError(f"accounts.balance_uthb sum up to {total}; at most {MAX_MONEY} is allowed")
+    return tuple(sorted(accounts))
+
+
+def _holidays(values: Any) -> tuple[int, ...]:
+    if type(values) is not list or len(values) > 4096 or any(type(value) is not date for value in values):
+        raise GenesisError("holidays must be a list of at most 4096 dates like 2026-05-01")
+    days = [(value - _DAY_ZERO).days for value in values]
+    _clash("holidays", days)
+    return tuple(sorted(days))
+
+
+def dump_genesis(genesis: Genesis) -> str:
+    """The genesis as the text of a file that reads back the same."""
+    lines = [
+        f"name = {_quoted(genesis.name)}", f"salt = {_quoted(genesis.salt)}", f"time_ms = {genesis.genesis_ms}",
+        "holidays = [" + ", ".join((_DAY_ZERO + timedelta(days=day)).isoformat() for day in genesis.holidays) + "]",
+        "", "[clock]", f"start = {genesis.market_start_ms}", f"rate = {genesis.market_rate}",
+        "", "[roles]",
+        "issuers = [" + ", ".join(_shown(address) for address in genesis.roles.issuers) + "]",
+        "registrars = [" + ", ".join(_shown(address) for address in genesis.roles.registrars) + "]",
+        f"market_operator = {_shown(genesis.roles.market_operator)}", f"tax = {_shown(genesis.roles.tax)}",
+        "", "[parameters]",
+        *(f"{parameter.name} = {getattr(genesis.parameters, parameter.name)}" for parameter in registry.REGISTRY),
+    ]
+    for authority in genesis.authorities:
+        lines += ["", "[[authorities]]", f"name = {_quoted(authority.name)}", f"key = {_shown(authority.public)}"]
+    for zone in genesis.zones:
+        lines += ["", "[[zones]]", f"name = {_quoted(zone.name)}", f"loss_ppm = {zone.loss_ppm}",
+                  f"wheeling_uthb_kwh = {zone.wheel_uthb_kwh}", f"network = {_shown(zone.network)}",
+                  f"utility = {_shown(zone.utility)}"]
+    for corridor in genesis.corridors:
+        lines += ["", "[[corridors]]", f"from = {_quoted(genesis.zones[corridor.first].name)}",
+                  f"to = {_quoted(genesis.zones[corridor.second].name)}", f"forward_w = {corridor.forward_w}",
+                  f"backward_w = {corridor.backward_w}", f"loss_ppm = {corridor.loss_ppm}",
+                  f"wheeling_uthb_kwh = {corridor.wheel_uthb_kwh}", f"network = {_shown(corridor.network)}"]
+    for tariff in genesis.tariffs:
+        lines += ["", "[[tariffs]]", f"name = {_quoted(tariff.name)}", f"on_peak_uthb_kwh = {tariff.on_peak_uthb_kwh}",
+                  f"off_peak_uthb_kwh = {tariff.off_peak_uthb_kwh}"]
+    for address, balance in genesis.accounts:
+        lines += ["", "[[accounts]]", f"address = {_shown(address)}", f"balance_uthb = {balance}"]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(address: bytes) -> str:
+    return f'"{encode_address(address)}"'
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(char if char.isprintable() else f"\\U{ord(char):08X}" for char in escaped) + '"'

@@ -1,0 +1,113 @@
+"""The chain's parameters: named integers in state, each with its bounds. Numbers are state keys: frozen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cbor2
+from attrs import define, fields, frozen
+
+from gridtokenx.errors import GridTokenXError
+from gridtokenx.ledger import spaces
+from gridtokenx.ledger.state import StateReader
+
+
+class ParameterError(GridTokenXError):
+    """A parameter that does not exist or is out of bounds; the message gives both."""
+
+
+@frozen
+class Parameter:
+    """One line of the registry. `help` says what the number does, with its unit."""
+
+    number: int
+    name: str
+    default: int
+    low: int
+    high: int
+    unit: str
+    help: str
+
+
+_TABLE = (
+    # Blocks and consensus.
+    (1, "min_block_interval_ms", 100, 10, 60_000, "ms", "least time between the timestamps of two blocks"),
+    (2, "block_time_ms", 10_000, 1_000, 60_000, "ms", "heartbeat: a block at least so often"),
+    (3, "delta_ms", 100, 10, 2_000, "ms", "bound on message delay that consensus starts from"),
+    (4, "max_block_bytes", 262_144, 65_536, 1 << 20, "bytes", "transactions of a block, in all"),
+    (5, "max_block_weight", 100_000, 20_000, 10_000_000, "weight", "execution of a block, in all; about a us each"),
+    (6, "max_timed_weight", 30_000, 1_000, 10_000_000, "weight", "timed work of a block, beside max_block_weight"),
+    (7, "epoch_length", 100_000, 10, 1 << 40, "blocks", "least length of an epoch"),
+    # Money.
+    (20, "min_fee_uthb", 1_000, 0, 10**12, "uTHB", "least fee of a transaction, per operation it carries"),
+    (21, "fee_ppm", 5_000, 0, 100_000, "ppm", "market operator's fee on the value of a fill"),
+    (22, "vat_ppm", 70_000, 0, 500_000, "ppm", "VAT on value and fee of a fill"),
+    # Orders.
+    (40, "price_band_ppm", 300_000, 0, 1_000_000, "ppm", "how far a limit may be from the reference price"),
+    (41, "order_most_wh", 10_000_000, 100, 10_000_000, "Wh", "greatest quantity of one order"),
+    (42, "short_cap_mthb_kwh", 7_500, 0, 1_000_000, "mTHB/kWh", "price that collateral of sales must reach"),
+    (43, "max_open_orders", 100_000, 100, 120_000, "orders", "resting orders in all windows together"),
+    (44, "max_credit_uthb", 10**15, 0, 10**18, "uTHB", "greatest credit limit of a licence"),
+    # Tariffs.
+    (60, "ft_uthb_kwh", 162_300, -10_000_000, 10_000_000, "uTHB/kWh", "fuel adjustment on top of energy rates"),
+    (61, "buy_back_uthb_kwh", 2_200_000, 0, 10**9, "uTHB/kWh", "what utilities pay for surplus"),
+    (62, "reference_tariff", 0, 0, 255, "tariff class", "the class whose energy rate is the reference price"),
+)
+
+REGISTRY: tuple[Parameter, ...] = tuple(Parameter(*line) for line in _TABLE)
+BY_NAME: dict[str, Parameter] = {parameter.name: parameter for parameter in REGISTRY}
+
+
+def check(name: str, value: Any) -> int:
+    """`value` if the parameter exists and the value is within its bounds. Raises ParameterError."""
+    parameter = BY_NAME.get(name)
+    if parameter is None:
+        raise ParameterError(f"no parameter {name!r}; there are {', '.join(sorted(BY_NAME))}")
+    if type(value) is not int or not parameter.low <= value <= parameter.high:
+        raise ParameterError(
+            f"parameter {name} is {value!r}; an integer from {parameter.low} to {parameter.high} ({parameter.unit}) "
+            "is allowed")
+    return value
+
+
+@define
+class Parameters:
+    """All of them at one state; attribute names are those of the registry."""
+
+    min_block_interval_ms: int
+    block_time_ms: int
+    delta_ms: int
+    max_block_bytes: int
+    max_block_weight: int
+    max_timed_weight: int
+    epoch_length: int
+    min_fee_uthb: int
+    fee_ppm: int
+    vat_ppm: int
+    price_band_ppm: int
+    order_most_wh: int
+    short_cap_mthb_kwh: int
+    max_open_orders: int
+    max_credit_uthb: int
+    ft_uthb_kwh: int
+    buy_back_uthb_kwh: int
+    reference_tariff: int
+
+
+assert tuple(BY_NAME) == tuple(attribute.name for attribute in fields(Parameters))
+
+
+def read_parameters(state: StateReader) -> Parameters:
+    """The parameters in force in `state`. Raises ParameterError when one is missing: not a state of this chain."""
+    values = []
+    for parameter in REGISTRY:
+        raw = state.get(spaces.parameter(parameter.number))
+        if raw is None:
+            raise ParameterError(f"parameter {parameter.name} is not in this state")
+        values.append(cbor2.loads(raw))
+    return Parameters(*values)
+
+
+def encode_parameter(name: str, value: int) -> tuple[bytes, bytes]:
+    """Key and value in state of a parameter. Raises ParameterError."""
+    return spaces.parameter(BY_NAME[name].number), cbor2.dumps(check(name, value))

@@ -1,0 +1,335 @@
+"""The records of state: what each key holds, as a frozen class with a canonical array.
+
+`encode` gives the canonical CBOR array of the fields in the order of the class; `decode` reads state that this
+chain wrote (trusted: its bytes are under the state root). Amounts are uTHB, energies Wh, powers W, prices
+mTHB/kWh, rates uTHB/kWh, times ms. `docs/ledger.md` lists key and fields of each.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import cbor2
+from attrs import fields, frozen
+
+
+class Record:
+    """Canonical array of the attributes, in their order; nested tuples are arrays."""
+
+    __slots__ = ()
+
+    def encode(self) -> bytes:
+        # Fields are integers, bytes, text and tuples of them, for which plain CBOR is the canonical one.
+        return cbor2.dumps([getattr(self, name) for name in _names(type(self))])
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Self:
+        return cls(*map(_frozen, cbor2.loads(raw)))
+
+
+_NAMES: dict[type, tuple[str, ...]] = {}
+
+
+def _names(cls: type) -> tuple[str, ...]:
+    names = _NAMES.get(cls)
+    if names is None:
+        names = _NAMES[cls] = tuple(attribute.name for attribute in fields(cls))
+    return names
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if type(value) is list else value
+
+
+# ------------------------------------------------------------------ the chain
+
+
+@frozen
+class Identity(Record):
+    """What genesis fixed for ever. Market time = start + rate x (block timestamp - genesis time)."""
+
+    chain_id: bytes
+    rules_version: int
+    genesis_ms: int
+    market_start_ms: int
+    market_rate: int
+
+
+@frozen
+class Clock(Record):
+    """Height and timestamp (Unix ms) of the block that made this state."""
+
+    height: int
+    timestamp_ms: int
+
+
+@frozen
+class Counters(Record):
+    """The last number given to a participant, a meter, an order; the next priority sequence; orders open now."""
+
+    participants: int = 0
+    meters: int = 0
+    orders: int = 0
+    sequence: int = 1
+    open_orders: int = 0
+
+
+@frozen
+class Totals(Record):
+    """THB ever minted (genesis included) and burned, uTHB."""
+
+    minted_uthb: int
+    burned_uthb: int
+
+
+@frozen
+class Roles(Record):
+    """Accounts with a duty. Issuers mint and burn THB; registrars register; operator and tax account collect."""
+
+    issuers: tuple[bytes, ...]
+    registrars: tuple[bytes, ...]
+    market_operator: bytes
+    tax: bytes
+
+
+@frozen
+class Peaks(Record):
+    """The Merkle mountain range over the hashes of all headers before this block (`crypto.mountain_range`)."""
+
+    peaks: bytes
+
+
+@frozen
+class Calendar(Record):
+    """Days (since 1970-01-01, Bangkok) that are off-peak all day although they are no weekend."""
+
+    holidays: tuple[int, ...]
+
+
+@frozen
+class Epoch(Record):
+    """The present epoch and the seed of its execution order."""
+
+    number: int
+    seed: bytes
+
+
+@frozen
+class Halt(Record):
+    """The last time the chain stood still for over a minute, in market ms: deadlines in (from, until] moved."""
+
+    from_ms: int = 0
+    until_ms: int = 0
+
+
+@frozen
+class Authorities(Record):
+    """(name, public key) in the order of their turns."""
+
+    members: tuple[tuple[str, bytes], ...]
+
+
+# ------------------------------------------------------------------ money
+
+
+@frozen
+class Account(Record):
+    """An address and its money. All of an account's money is balance + bids + proceeds + locked + released.
+
+    balance: can be spent. bids: escrow of open buy orders. proceeds: earned, until the window settles.
+    locked: collateral of sales, `max(0, collateral - credit)`. released and freed came back from escrow in block
+    `height` and can be spent from the next block on: `released` is money, `freed` a part of `collateral`.
+    threshold: signatures needed; 0 means the address key alone.
+    """
+
+    nonce: int = 0
+    balance: int = 0
+    bids: int = 0
+    proceeds: int = 0
+    collateral: int = 0
+    credit: int = 0
+    locked: int = 0
+    released: int = 0
+    freed: int = 0
+    height: int = 0
+    participant: int = 0
+    threshold: int = 0
+
+    def encode(self) -> bytes:
+        return cbor2.dumps((self.nonce, self.balance, self.bids, self.proceeds, self.collateral, self.credit,
+                            self.locked, self.released, self.freed, self.height, self.participant, self.threshold))
+
+    @property
+    def total(self) -> int:
+        return self.balance + self.bids + self.proceeds + self.locked + self.released
+
+
+@frozen
+class AccountKeys(Record):
+    """The keys that may sign for an account, sorted; the account's threshold says how many must."""
+
+    keys: tuple[bytes, ...]
+
+
+# ------------------------------------------------------------------ who and what
+
+
+@frozen
+class Participant(Record):
+    """A licence holder. `account` trades for it; sales up to `credit` uTHB of collateral need no money."""
+
+    account: bytes
+    licence: str
+    role: int
+    zone: int
+    expires_ms: int
+    credit: int
+
+
+@frozen
+class Meter(Record):
+    """A metering point: the unit of the market. `key` signs its readings."""
+
+    owner: bytes
+    participant: int
+    key: bytes
+    zone: int
+    network: int
+    source: int
+    tariff: int
+    injection_w: int
+    withdrawal_w: int
+
+
+@frozen
+class Zone(Record):
+    """`network` receives the zone's wheeling; `utility` supplies what meters lack (settlement)."""
+
+    name: str
+    loss_ppm: int
+    wheel_uthb_kwh: int
+    network: bytes
+    utility: bytes
+
+
+@frozen
+class Corridor(Record):
+    """A line between zones `first` and `second`; `forward` is from first to second."""
+
+    first: int
+    second: int
+    forward_w: int
+    backward_w: int
+    loss_ppm: int
+    wheel_uthb_kwh: int
+    network: bytes
+
+
+@frozen
+class Tariff(Record):
+    """Energy rates of a retail class, uTHB/kWh, without Ft and VAT."""
+
+    name: str
+    on_peak_uthb_kwh: int
+    off_peak_uthb_kwh: int
+
+
+# ------------------------------------------------------------------ the market
+
+
+@frozen
+class Order(Record):
+    """A resting order. Its id is in the key; sequence is its place in time.
+
+    Buys: `term` is fee_ppm and `vat_ppm` the VAT at entry, which escrow(remaining) follows. Sells: `term` is the
+    collateral rate max(0, short_cap - price) mTHB/kWh at entry. `expires_ms` 0: good till the gate.
+    """
+
+    meter: int
+    participant: int
+    zone: int
+    side: int
+    price: int
+    quantity_wh: int
+    remaining_wh: int
+    expires_ms: int
+    sequence: int
+    term: int
+    vat_ppm: int
+    height: int
+
+    def encode(self) -> bytes:
+        return cbor2.dumps((self.meter, self.participant, self.zone, self.side, self.price, self.quantity_wh,
+                            self.remaining_wh, self.expires_ms, self.sequence, self.term, self.vat_ppm, self.height))
+
+
+@frozen
+class Position(Record):
+    """What a meter has sold, bought and on offer in a window, Wh at its own register.
+
+    freed_* were closed and new_* filled in block `height`: they count only from the next block on as free, or as
+    a right to trade back (MARKET 3, capacity).
+    """
+
+    sold: int = 0
+    bought: int = 0
+    open_sell: int = 0
+    open_buy: int = 0
+    height: int = 0
+    freed_sell: int = 0
+    freed_buy: int = 0
+    new_sold: int = 0
+    new_bought: int = 0
+
+    def encode(self) -> bytes:
+        return cbor2.dumps((self.sold, self.bought, self.open_sell, self.open_buy, self.height, self.freed_sell,
+                            self.freed_buy, self.new_sold, self.new_bought))
+
+
+@frozen
+class WindowBook(Record):
+    """A window that ever had an order: trades made; `gated` once all orders left at the gate were closed."""
+
+    trades: int = 0
+    gated: int = 0
+
+
+@frozen
+class Market(Record):
+    """Trade of a window by the buyers' zone: delivered Wh, value to sellers uTHB, and prices mTHB/kWh."""
+
+    traded_wh: int = 0
+    value_uthb: int = 0
+    trades: int = 0
+    last_price: int = 0
+    low_price: int = 0
+    high_price: int = 0
+
+
+@frozen
+class Trade(Record):
+    """One fill (MARKET 5): q delivered to the buyer, q_in injected by the seller at `price`.
+
+    The buyer paid price x q_in + wheel + fee + vat; collateral is what stays bound of the seller's until settled.
+    """
+
+    height: int
+    buy_order: int
+    sell_order: int
+    buy_meter: int
+    sell_meter: int
+    buy_zone: int
+    sell_zone: int
+    taker_side: int
+    price: int
+    delivered_wh: int
+    injected_wh: int
+    wheel_uthb: int
+    fee_uthb: int
+    vat_uthb: int
+    collateral_uthb: int
+
+    @property
+    def value_uthb(self) -> int:
+        """What the seller gets."""
+        return self.price * self.injected_wh

@@ -1,0 +1,311 @@
+"""A block while it executes: clock, timed work, transactions one by one, then roots and header (CONSENSUS 2).
+
+`ledger.execute` and `ledger.build` drive it; there is one set of rules for both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, frozen
+
+from gridtokenx.crypto import mountain_range
+from gridtokenx.crypto.hashing import Domain, digest
+from gridtokenx.crypto.merkle import merkle_root
+from gridtokenx.errors import InvariantError
+from gridtokenx.ledger import funds, spaces, trie, weights
+from gridtokenx.ledger.block import Header
+from gridtokenx.ledger.conservation import check_changes
+from gridtokenx.ledger.context import Context, open_context
+from gridtokenx.ledger.operations import Block, Operation, kind_of, parse_operation
+from gridtokenx.ledger.order import ExecutionOrder
+from gridtokenx.ledger.parameters import Parameters, read_parameters
+from gridtokenx.ledger.receipts import Code, Failed, InvalidBlock, Outcome, Receipt
+from gridtokenx.ledger.records import Account, AccountKeys, Authorities, Clock, Peaks
+from gridtokenx.ledger.session import Session, encode_changes
+from gridtokenx.ledger.spaces import Space
+from gridtokenx.ledger.state import StateReader, StateView
+from gridtokenx.ledger.timed import TimedWork
+from gridtokenx.ledger.transaction import Transaction
+from gridtokenx.market.book import Books
+from gridtokenx.market.clock import gate_ms
+from gridtokenx.market.desk import Deferred, Desk, Fill
+
+_NOT_APPLIED = Outcome(Code.NOT_APPLIED)
+
+
+@frozen
+class BlockInputs:
+    """What a block is given beside its transactions. `timestamp_ms` is Unix ms."""
+
+    view: int
+    epoch: int
+    height: int
+    timestamp_ms: int
+    proposer: bytes
+    parent_hash: bytes
+
+
+@frozen
+class BlockResult:
+    """An executed block. `trades` are its fills in the order they were made; `weight` includes timed work."""
+
+    header: Header
+    state: StateView
+    receipts: tuple[Receipt, ...]
+    trades: tuple[Fill, ...]
+    weight: int
+    unfinished: bool
+    touched_windows: frozenset[int]
+
+
+@define
+class _Applied:
+    transaction: Transaction
+    fee: int
+    outcomes: list[Outcome | Deferred]
+
+
+def authorities_hash(authorities: Authorities) -> bytes:
+    """What a header commits to: the epoch's list, names and keys in order."""
+    return digest(Domain.AUTHORITIES, authorities.encode())
+
+
+def check_transaction(session: Session, parameters: Parameters, transaction: Transaction, height: int,
+                      *, nonce_ahead: int = 0) -> Account:
+    """The rules for a transaction's place in a block of `height`; returns the sender's account.
+
+    Raises Failed with the code of the first rule broken. Signatures are not verified here, only whose they are.
+    """
+    if height > transaction.valid_until_height:
+        raise Failed(Code.EXPIRED, f"valid until height {transaction.valid_until_height}; the next is {height}")
+    least = parameters.min_fee_uthb * len(transaction.operations)
+    if transaction.fee_uthb < least:
+        raise Failed(Code.FEE_TOO_LOW, f"fee {transaction.fee_uthb} uTHB; at least {least} is needed for "
+                                       f"{len(transaction.operations)} operations")
+    account = funds.get_account(session, transaction.sender)
+    if not account.nonce <= transaction.nonce <= account.nonce + nonce_ahead:
+        raise Failed(Code.WRONG_NONCE, f"nonce {transaction.nonce}; the account's next is {account.nonce}")
+    signers = transaction.signatures
+    if not account.threshold:
+        if len(signers) != 1 or signers[0][0] != transaction.sender:
+            raise Failed(Code.WRONG_SIGNERS, "exactly the sender's own key signs for this account")
+    else:
+        keys: AccountKeys = session.get(spaces.account_keys(transaction.sender))
+        if len(signers) < account.threshold or any(key not in keys.keys for key, _ in signers):
+            raise Failed(Code.WRONG_SIGNERS, f"at least {account.threshold} of the account's {len(keys.keys)} keys "
+                                             "sign for it, and no others")
+    if account.balance < transaction.fee_uthb:
+        session.release_due(transaction.sender)
+        account = funds.get_account(session, transaction.sender)
+        if account.balance < transaction.fee_uthb:
+            raise Failed(Code.UNFUNDED_FEE, f"fee {transaction.fee_uthb} uTHB; the account can spend "
+                                            f"{account.balance}")
+    return account
+
+
+def charge(session: Session, transaction: Transaction, account: Account) -> None:
+    """Uses up the nonce and takes the fee, whatever becomes of the operations."""
+    a = account
+    funds.put_account(session, transaction.sender, Account(
+        transaction.nonce + 1, a.balance - transaction.fee_uthb, a.bids, a.proceeds, a.collateral, a.credit, a.locked,
+        a.released, a.freed, a.height, a.participant, a.threshold))
+
+
+class BlockRun:
+    """One block's execution on the state of its parent."""
+
+    def __init__(self, parent: StateView, inputs: BlockInputs, books: Books) -> None:
+        self.parent = parent
+        self.inputs = inputs
+        self.books = books
+        header = parent.header
+        if header.hash != inputs.parent_hash:
+            raise InvalidBlock(f"parent {inputs.parent_hash.hex()} is not the block of the state given")
+        if inputs.height != header.height + 1:
+            raise InvalidBlock(f"height {inputs.height} on a parent of height {header.height}")
+        self.parameters = read_parameters(parent)
+        earliest = header.timestamp_ms + (self.parameters.min_block_interval_ms if header.height else 0)
+        if inputs.timestamp_ms < earliest:
+            raise InvalidBlock(f"timestamp {inputs.timestamp_ms}; not before {earliest}")
+        self.session = Session(parent, inputs.height)
+        self.context: Context = open_context(self.session, self.parameters, inputs.timestamp_ms)
+        books.at(inputs.parent_hash)
+        self.desk = Desk(self.context, books)
+        self.session.release_due = self.desk.release_due
+        self.order = ExecutionOrder(self.session)
+        self.size_bytes = 0
+        self._weight = weights.BLOCK
+        self._fees = 0
+        self._applied: list[_Applied] = []
+        self._block = Block(self.context, self.desk)
+
+    # ------------------------------------------------------------ before the transactions
+
+    def begin(self) -> None:
+        """Sets the clock, remembers the parent's header, does timed work."""
+        session = self.session
+        session.put(spaces.CLOCK, Clock(self.inputs.height, self.inputs.timestamp_ms))
+        peaks: Peaks = session.get(spaces.PEAKS)
+        session.put(spaces.PEAKS, Peaks(mountain_range.append(peaks.peaks, self.inputs.parent_hash)))
+        self._timed = TimedWork(self.context, self.desk)
+        self._timed.run()
+        self.desk.weight = 0
+        self._keys_before = session.keys_touched
+
+    # ------------------------------------------------------------ transactions
+
+    def mark(self) -> tuple[int, int, int, int, int, int]:
+        """A point between transactions that `rollback` returns to, as long as no flush lies between."""
+        return (self.session.mark(), self.desk.mark(), len(self._applied), self._weight, self._fees, self.size_bytes)
+
+    def rollback(self, mark: tuple[int, int, int, int, int, int]) -> None:
+        session_mark, desk_mark, applied, self._weight, self._fees, self.size_bytes = mark
+        self.session.rollback(session_mark)
+        self.desk.rollback(desk_mark)
+        del self._applied[applied:]
+
+    def apply(self, transaction: Transaction) -> None:
+        """Executes one transaction. Raises Failed when it may not stand here; then nothing has changed."""
+        account = check_transaction(self.session, self.parameters, transaction, self.inputs.height)
+        charge(self.session, transaction, account)
+        self._fees += transaction.fee_uthb
+        self.size_bytes += len(transaction.raw)
+        self._weight += weights.TRANSACTION + weights.SIGNATURE * len(transaction.signatures)
+        if transaction.all_or_nothing:
+            outcomes = self._all_or_nothing(transaction)
+        else:
+            outcomes = [self._operation(transaction.sender, operation) for operation in transaction.operations]
+        self._applied.append(_Applied(transaction, transaction.fee_uthb, outcomes))
+
+    def _operation(self, sender: bytes, fields: tuple[Any, ...]) -> Outcome | Deferred:
+        session, desk = self.session, self.desk
+        mark, queued = session.mark(), desk.mark()
+        try:
+            operation: Operation = parse_operation(fields)
+            self._weight += operation.WEIGHT
+            done = operation.apply(self._block, sender)
+        except Failed as failure:
+            session.rollback(mark)
+            desk.rollback(queued)
+            return Outcome(failure.code)
+        return done if isinstance(done, Deferred) else Outcome(Code.OK, done)
+
+    def _all_or_nothing(self, transaction: Transaction) -> list[Outcome | Deferred]:
+        mark = self.session.mark()
+        outcomes: list[Outcome | Deferred] = []
+        for fields in transaction.operations:
+            outcome: Outcome | Deferred
+            if _is_order(fields):
+                outcome = Outcome(Code.ORDER_IN_ALL_OR_NOTHING)
+            else:
+                outcome = self._operation(transaction.sender, fields)
+            if isinstance(outcome, Outcome) and not outcome.ok:
+                self.session.rollback(mark)
+                before = len(outcomes)
+                return [*[_NOT_APPLIED] * before, outcome,
+                        *[_NOT_APPLIED] * (len(transaction.operations) - before - 1)]
+            outcomes.append(outcome)
+        return outcomes
+
+    def nonce(self, address: bytes) -> int:
+        """The account's next nonce as the block stands."""
+        return funds.get_account(self.session, address).nonce
+
+    # ------------------------------------------------------------ weight
+
+    @property
+    def weight(self) -> int:
+        """Metered so far against `max_block_weight`, queued orders not yet run excluded; never less at the end."""
+        keys = self.session.keys_touched - self._keys_before
+        return self._weight + self.desk.weight + keys * weights.KEY
+
+    @property
+    def weight_worst(self) -> int:
+        """The most that it can come to when the queued orders are run."""
+        return self.weight + self.desk.pending_worst + weights.KEY      # the fees' account
+
+    # ------------------------------------------------------------ after the transactions
+
+    def finish(self) -> BlockResult:
+        """Runs queued orders, credits fees, checks conservation, computes roots. Raises InvariantError."""
+        session, inputs = self.session, self.inputs
+        self.desk.flush()
+        if self._fees:
+            funds.credit(session, self.context.roles.market_operator, self._fees)
+        weight = self.weight
+        if weight > self.parameters.max_block_weight:
+            raise InvalidBlock(f"weight {weight}; at most {self.parameters.max_block_weight} is allowed")
+        changes = list(session.changed())
+        check_changes(changes)
+        encoded = encode_changes(changes)
+        header = self.parent.header
+        state_root, pages = trie.update(self.parent.page, header.state_root, list(encoded.items()))
+        receipts = tuple(self._receipt(applied) for applied in self._applied)
+        authorities: Authorities = session.get(spaces.AUTHORITIES)
+        listed = authorities_hash(authorities)
+        peaks: Peaks = session.get(spaces.PEAKS)
+        result_header = Header(
+            chain_id=header.chain_id, rules_version=self.context.identity.rules_version, epoch=inputs.epoch,
+            view=inputs.view, height=inputs.height, parent=inputs.parent_hash, timestamp_ms=inputs.timestamp_ms,
+            proposer=inputs.proposer,
+            transactions_root=merkle_root([applied.transaction.id for applied in self._applied]),
+            receipts_root=merkle_root([receipt.encode() for receipt in receipts]), state_root=state_root,
+            headers_root=mountain_range.root(peaks.peaks), authorities_hash=listed, next_authorities_hash=listed,
+            market=self._market_summary(),
+        )
+        view = StateView(self.parent, result_header, encoded, pages)
+        touched = self._sync_books(changes)
+        self.books.commit(result_header.hash, inputs.parent_hash, touched)
+        return BlockResult(result_header, view, receipts, tuple(self.desk.fills), weight + self._timed.spent,
+                           self._timed.unfinished, touched)
+
+    def _receipt(self, applied: _Applied) -> Receipt:
+        outcomes = []
+        for outcome in applied.outcomes:
+            if isinstance(outcome, Deferred):
+                if outcome.outcome is None:
+                    raise InvariantError(f"order {outcome.order_id} has no result")
+                outcomes.append(outcome.outcome)
+            else:
+                outcomes.append(outcome)
+        return Receipt(applied.transaction.id, applied.fee, tuple(outcomes))
+
+    def _market_summary(self) -> tuple[tuple[int, int], ...]:
+        """Delivered Wh and value (uTHB, to sellers) of this block's trades, by the buyers' zone."""
+        zones = [[0, 0] for _ in range(zone_count(self.parent))]
+        for fill in self.desk.fills:
+            zones[fill.trade.buy_zone][0] += fill.trade.delivered_wh
+            zones[fill.trade.buy_zone][1] += fill.trade.value_uthb
+        return tuple((wh, value) for wh, value in zones)
+
+    def _sync_books(self, changes: list[tuple[bytes, Any, Any]]) -> frozenset[int]:
+        """Takes orders out of the engine that left state without it; returns the windows whose orders changed."""
+        touched: set[int] = set()
+        gone: dict[int, list[int]] = {}
+        for key, _, now in changes:
+            if key[0] == Space.ORDER:
+                order_id = int.from_bytes(key[1:], "big")
+                window = spaces.window_of(order_id)
+                touched.add(window)
+                if now is None and not self.desk.in_engine(order_id):
+                    gone.setdefault(window, []).append(order_id)
+        for window in sorted(gone):
+            if gate_ms(window) <= self.context.now_ms:
+                self.books.forget(window)
+            else:
+                self.books.remove(window, gone[window])
+        return frozenset(touched)
+
+
+def _is_order(fields: tuple[Any, ...]) -> bool:
+    try:
+        return kind_of(fields[0]).IS_ORDER
+    except Failed:
+        return False
+
+
+def zone_count(state: StateReader) -> int:
+    """How many zones the chain has; their ids are 0 to count - 1."""
+    return sum(1 for _ in state.scan(bytes((Space.ZONE,))))
+

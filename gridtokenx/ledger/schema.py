@@ -1,0 +1,53 @@
+"""Which record lives in which space: the one table that reads a state value by its key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gridtokenx.ledger import records
+from gridtokenx.ledger.records import Record
+from gridtokenx.ledger.spaces import ChainRecord, Space
+
+Value = Record | int | bytes
+
+_CHAIN: dict[int, type[Record]] = {
+    ChainRecord.IDENTITY: records.Identity,
+    ChainRecord.CLOCK: records.Clock,
+    ChainRecord.COUNTERS: records.Counters,
+    ChainRecord.TOTALS: records.Totals,
+    ChainRecord.ROLES: records.Roles,
+    ChainRecord.PEAKS: records.Peaks,
+    ChainRecord.CALENDAR: records.Calendar,
+    ChainRecord.EPOCH: records.Epoch,
+    ChainRecord.HALT: records.Halt,
+}
+_SPACES: dict[int, Callable[[bytes], Value]] = {
+    Space.AUTHORITIES: records.Authorities.decode,
+    Space.ACCOUNT: records.Account.decode,
+    Space.ACCOUNT_KEYS: records.AccountKeys.decode,
+    Space.PARTICIPANT: records.Participant.decode,
+    Space.METER: records.Meter.decode,
+    Space.ZONE: records.Zone.decode,
+    Space.CORRIDOR: records.Corridor.decode,
+    Space.TARIFF: records.Tariff.decode,
+    Space.ORDER: records.Order.decode,
+    Space.WINDOW: records.WindowBook.decode,
+    Space.MARKET: records.Market.decode,
+    Space.POSITION: records.Position.decode,
+    Space.TRADE: records.Trade.decode,
+}
+_RAW = frozenset({Space.PARAMETER, Space.LICENCE, Space.METER_KEY, Space.METERS_OF, Space.ORDERS_OF, Space.TIMED})
+
+
+def decode_value(key: bytes, raw: bytes) -> Value:
+    """The record (or, for numbers and indexes, the canonical bytes) that `key` holds."""
+    space = key[0]
+    if space == Space.CHAIN:
+        return _CHAIN[key[1]].decode(raw)
+    if space in _RAW:
+        return raw
+    return _SPACES[space](raw)
+
+
+def encode_value(value: Value) -> bytes:
+    return value if type(value) is bytes else value.encode()  # type: ignore[union-attr]

@@ -1,0 +1,189 @@
+"""State keys: one space byte, then big-endian parts of fixed width, so that byte order is numeric order.
+
+`docs/ledger.md` lists every space with its key and its record.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import cbor2
+
+
+class Space(IntEnum):
+    """First byte of every state key. Values are frozen: they are under the state root."""
+
+    CHAIN = 1            # single records, by a byte of `ChainRecord`
+    PARAMETER = 2        # number of the parameter (2)
+    AUTHORITIES = 3      # the list of the present epoch
+    ACCOUNT = 4          # address (32)
+    ACCOUNT_KEYS = 5     # address (32)
+    PARTICIPANT = 6      # participant id (4)
+    LICENCE = 7          # SHA-256 of the licence number (32)
+    METER = 8            # meter id (4)
+    METER_KEY = 9        # the meter's public key (32)
+    METERS_OF = 10       # owner (32), meter id (4)
+    ZONE = 11            # zone id (1)
+    CORRIDOR = 12        # corridor id (1)
+    TARIFF = 13          # tariff class (1)
+    ORDER = 14           # order id (8) = window (3), counter (5)
+    ORDERS_OF = 15       # owner (32), due in market ms (8), order id (8)
+    WINDOW = 16          # window (4)
+    MARKET = 17          # window (4), zone (1)
+    POSITION = 18        # window (4), meter id (4)
+    TRADE = 19           # window (4), number in the window (4)
+    TIMED = 20           # due in market ms (8), kind (1), id (8)
+
+
+class ChainRecord(IntEnum):
+    """Second byte of keys in `Space.CHAIN`."""
+
+    IDENTITY = 1
+    CLOCK = 2
+    COUNTERS = 3
+    TOTALS = 4
+    ROLES = 5
+    PEAKS = 6
+    CALENDAR = 7
+    EPOCH = 8
+    HALT = 9
+
+
+def _chain(record: ChainRecord) -> bytes:
+    return bytes((Space.CHAIN, record))
+
+
+IDENTITY = _chain(ChainRecord.IDENTITY)
+CLOCK = _chain(ChainRecord.CLOCK)
+COUNTERS = _chain(ChainRecord.COUNTERS)
+TOTALS = _chain(ChainRecord.TOTALS)
+ROLES = _chain(ChainRecord.ROLES)
+PEAKS = _chain(ChainRecord.PEAKS)
+CALENDAR = _chain(ChainRecord.CALENDAR)
+EPOCH = _chain(ChainRecord.EPOCH)
+HALT = _chain(ChainRecord.HALT)
+AUTHORITIES = bytes((Space.AUTHORITIES,))
+
+_ACCOUNT = bytes((Space.ACCOUNT,))
+_ACCOUNT_KEYS = bytes((Space.ACCOUNT_KEYS,))
+_PARTICIPANT = bytes((Space.PARTICIPANT,))
+_LICENCE = bytes((Space.LICENCE,))
+_METER = bytes((Space.METER,))
+_METER_KEY = bytes((Space.METER_KEY,))
+_METERS_OF = bytes((Space.METERS_OF,))
+_ORDER = bytes((Space.ORDER,))
+_ORDERS_OF = bytes((Space.ORDERS_OF,))
+_WINDOW = bytes((Space.WINDOW,))
+_MARKET = bytes((Space.MARKET,))
+_POSITION = bytes((Space.POSITION,))
+_TRADE = bytes((Space.TRADE,))
+_TIMED = bytes((Space.TIMED,))
+
+
+PRESENT = b"\xf6"
+"""The value of keys that say all by being there (indexes, timed work): canonical CBOR null."""
+
+
+def parameter(number: int) -> bytes:
+    return bytes((Space.PARAMETER,)) + number.to_bytes(2, "big")
+
+
+def account(address: bytes) -> bytes:
+    return _ACCOUNT + address
+
+
+def account_keys(address: bytes) -> bytes:
+    return _ACCOUNT_KEYS + address
+
+
+def participant(participant_id: int) -> bytes:
+    return _PARTICIPANT + participant_id.to_bytes(4, "big")
+
+
+def licence(licence_hash: bytes) -> bytes:
+    return _LICENCE + licence_hash
+
+
+def meter(meter_id: int) -> bytes:
+    return _METER + meter_id.to_bytes(4, "big")
+
+
+def meter_key(public: bytes) -> bytes:
+    return _METER_KEY + public
+
+
+def meters_of(owner: bytes, meter_id: int | None = None) -> bytes:
+    """The key of one entry, or with None the prefix of an owner's meters."""
+    return _METERS_OF + owner + (b"" if meter_id is None else meter_id.to_bytes(4, "big"))
+
+
+def zone(zone_id: int) -> bytes:
+    return bytes((Space.ZONE, zone_id))
+
+
+def corridor(corridor_id: int) -> bytes:
+    return bytes((Space.CORRIDOR, corridor_id))
+
+
+def tariff(tariff_class: int) -> bytes:
+    return bytes((Space.TARIFF, tariff_class))
+
+
+def order(order_id: int) -> bytes:
+    return _ORDER + order_id.to_bytes(8, "big")
+
+
+def orders_of_window(window: int) -> bytes:
+    """Prefix of a window's orders: an order id begins with its window."""
+    return _ORDER + window.to_bytes(3, "big")
+
+
+def orders_of(owner: bytes, due_ms: int | None = None, order_id: int = 0) -> bytes:
+    """The key of one open order, or with None the prefix of an owner's open orders, first due first."""
+    if due_ms is None:
+        return _ORDERS_OF + owner
+    return _ORDERS_OF + owner + due_ms.to_bytes(8, "big") + order_id.to_bytes(8, "big")
+
+
+def window(window_id: int) -> bytes:
+    return _WINDOW + window_id.to_bytes(4, "big")
+
+
+def market(window_id: int, zone_id: int | None = None) -> bytes:
+    """The key of a window's market in one zone, or with None the prefix of all its zones."""
+    return _MARKET + window_id.to_bytes(4, "big") + (b"" if zone_id is None else bytes((zone_id,)))
+
+
+def position(window_id: int, meter_id: int | None = None) -> bytes:
+    """The key of a meter's position in a window, or with None the prefix of the window's positions."""
+    return _POSITION + window_id.to_bytes(4, "big") + (b"" if meter_id is None else meter_id.to_bytes(4, "big"))
+
+
+def trade(window_id: int, number: int | None = None) -> bytes:
+    """The key of a trade, or with None the prefix of a window's trades in the order they were made."""
+    return _TRADE + window_id.to_bytes(4, "big") + (b"" if number is None else number.to_bytes(4, "big"))
+
+
+def timed(due_ms: int, kind: int, item: int) -> bytes:
+    return _TIMED + due_ms.to_bytes(8, "big") + bytes((kind,)) + item.to_bytes(8, "big")
+
+
+TIMED_PREFIX = _TIMED
+
+
+MAX_WINDOW = (1 << 24) - 1           # delivers in the year 2448
+_COUNTER_BITS = 40
+
+
+def order_id(window_id: int, counter: int) -> int:
+    """The handle of an order: its window above, the chain's counter of orders below (5 bytes)."""
+    return window_id << _COUNTER_BITS | counter
+
+
+def window_of(order: int) -> int:
+    return order >> _COUNTER_BITS
+
+
+def number(value: int) -> bytes:
+    """Canonical CBOR of an id, as the value of an index."""
+    return cbor2.dumps(value)

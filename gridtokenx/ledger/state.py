@@ -1,0 +1,127 @@
+"""State as a map of bytes: what reads it, and the overlay that one block lays over its parent's state."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from heapq import merge
+from typing import Protocol
+
+from gridtokenx.ledger import trie
+from gridtokenx.ledger.block import Header
+
+
+class StateReader(Protocol):
+    """A state at one height: a store's snapshot, or a `StateView`."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The canonical CBOR value of `key`, or None."""
+        ...
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All (key, value) whose key begins with `prefix`, ascending."""
+        ...
+
+    def page(self, path: bytes) -> bytes | None:
+        """The trie page at `path`, or None."""
+        ...
+
+
+class EmptyState:
+    """The state before genesis."""
+
+    def get(self, key: bytes) -> bytes | None:  # noqa: ARG002 - the protocol's signature
+        return None
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:  # noqa: ARG002
+        return iter(())
+
+    def page(self, path: bytes) -> bytes | None:  # noqa: ARG002
+        return None
+
+
+class StateView:
+    """The state after the block `header`: that block's net changes over the state of its parent.
+
+    `changes` and `pages` are what a checkpoint writes (None: the key or page is gone); they never change once
+    the view is made. Laid over a store's snapshot with no changes, it is that snapshot's state.
+    """
+
+    __slots__ = ("_sorted", "changes", "header", "pages", "parent")
+
+    def __init__(self, parent: StateReader, header: Header, changes: dict[bytes, bytes | None] | None = None,
+                 pages: dict[bytes, bytes | None] | None = None) -> None:
+        self.parent = parent
+        self.header = header
+        self.changes: dict[bytes, bytes | None] = {} if changes is None else changes
+        self.pages: dict[bytes, bytes | None] = {} if pages is None else pages
+        self._sorted: list[bytes] | None = None
+
+    def rebase(self, reader: StateReader) -> None:
+        """Reads below this view go to `reader`, which holds the same state as the parent did."""
+        self.parent = reader
+
+    def get(self, key: bytes) -> bytes | None:
+        reader: StateReader = self
+        while type(reader) is StateView:
+            changes = reader.changes
+            if key in changes:
+                return changes[key]
+            reader = reader.parent
+        return reader.get(key)
+
+    def page(self, path: bytes) -> bytes | None:
+        reader: StateReader = self
+        while type(reader) is StateView:
+            pages = reader.pages
+            if path in pages:
+                return pages[path]
+            reader = reader.parent
+        return reader.page(path)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Lazy: costs what is consumed, not what has changed."""
+        layers: list[Iterator[tuple[bytes, int, bytes | None]]] = []
+        reader: StateReader = self
+        while type(reader) is StateView:
+            layer = reader._range(prefix, len(layers))
+            if layer is not None:
+                layers.append(layer)
+            reader = reader.parent
+        if not layers:
+            yield from reader.scan(prefix)
+            return
+        layers.append(_base(reader, prefix, len(layers)))
+        last: bytes | None = None
+        for key, _, value in merge(*layers):  # of equal keys the newest layer's comes first
+            if key != last:
+                last = key
+                if value is not None:
+                    yield key, value
+
+    def _range(self, prefix: bytes, depth: int) -> Iterator[tuple[bytes, int, bytes | None]] | None:
+        keys = self._sorted
+        if keys is None:
+            keys = self._sorted = sorted(self.changes)
+        start = bisect_left(keys, prefix)
+        if start == len(keys) or not keys[start].startswith(prefix):
+            return None
+        return _layer(keys, start, prefix, self.changes, depth)
+
+    def prove(self, key: bytes) -> trie.Proof:
+        """The proof under `header.state_root` that `key` has its value, or has none."""
+        return trie.prove(self.page, self.header.state_root, key)
+
+
+def _layer(keys: list[bytes], start: int, prefix: bytes, changes: dict[bytes, bytes | None],
+           depth: int) -> Iterator[tuple[bytes, int, bytes | None]]:
+    for index in range(start, len(keys)):
+        key = keys[index]
+        if not key.startswith(prefix):
+            return
+        yield key, depth, changes[key]
+
+
+def _base(reader: StateReader, prefix: bytes, depth: int) -> Iterator[tuple[bytes, int, bytes | None]]:
+    for key, value in reader.scan(prefix):
+        yield key, depth, value
