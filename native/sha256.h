@@ -44,28 +44,52 @@ static inline void gtx_store_be32(uint8_t *p, uint32_t x) {
     p[0] = (uint8_t)(x >> 24); p[1] = (uint8_t)(x >> 16); p[2] = (uint8_t)(x >> 8); p[3] = (uint8_t)x;
 }
 
+/* One round; the caller turns the names of the eight words instead of moving the words. */
+#define GTX_ROUND(a, b, c, d, e, f, g, h, i) do { \
+        uint32_t t = h + (gtx_rotr(e, 6) ^ gtx_rotr(e, 11) ^ gtx_rotr(e, 25)) + (g ^ (e & (f ^ g))) \
+            + GTX_SHA256_K[i] + w[(i) & 15]; \
+        d += t; \
+        h = t + (gtx_rotr(a, 2) ^ gtx_rotr(a, 13) ^ gtx_rotr(a, 22)) + ((a & b) | (c & (a | b))); \
+    } while (0)
+
+/* The schedule sixteen words at a time, in place: word i becomes word i + 16. */
+#define GTX_SCHEDULE(i) do { \
+        uint32_t x = w[((i) + 1) & 15], y = w[((i) + 14) & 15]; \
+        w[(i) & 15] += (gtx_rotr(x, 7) ^ gtx_rotr(x, 18) ^ (x >> 3)) + w[((i) + 9) & 15] \
+            + (gtx_rotr(y, 17) ^ gtx_rotr(y, 19) ^ (y >> 10)); \
+    } while (0)
+
 static void gtx_sha256_blocks_portable(uint32_t state[8], const uint8_t *data, size_t blocks) {
-    uint32_t w[64];
+    uint32_t w[16];
     while (blocks--) {
-        for (int i = 0; i < 16; i++) w[i] = gtx_load_be32(data + 4 * i);
-        for (int i = 16; i < 64; i++) {
-            uint32_t s0 = gtx_rotr(w[i - 15], 7) ^ gtx_rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
-            uint32_t s1 = gtx_rotr(w[i - 2], 17) ^ gtx_rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
-            w[i] = w[i - 16] + s0 + w[i - 7] + s1;
-        }
         uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
         uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
-        for (int i = 0; i < 64; i++) {
-            uint32_t t1 = h + (gtx_rotr(e, 6) ^ gtx_rotr(e, 11) ^ gtx_rotr(e, 25)) + ((e & f) ^ (~e & g))
-                + GTX_SHA256_K[i] + w[i];
-            uint32_t t2 = (gtx_rotr(a, 2) ^ gtx_rotr(a, 13) ^ gtx_rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
-            h = g; g = f; f = e; e = d + t1; d = c; c = b; b = a; a = t1 + t2;
+        for (int i = 0; i < 16; i++) w[i] = gtx_load_be32(data + 4 * i);
+        for (int i = 0; i < 64; i += 16) {
+            if (i) {
+                GTX_SCHEDULE(0); GTX_SCHEDULE(1); GTX_SCHEDULE(2); GTX_SCHEDULE(3);
+                GTX_SCHEDULE(4); GTX_SCHEDULE(5); GTX_SCHEDULE(6); GTX_SCHEDULE(7);
+                GTX_SCHEDULE(8); GTX_SCHEDULE(9); GTX_SCHEDULE(10); GTX_SCHEDULE(11);
+                GTX_SCHEDULE(12); GTX_SCHEDULE(13); GTX_SCHEDULE(14); GTX_SCHEDULE(15);
+            }
+            for (int j = i; j < i + 16; j += 8) {
+                GTX_ROUND(a, b, c, d, e, f, g, h, j);
+                GTX_ROUND(h, a, b, c, d, e, f, g, j + 1);
+                GTX_ROUND(g, h, a, b, c, d, e, f, j + 2);
+                GTX_ROUND(f, g, h, a, b, c, d, e, j + 3);
+                GTX_ROUND(e, f, g, h, a, b, c, d, j + 4);
+                GTX_ROUND(d, e, f, g, h, a, b, c, j + 5);
+                GTX_ROUND(c, d, e, f, g, h, a, b, j + 6);
+                GTX_ROUND(b, c, d, e, f, g, h, a, j + 7);
+            }
         }
         state[0] += a; state[1] += b; state[2] += c; state[3] += d;
         state[4] += e; state[5] += f; state[6] += g; state[7] += h;
         data += 64;
     }
 }
+#undef GTX_ROUND
+#undef GTX_SCHEDULE
 
 #ifdef GTX_SHA_X86
 /* Sixteen groups of four rounds. The instruction set keeps the state as ABEF and CDGH and the schedule in four

@@ -140,7 +140,7 @@ def plain_rule(raw: bytes) -> Any:
     return value
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(st.binary(max_size=12) | st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join))
 def test_the_compiled_check_equals_the_plain_rule(raw: bytes) -> None:
     try:
@@ -152,7 +152,7 @@ def test_the_compiled_check_equals_the_plain_rule(raw: bytes) -> None:
     assert decode(raw) == expected
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(st.binary(max_size=60))
 @example(b"\xd8\x1c\x81\xd8\x1d\x00")
 @example(bytes.fromhex("d9011183010203"))
@@ -164,7 +164,7 @@ def test_any_bytes_give_a_value_or_a_codec_error(raw: bytes) -> None:
     assert encode(value) == raw
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(VALUES, st.data())
 def test_changed_bytes_give_a_value_or_a_codec_error(value: Any, data: st.DataObject) -> None:
     raw = bytearray(encode(value))

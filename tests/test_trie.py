@@ -216,7 +216,7 @@ def test_an_error_of_the_reader_comes_through() -> None:
         trie.update(fails, bytes(31) + b"\x01", [(b"a", b"")])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_damaged_pages_raise_a_typed_error(data: st.DataObject) -> None:
     root, pages = sample()
@@ -247,7 +247,7 @@ def test_damaged_pages_raise_a_typed_error(data: st.DataObject) -> None:
         return
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=40), st.binary(max_size=1100), st.integers(-1, 65))
 def test_any_bytes_as_a_page(path: bytes, raw: bytes, depth: int) -> None:
     for call in (lambda: trie.page_hash(path, raw), lambda: trie.page_entries(path, raw),
