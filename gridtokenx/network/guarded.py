@@ -14,6 +14,9 @@ Every trap found in py-libp2p 0.8.1 below pubsub is handled here, each with a te
 - `connect()` waits 250 ms for a second address even on success, dials only the first TCP address of a peer, and
   after one failure refuses the peer for a minute: addresses are dialled here one by one, without that code.
 - Plaintext, TLS and mplex are offered by default: only noise and yamux are.
+- Stopping the swarm cancels the task that would close its listeners: the port stays open and accepting, in a system
+  task, until the process ends. They are closed here, before.
+- The auto-connector dials half of `max_connections` whatever its low watermark: there is none here.
 - Listening sockets share their port silently with any other process (SO_REUSEPORT): the port is probed first.
 - Identify runs as a system task, in which an exception ends the process: outgoing identify is left out, the
   handshake of this package says what is needed.
@@ -42,6 +45,7 @@ from libp2p.host.ping import PingService
 from libp2p.identity.identify.identify import ID as IDENTIFY_ID
 from libp2p.identity.identify.identify import identify_handler_for
 from libp2p.io.abc import ReadWriteCloser
+from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.connection.swarm_connection import SwarmConn
@@ -257,6 +261,16 @@ class GuardedManager:
         self._inner.run_task(guarded, **options)
 
 
+class NoAutoConnector(AutoConnector):
+    """Whom to dial is decided by Network alone."""
+
+    async def run_background_task(self, nursery: trio.Nursery) -> None:  # noqa: ARG002
+        return
+
+    async def maybe_connect(self) -> None:
+        return
+
+
 class GuardedSwarm(Swarm):
     """Accepts and dials connections under limits, and gives back all that a closed connection used."""
 
@@ -278,10 +292,10 @@ class GuardedSwarm(Swarm):
                 high_watermark=config.max_connections, max_connections_per_peer=4,
                 inbound_upgrade_timeout=config.handshake_timeout_s, outbound_upgrade_timeout=config.handshake_timeout_s,
                 inbound_stream_protocol_negotiation_timeout=NEGOTIATION_TIMEOUT_S,
-                auto_connect_interval=3600.0,
             ),
             psk=config.psk,
         )
+        self.auto_connector = NoAutoConnector(swarm=self)
 
     @property
     def manager(self) -> InternalManagerAPI:
@@ -336,6 +350,10 @@ class GuardedSwarm(Swarm):
             async with trio.open_nursery() as nursery:
                 for connection in self.get_connections():
                     nursery.start_soon(connection.close)
+        for listener in list(self.listeners.values()):
+            with trio.move_on_after(timeout_s):
+                await listener.close()
+        self.listeners.clear()
 
     async def dial(self, address: Multiaddr, peer_id: ID) -> SwarmConn:
         """A new connection to `peer_id` at `address`. Raises PeerGone with the reason, within `dial_timeout_s`."""

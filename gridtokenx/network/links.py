@@ -117,31 +117,55 @@ class Links:
     # ------------------------------------------------------------ outgoing
 
     async def run(self, public: bytes, connection: SwarmConn) -> None:
-        """Keeps our two streams on this connection until it ends or another connection takes over."""
+        """Keeps our two streams on this connection until it ends or another connection takes over.
+
+        An authority that does not take our streams yet (its list may be a moment older) is asked again.
+        """
         previous = self._outgoing.get(public)
+        first, longest = self._config.authority_backoff_s
+        wait = first
         with trio.CancelScope() as scope:
             self._outgoing[public] = scope
             if previous is not None:
                 previous.cancel()
             try:
-                streams = {channel: await self._host.open_stream(connection, PROTOCOLS[channel], _OPEN_TIMEOUT_S)
-                           for channel in Channel}
-                log.info("network.authority_linked", peer=public.hex()[:16])
-                async with trio.open_nursery() as nursery:
-                    for channel, stream in streams.items():
-                        outlet = Outlet(self._config.queue_frames, self._config.queue_bytes)
-                        self._outlets[public, channel] = outlet
-                        nursery.start_soon(self._write, outlet, stream, channel)
-            except* PeerGone as group:
-                log.info("network.authority_link_lost", peer=public.hex()[:16], reason=str(group.exceptions[0]))
-                await _sever(connection)
+                while not connection.is_closed:
+                    since = trio.current_time()
+                    try:
+                        await self._open_and_write(public, connection)
+                    except* PeerGone as group:
+                        log.info("network.authority_link_lost", peer=public.hex()[:16], reason=_first(group))
+                    finally:
+                        self._discard(public, scope)
+                    wait = first if trio.current_time() - since > longest else min(longest, wait * 2)
+                    await trio.sleep(wait)
             finally:
                 if self._outgoing.get(public) is scope:
                     del self._outgoing[public]
-                    for channel in Channel:
-                        lost = self._outlets.pop((public, channel), None)
-                        if lost is not None and len(lost):
-                            self.dropped[public] = self.dropped.get(public, 0) + len(lost)
+
+    async def _open_and_write(self, public: bytes, connection: SwarmConn) -> None:
+        async with trio.open_nursery() as nursery:
+            for channel in Channel:
+                stream = await self._host.open_stream(connection, PROTOCOLS[channel], _OPEN_TIMEOUT_S)
+                outlet = Outlet(self._config.queue_frames, self._config.queue_bytes)
+                self._outlets[public, channel] = outlet
+                nursery.start_soon(self._write, outlet, stream, channel)
+                nursery.start_soon(self._watch, stream)
+            log.info("network.authority_linked", peer=public.hex()[:16])
+
+    def _discard(self, public: bytes, scope: trio.CancelScope) -> None:
+        """Counts what was not sent, unless another connection has taken over and made new outlets."""
+        if self._outgoing.get(public) is not scope:
+            return
+        for channel in Channel:
+            outlet = self._outlets.pop((public, channel), None)
+            if outlet is not None and len(outlet):
+                self.dropped[public] = self.dropped.get(public, 0) + len(outlet)
+
+    async def _watch(self, stream: FrameStream) -> None:
+        """Nothing is ever sent back on our streams; reading notices their end when there is nothing to write."""
+        await stream.read_exactly(1)
+        raise PeerGone("the peer wrote on a stream that is ours alone")
 
     async def _write(self, outlet: Outlet, stream: FrameStream, channel: Channel) -> None:
         silence = self._config.link_silence_s / 3 if channel is Channel.VOTES else float("inf")
@@ -212,6 +236,12 @@ class Links:
         except Exception:  # the link must live on; the handler's owner sees it in the log
             self.failed_handlers += 1
             log.exception("network.frame_handler_failed", peer=public.hex()[:16], channel=channel.name)
+
+
+def _first(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
 
 
 async def _sever(connection: SwarmConn) -> None:
