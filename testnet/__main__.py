@@ -16,7 +16,7 @@ from testnet.layout import AUTHORITIES, FOLDER, OBSERVER, PORT_BASE, Run
 
 
 class Moment(click.ParamType[tuple[str, float]]):
-    """`pea@20`: an authority and seconds after all were connected."""
+    """`pea@20`: an authority and seconds after trading began."""
 
     name = "AUTHORITY@SECONDS"
 
@@ -69,7 +69,7 @@ def _print(facts: Facts, verdicts: list[Verdict], check: bool) -> None:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--for", "for_s", type=click.FloatRange(5), metavar="SECONDS",
-              help="Stop after so long from the moment all are connected.  [default: until Ctrl-C]")
+              help="Stop after so long, from the moment that households trade.  [default: until Ctrl-C]")
 @click.option("--check", is_flag=True, help="At the end, check what must hold; exit 1 and name what does not.")
 @click.option("--fresh/--keep", default=True, show_default=True, help="Start a new chain, or go on with the last one.")
 @click.option("--households", type=click.IntRange(2, 200), default=200, show_default=True)

@@ -38,7 +38,7 @@ class Agent:
             account = await self._in_step()
             signed = account.sign(operations, valid_until_height=self.link.height + VALID_BLOCKS,
                                   fee_uthb=self.fee_uthb * len(operations))
-            sent = await self.link.send(signed)
+            sent = self.link.send(signed)
             self._open = [*(other for other in self._open if not other.done.is_set()), sent]
             return sent
 

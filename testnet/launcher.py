@@ -38,7 +38,7 @@ class LaunchError(GridTokenXError):
 
 @frozen
 class Planned:
-    """Something done to a peer at a moment of the run, seconds after all were connected."""
+    """Something done to a peer at a moment of the run, seconds after trading began."""
 
     at_s: float
     act: str        # kill, restart, observer
@@ -71,7 +71,7 @@ class Launcher:
     _picture: Picture = field(init=False)
     _faults: list[_Watched] = field(factory=list)
     _stop: trio.Event = field(factory=trio.Event)
-    _connected_s: float = 0.0
+    _trading_s: float = 0.0
     _carried: tuple[int, int] = (0, 0)
 
     def __attrs_post_init__(self) -> None:
@@ -103,8 +103,8 @@ class Launcher:
                 await self._until_connected()
                 nursery.start_soon(follow_chain, self.chain, self._answering)
                 nursery.start_soon(self._look_after)
-                await self._prepare_trading(nursery)
-                self._connected_s = trio.current_time()
+                await self._start_trading(nursery)
+                self._trading_s = trio.current_time()
                 for planned in self.planned:
                     nursery.start_soon(self._carry_out, planned, nursery)
                 with trio.move_on_after(self.for_s if self.for_s is not None else float("inf")):
@@ -120,7 +120,7 @@ class Launcher:
         """The first signal ends the run in order; the second at once."""
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async for number in signals:
-                if self._stop.is_set() or not self._connected_s:
+                if self._stop.is_set() or not self._trading_s:
                     scope.cancel()
                     raise LaunchError(f"stopped by {signal.Signals(number).name} before the run was over")
                 self._say(f"{signal.Signals(number).name}: stopping; once more to stop at once")
@@ -170,12 +170,21 @@ class Launcher:
                    for name, view in self.nodes.items() if name in AUTHORITIES]
         raise LaunchError(f"not connected after {CONNECT_TIMEOUT_S:.0f} s: {'; '.join(lacking)}")
 
-    async def _prepare_trading(self, nursery: trio.Nursery) -> None:
+    async def _start_trading(self, nursery: trio.Nursery) -> None:
+        """Returns once the households are on the chain and trade."""
         async with connect(self._answering()) as client:
             totals = await client.call("totals")
             self._carried = (totals["minted_uthb"], totals["burned_uthb"])
         self.children["trading"].start()
         nursery.start_soon(self._read_reports)
+        with trio.move_on_after(CONNECT_TIMEOUT_S):
+            while self.report.get("phase") != "trading":
+                self.children["trading"].check()
+                await trio.sleep(0.1)
+            self._say(f"households trade after {trio.current_time() - self._picture.started_s:.1f} s")
+            return
+        raise LaunchError(f"no trade after {CONNECT_TIMEOUT_S:.0f} s: the trading program is at "
+                          f"{self.report.get('phase', 'its start')!r}; see {self.children['trading'].log}")
 
     async def _read_reports(self) -> None:
         """One JSON object per line, about one a second."""
@@ -209,7 +218,7 @@ class Launcher:
     # ------------------------------------------------------------ faults
 
     async def _carry_out(self, planned: Planned, nursery: trio.Nursery) -> None:
-        await trio.sleep_until(self._connected_s + planned.at_s)
+        await trio.sleep_until(self._trading_s + planned.at_s)
         child, view = self.children[planned.peer], self.nodes[planned.peer]
         fault = _Watched(f"{planned.act} {planned.peer} at {planned.at_s:.0f} s: the run ended first")
         self._faults.append(fault)

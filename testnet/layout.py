@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import re
 import shutil
 import sys
 import time
 from pathlib import Path
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from gridtokenx.crypto.keystore import save_key
 from gridtokenx.errors import GridTokenXError
+from gridtokenx.ledger.genesis import dump_genesis, load_genesis
 from gridtokenx.network.identity import with_peer_id
 from testnet.keys import testnet_key
 from testnet.processes import Child
@@ -88,7 +88,7 @@ class Run:
                 (self.folder / folder).mkdir(mode=0o700)
             for peer in self.peers:
                 save_key(self.folder / "keys" / f"{peer.name}.key", testnet_key(peer.name), None)
-            self.genesis.write_text(genesis_at(round(time.time() * 1000)), "utf-8")
+            self.genesis.write_text(genesis_now(), "utf-8")
 
     def _clear(self) -> None:
         ours = {"keys", "logs", "data", "genesis.toml", "lock", "trading.json"}
@@ -114,10 +114,6 @@ class Run:
              "GRIDTOKENX_NETWORK__BOOTSTRAP": ",".join(known)})
 
 
-def genesis_at(time_ms: int) -> str:
-    """The testnet's genesis with its chain starting at `time_ms`, so that the market clock starts at 09:00 then."""
-    text, count = re.subn(r"^time_ms = \d+", f"time_ms = {time_ms}", (FOLDER / "genesis.toml").read_text("utf-8"),
-                          flags=re.MULTILINE)
-    if count != 1:
-        raise LayoutError("testnet/genesis.toml must have one line `time_ms = ...`")
-    return text
+def genesis_now() -> str:
+    """The testnet's genesis with its chain starting now, so that its market clock starts at 09:00 now."""
+    return dump_genesis(evolve(load_genesis(FOLDER / "genesis.toml"), genesis_ms=round(time.time() * 1000)))

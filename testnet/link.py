@@ -14,6 +14,7 @@ from attrs import define, field
 
 from gridtokenx.client import BlockPush, Client, ClientError, Disconnected, SignedTransaction, code_name, connect
 from gridtokenx.client.connection import FINAL, REFUSED, UNKNOWN
+from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.receipts import Code
 from testnet.latency import Latencies
 
@@ -25,6 +26,10 @@ ASK_EACH = 256
 RETRY_S = 0.3
 CLOSED_WAIT_S = 0.2
 EXPIRED = int(Code.EXPIRED)
+
+
+class Overloaded(GridTokenXError):
+    """More is sent than any node takes."""
 
 
 @define(eq=False)
@@ -88,11 +93,14 @@ class Link:
                 self._lost(client)
                 await trio.sleep(CLOSED_WAIT_S)
 
-    async def send(self, signed: SignedTransaction) -> Sent:
-        """Queues `signed` for submission; its latency counts from now."""
+    def send(self, signed: SignedTransaction) -> Sent:
+        """Queues `signed` for submission; its latency counts from now. Raises Overloaded when the queue is full."""
         sent = Sent(signed, trio.current_time())
+        try:
+            self._outbox[0].send_nowait(sent)
+        except trio.WouldBlock:
+            raise Overloaded(f"{OUTBOX} transactions wait to be submitted: no node takes them") from None
         self._pending[signed.id] = sent
-        await self._outbox[0].send(sent)
         return sent
 
     # ------------------------------------------------------------ the line

@@ -20,15 +20,16 @@ import numpy as np
 import trio
 from attrs import define, field
 
+from gridtokenx._native.orderbook import Force
+from gridtokenx._native.orderbook import Side as OrderSide
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.genesis import Genesis, decode_genesis
-from gridtokenx.ledger.operations import CancelOrder, PlaceOrder, Transfer, Withdraw
-from gridtokenx.market.orders import Force
-from gridtokenx.market.orders import Side as OrderSide
+from gridtokenx.ledger.operations import CancelOrder, Deposit, PlaceOrder, Transfer, Withdraw
+from gridtokenx.ledger.receipts import Code
 from gridtokenx.market.tariffs import on_peak
 from gridtokenx.units import UTHB_PER_THB, WINDOW_SECONDS, delivery_start_s, window_at
 from testnet.agents import Agent
-from testnet.enrolment import Enrolled, enrol
+from testnet.enrolment import DEPOSIT_UTHB, Enrolled, enrol
 from testnet.households import load_households
 from testnet.keys import testnet_key
 from testnet.link import Link, Sent
@@ -37,6 +38,7 @@ from testnet.quotes import Act, Prices, Quote, Side, quotes
 REPORT_S = 1.0
 DRAIN_S = 20.0
 PAYOUT_UTHB = 5 * UTHB_PER_THB
+SHORT_OF_MONEY = (Code.UNFUNDED, Code.UNFUNDED_FEE)
 GATE_WINDOWS = 1            # trading of a window ends one window before its delivery (MARKET 2)
 
 
@@ -80,6 +82,7 @@ class Trader:
     deposited_uthb: int = 0
     withdrawn_uthb: int = 0
     _agents: list[Agent] = field(factory=list)
+    _issuer: Agent = field(init=False)
     _clock: Clock = field(init=False)
     _genesis: Genesis = field(init=False)
     _stop: trio.Event = field(factory=trio.Event)
@@ -99,7 +102,7 @@ class Trader:
                 work.cancel_scope.cancel()
             await self._drain()
             self.phase = "done"
-            self._report()
+            self._print()
             nursery.cancel_scope.cancel()
 
     async def _signals(self) -> None:
@@ -117,10 +120,10 @@ class Trader:
 
     async def _reports(self) -> None:
         while True:
-            self._report()
+            self._print()
             await trio.sleep(REPORT_S)
 
-    def _report(self) -> None:
+    def _print(self) -> None:
         link, flow = self.link, self.flow
         refused: Counter[str] = link.refused
         json.dump({
@@ -153,7 +156,7 @@ class Trader:
         age_s = max(0.0, time.time() - status["timestamp_ms"] / 1000)
         self._clock = Clock(status["market_time_s"] + status["market_rate"] * age_s, status["market_rate"],
                             trio.current_time())
-        issuer = self._agent("issuer", chain_id, fee_uthb)
+        self._issuer = self._agent("issuer", chain_id, fee_uthb)
         registrar = self._agent("registrar", chain_id, fee_uthb)
 
         def tell(text: str) -> None:
@@ -162,10 +165,10 @@ class Trader:
         households = load_households(self.count)
         zones = [zone.name for zone in self._genesis.zones]
         enrolled, self.deposited_uthb = await enrol(
-            households, zones, issuer, registrar, int(self._clock.now_s()) * 1000, tell)
+            households, zones, self._issuer, registrar, int(self._clock.now_s()) * 1000, tell)
         self.phase = "trading"
         agents = [self._agent(f"household {one.household.index}", chain_id, fee_uthb) for one in enrolled]
-        nursery.start_soon(self._pay_out, issuer, agents)
+        nursery.start_soon(self._pay_out, self._issuer, agents)
         while True:
             await self._window(nursery, enrolled, agents, parameters)
 
@@ -198,14 +201,22 @@ class Trader:
         for quote in planned:
             await self._clock.until(start_s + quote.at * WINDOW_SECONDS)
             if quote.act is Act.REQUOTE and last is not None:
-                await last.done.wait()
                 order = await self._order_of(last)
                 if order is None:
                     continue
                 self.flow.cancels += 1
                 # The replacement rests on what the cancel frees, which can be used from the next block on.
-                await (await agent.send([CancelOrder(order)])).done.wait()
+                await agent.do([CancelOrder(order)])
             last = await agent.send([self._order(one, window, quote)])
+            await last.done.wait()
+            if last.code in SHORT_OF_MONEY:
+                await self._top_up(agent)
+
+    async def _top_up(self, agent: Agent) -> None:
+        """Another deposit for a household whose money is bound in trades that are not settled yet."""
+        with trio.move_on_after(DRAIN_S, shield=True):
+            sent = await self._issuer.do([Deposit(agent.key.public, DEPOSIT_UTHB, b"top up")])
+            self.deposited_uthb += DEPOSIT_UTHB if sent.ok else 0
 
     async def _order_of(self, sent: Sent) -> int | None:
         """The id of the order that a final transaction placed; None if it failed or nothing rests."""
@@ -235,10 +246,9 @@ class Trader:
             paid = await agents[turn % len(agents)].do([Transfer(issuer.key.public, PAYOUT_UTHB, b"pay out")])
             turn += 1
             if paid.ok:
-                sent = await issuer.send([Withdraw(PAYOUT_UTHB, b"paid out")])
-                with trio.CancelScope(shield=True):     # counted even when the program stops meanwhile
-                    await sent.done.wait()
-                self.withdrawn_uthb += PAYOUT_UTHB if sent.ok else 0
+                with trio.move_on_after(DRAIN_S, shield=True):  # counted even when the program stops meanwhile
+                    sent = await issuer.do([Withdraw(PAYOUT_UTHB, b"paid out")])
+                    self.withdrawn_uthb += PAYOUT_UTHB if sent.ok else 0
 
 
 @click.command()

@@ -24,7 +24,7 @@ GENESIS_NAME = "genesis.toml"
 def _config_text(name: str, listen: tuple[str, ...], bootstrap: tuple[str, ...], passphrase_file: Path | None) -> str:
     quoted = json.dumps         # a JSON string or list of strings is one in TOML too
     passphrase = f"passphrase_file = {quoted(str(passphrase_file.resolve()))}\n" if passphrase_file else ""
-    return ("# A GridTokenX node. docs/operator.md lists all keys; GRIDTOKENX_<SECTION>__<KEY> in the environment wins.\n"
+    return ("# A GridTokenX node; all keys: docs/operator.md. GRIDTOKENX_<SECTION>__<KEY> in the environment wins.\n"
             f"\n[node]\nname = {quoted(name)}\ndata_dir = \"data\"\nkey_file = {quoted(KEY_NAME)}\n{passphrase}"
             f"genesis = {quoted(GENESIS_NAME)}\n"
             f"\n[network]\nlisten = {quoted(listen)}\nbootstrap = {quoted(bootstrap)}\n"
@@ -74,7 +74,7 @@ def init(folder: Path, genesis: Path, name: str, listen: tuple[str, ...], bootst
     public, _ = read_public(folder / KEY_NAME)
     shutil.copyfile(genesis, folder / GENESIS_NAME)
     config.write_text(text, "utf-8")
-    names = [authority.name for authority in chain.authorities if authority.public_key == public]
+    names = [authority.name for authority in chain.authorities if authority.public == public]
     facts([("configuration", config), ("chain", f"{chain.name} ({chain.chain_id.hex()[:16]}…)"),
            ("role", f"validator ({names[0]})" if names else "observer: this key is no authority's in genesis"),
            ("address", encode_address(public)), ("peer id", peer_id(public)),
