@@ -36,9 +36,7 @@ def check_changes(changes: list[tuple[bytes, Any, Any]]) -> None:
             if now is not None:
                 check_position(key, now)
         elif key == spaces.TOTALS:
-            issued = now.minted_uthb - now.burned_uthb
-            if before is not None:
-                issued -= before.minted_uthb - before.burned_uthb
+            issued = now.held_uthb - before.held_uthb
     if money != issued:
         raise InvariantError(f"THB: the accounts of this block gained {money} uTHB, minted less burned are {issued}")
 
@@ -61,8 +59,9 @@ def check_position(key: bytes, position: Position) -> None:
 
 @frozen
 class Audit:
-    """Sums over a whole state: uTHB minted, burned and held, and the number of accounts."""
+    """Sums over a whole state: uTHB of genesis, minted since, burned and held, and the number of accounts."""
 
+    genesis_uthb: int
     minted_uthb: int
     burned_uthb: int
     held_uthb: int
@@ -70,7 +69,7 @@ class Audit:
 
 
 def audit_totals(state: StateReader) -> Audit:
-    """Adds up every account of `state`. Raises InvariantError when the sum is not minted less burned."""
+    """Adds up every account of `state`. Raises InvariantError when the sum is not genesis + minted - burned."""
     raw = state.get(spaces.TOTALS)
     if raw is None:
         raise InvariantError("this state has no totals: it is not a chain's")
@@ -81,7 +80,7 @@ def audit_totals(state: StateReader) -> Audit:
         check_account(key, account)
         held += account.total
         accounts += 1
-    if held != totals.minted_uthb - totals.burned_uthb:
-        raise InvariantError(f"THB: accounts hold {held} uTHB; minted {totals.minted_uthb} less burned "
-                             f"{totals.burned_uthb} is {totals.minted_uthb - totals.burned_uthb}")
-    return Audit(totals.minted_uthb, totals.burned_uthb, held, accounts)
+    if held != totals.held_uthb:
+        raise InvariantError(f"THB: accounts hold {held} uTHB; genesis {totals.genesis_uthb} + minted "
+                             f"{totals.minted_uthb} - burned {totals.burned_uthb} is {totals.held_uthb}")
+    return Audit(totals.genesis_uthb, totals.minted_uthb, totals.burned_uthb, held, accounts)

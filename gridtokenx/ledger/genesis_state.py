@@ -116,7 +116,7 @@ class Genesis:
                                       self.market_rate).encode(),
             spaces.CLOCK: Clock(0, self.genesis_ms).encode(),
             spaces.COUNTERS: Counters().encode(),
-            spaces.TOTALS: Totals(sum(balance for _, balance in self.accounts), 0).encode(),
+            spaces.TOTALS: Totals(sum(balance for _, balance in self.accounts), 0, 0).encode(),
             spaces.ROLES: self.roles.encode(),
             spaces.PEAKS: Peaks(mountain_range.EMPTY).encode(),
             spaces.CALENDAR: Calendar(self.holidays).encode(),

@@ -76,10 +76,16 @@ class Counters(Record):
 
 @frozen
 class Totals(Record):
-    """THB ever minted (genesis included) and burned, uTHB."""
+    """THB that genesis gave, and what was minted (deposits) and burned (withdrawals) since, uTHB."""
 
+    genesis_uthb: int
     minted_uthb: int
     burned_uthb: int
+
+    @property
+    def held_uthb(self) -> int:
+        """What all accounts must hold together."""
+        return self.genesis_uthb + self.minted_uthb - self.burned_uthb
 
 
 @frozen

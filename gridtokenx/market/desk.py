@@ -6,6 +6,7 @@ come, in order, and given to the engine together by `flush`; it makes no differe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,23 +20,22 @@ from gridtokenx.ledger import funds, spaces, weights
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.receipts import Code, Failed, Outcome
 from gridtokenx.ledger.records import (
-    Calendar,
     Counters,
     Market,
     Meter,
     Order,
     Participant,
-    Tariff,
     Trade,
     WindowBook,
     Zone,
 )
 from gridtokenx.market import positions
 from gridtokenx.market.book import Books
-from gridtokenx.market.clock import WINDOW_S, gate_ms, opens_ms, settles_ms
+from gridtokenx.market.clock import gate_ms, opens_ms, settles_ms
 from gridtokenx.market.money import buy_escrow, collateral_rate, fee_and_vat
 from gridtokenx.market.orders import BUY, Force
-from gridtokenx.market.tariffs import LOT_WH, PRICE_MOST, TICK, Band, band, on_peak
+from gridtokenx.market.reference import window_band
+from gridtokenx.market.tariffs import LOT_WH, PRICE_MOST, TICK, Band
 from gridtokenx.market.work import Work, timed_key
 
 _OPERATION_FIELDS = ("order_id", "quantity_wh", "expires_ms", "participant", "meter", "window", "price_mthb_kwh",
@@ -214,14 +214,9 @@ class Desk:
     def _window_rules(self, window: int) -> _WindowRules:
         rules = self._rules.get(window)
         if rules is None:
-            session, parameters = self.context.session, self.context.parameters
-            tariff: Tariff = session.get(spaces.tariff(parameters.reference_tariff))
-            calendar: Calendar = session.get(spaces.CALENDAR)
-            peak = on_peak(window * WINDOW_S, frozenset(calendar.holidays))
-            reference = tariff.on_peak_uthb_kwh if peak else tariff.off_peak_uthb_kwh
             rules = self._rules[window] = _WindowRules(
                 opens_ms(window), gate_ms(window),
-                band(reference + parameters.ft_uthb_kwh, parameters.buy_back_uthb_kwh, parameters.price_band_ppm))
+                window_band(self.context.session, self.context.parameters, window))
         return rules
 
     # ------------------------------------------------------------ undo, before the engine
@@ -273,7 +268,7 @@ class Desk:
 
     def _load(self, window: int) -> NDArray[Any]:
         """The window's resting orders as the session has them now, in (zone, side, price, sequence) order."""
-        rows = []
+        rows: list[tuple[Any, ...]] = []
         for key, order in self.context.session.scan(spaces.orders_of_window(window)):
             rows.append((int.from_bytes(key[1:], "big"), order.sequence, order.remaining_wh, order.expires_ms,
                          order.participant, order.meter, window, order.price, order.zone, order.side))
@@ -333,7 +328,7 @@ class Desk:
                                               counters.sequence, counters.open_orders - 1))
 
 
-def _array(rows: list[tuple[int, ...]], dtype: np.dtype[Any], names: tuple[str, ...]) -> NDArray[Any]:
+def _array(rows: Sequence[tuple[Any, ...]], dtype: np.dtype[Any], names: tuple[str, ...]) -> NDArray[Any]:
     """Rows of the named fields as an array of `dtype`; its other fields are zero."""
     array = np.zeros(len(rows), dtype)
     for name, column in zip(names, zip(*rows, strict=True), strict=False):     # no columns of no rows

@@ -40,7 +40,7 @@ class Deposit:
             raise Failed(Code.NOT_ALLOWED, "only a registered issuer deposits")
         totals: Totals = session.get(spaces.TOTALS)
         # The bound on all that was ever minted bounds every balance, so no addition can leave 64 bits.
-        if totals.minted_uthb + self.amount_uthb > MAX_MONEY:
+        if totals.genesis_uthb + totals.minted_uthb + self.amount_uthb > MAX_MONEY:
             raise Failed(Code.SUPPLY_LIMIT, "more THB than 2^63-1 uTHB cannot be minted")
         session.put(spaces.TOTALS, evolve(totals, minted_uthb=totals.minted_uthb + self.amount_uthb))
         funds.credit(session, self.to, self.amount_uthb)
