@@ -11,12 +11,12 @@ from typing import Any
 
 import trio
 from attrs import define, evolve, field, frozen
-from gridtokenx.ledger.genesis import load_genesis
 from rich.console import Console
 from rich.live import Live
 
 from gridtokenx.client import Client, ClientError, connect
 from gridtokenx.errors import GridTokenXError
+from gridtokenx.ledger.genesis import load_genesis
 from testnet.dashboard import Picture
 from testnet.facts import Facts, Fault, Money
 from testnet.layout import AUTHORITIES, Peer, Run

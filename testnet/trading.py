@@ -27,6 +27,7 @@ from gridtokenx.ledger.genesis import Genesis, decode_genesis
 from gridtokenx.ledger.operations import CancelOrder, Deposit, PlaceOrder, Transfer, Withdraw
 from gridtokenx.ledger.receipts import Code
 from gridtokenx.market.tariffs import on_peak
+from gridtokenx.network.framing import shielded
 from gridtokenx.units import UTHB_PER_THB, WINDOW_SECONDS, delivery_start_s, window_at
 from testnet.agents import Agent
 from testnet.enrolment import DEPOSIT_UTHB, Enrolled, enrol
@@ -214,7 +215,7 @@ class Trader:
 
     async def _top_up(self, agent: Agent) -> None:
         """Another deposit for a household whose money is bound in trades that are not settled yet."""
-        with trio.move_on_after(DRAIN_S, shield=True):
+        with shielded(DRAIN_S):
             sent = await self._issuer.do([Deposit(agent.key.public, DEPOSIT_UTHB, b"top up")])
             self.deposited_uthb += DEPOSIT_UTHB if sent.ok else 0
 
@@ -246,7 +247,7 @@ class Trader:
             paid = await agents[turn % len(agents)].do([Transfer(issuer.key.public, PAYOUT_UTHB, b"pay out")])
             turn += 1
             if paid.ok:
-                with trio.move_on_after(DRAIN_S, shield=True):  # counted even when the program stops meanwhile
+                with shielded(DRAIN_S):  # counted even when the program stops meanwhile
                     sent = await issuer.do([Withdraw(PAYOUT_UTHB, b"paid out")])
                     self.withdrawn_uthb += PAYOUT_UTHB if sent.ok else 0
 
