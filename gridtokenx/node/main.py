@@ -76,7 +76,7 @@ def open_database(config: NodeConfig, genesis: Genesis) -> Database:
     except NotInitialised:
         header = genesis.header()
         return Database.create(config.node.data_dir, genesis.chain_id, genesis.canonical(),
-                               state=genesis.initial_state(), pages=genesis.initial_pages(),
+                               state=genesis.initial_state(), pages=genesis.view().pages,
                                header=header.encode(), header_hash=header.hash, map_bytes=map_bytes)
 
 
@@ -124,7 +124,7 @@ async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: Pr
     rules = BlockRules(
         me=key.public, max_block_bytes=parameters.max_block_bytes,
         max_block_weight=parameters.max_block_weight, max_block_transactions=4096, weight_guess=100)
-    chain = Chain(genesis, database, Books([(zone.loss_ppm, zone.wheel_uthb_kwh) for zone in genesis.zones]), rules)
+    chain = Chain(genesis, database, Books(genesis.book_zones()), rules)
     stored = database.block(chain.base.header.height)
     raw = None if stored is None else stored.certificate
     certificate = None if raw is None else decode_stored_certificate(raw)

@@ -38,6 +38,7 @@ from gridtokenx.consensus.messages import Certificate, Wake, decode_message, enc
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.errors import GridTokenXError, InvariantError
 from gridtokenx.ledger.block import Header
+from gridtokenx.ledger.receipts import Code, Refused
 from gridtokenx.ledger.transaction import Transaction, TransactionError, decode_transaction
 from gridtokenx.node.chain import Chain, ChainBlock
 from gridtokenx.node.pool import Pool, PoolRefused
@@ -317,7 +318,7 @@ class Replica:
         if transaction.id in self._verified:
             return
         if not transaction.signatures_verify(self.chain.chain_id):
-            raise TransactionError("a signature does not verify for this chain")
+            raise Refused(Code.BAD_SIGNATURE, "a signature does not verify for this chain")
         self._verified[transaction.id] = None
         if len(self._verified) > KNOWN_SIGNATURES:
             del self._verified[next(iter(self._verified))]

@@ -1,0 +1,229 @@
+"""Whole replicas over real stores, with messages carried by hand and virtual time: no sockets, no tasks."""
+
+from __future__ import annotations
+
+import heapq
+from pathlib import Path
+
+from attrs import define, evolve, field
+
+from gridtokenx.consensus.authorities import Authorities
+from gridtokenx.consensus.certificates import certificate_verifies
+from gridtokenx.consensus.config import ConsensusConfig, KeySigner, KeyVerifier, Recovered
+from gridtokenx.consensus.core import Core
+from gridtokenx.crypto.keys import PrivateKey
+from gridtokenx.ledger.genesis import Authority, Genesis
+from gridtokenx.ledger.parameters import BY_NAME, Parameters
+from gridtokenx.ledger.records import Roles, Tariff, Zone
+from gridtokenx.ledger.transaction import encode_payload, sign_transaction
+from gridtokenx.market.book import Books
+from gridtokenx.node.chain import BlockRules, Chain
+from gridtokenx.node.pool import Pool
+from gridtokenx.node.recover import replay
+from gridtokenx.node.replica import Channel, Replica
+from gridtokenx.node.serve import answer_for
+from gridtokenx.node.sync import MAX_ANSWER_BLOCKS, check_answer, decode_answer, decode_stored_certificate
+from gridtokenx.store.database import Database
+from gridtokenx.store.log import Log
+
+START_MS = 1_745_204_400_000
+BAHT = 1_000_000
+
+
+def key(number: int) -> PrivateKey:
+    return PrivateKey(number.to_bytes(32, "big"))
+
+
+AUTHORITY_KEYS = tuple(key(100 + index) for index in range(5))
+ISSUER, REGISTRAR, OPERATOR, TAX, UTILITY, TRADER, OTHER = (key(200 + index) for index in range(7))
+
+
+def small_genesis(authorities: int = 5, zones: int = 2, **parameters: int) -> Genesis:
+    """Two zones, a few funded accounts, default parameters."""
+    defaults = Parameters(**{name: entry.default for name, entry in BY_NAME.items()})
+    accounts = sorted((k.public, 1_000_000 * BAHT) for k in (ISSUER, REGISTRAR, TRADER, OTHER))
+    return Genesis(
+        name="test", salt="", genesis_ms=START_MS, market_start_ms=START_MS, market_rate=1,
+        authorities=tuple(Authority(f"A{index}", AUTHORITY_KEYS[index].public) for index in range(authorities)),
+        zones=tuple(Zone(f"Z{index}", 10_000, 100_000, OPERATOR.public, UTILITY.public) for index in range(zones)),
+        corridors=(), tariffs=(Tariff("residential", 5_798_200, 2_636_900),), holidays=(),
+        roles=Roles((ISSUER.public,), (REGISTRAR.public,), OPERATOR.public, TAX.public),
+        accounts=tuple(accounts), parameters=evolve(defaults, **parameters),
+    )
+
+
+def signed(genesis: Genesis, sender: PrivateKey, nonce: int, operations: list[list[object]], *, fee: int = 10_000,
+           until: int = 1_000_000) -> bytes:
+    payload = encode_payload(sender.public, nonce, until, fee, operations)
+    return sign_transaction(genesis.chain_id, [sender], payload)
+
+
+def transfer(genesis: Genesis, sender: PrivateKey, nonce: int, to: bytes, amount: int) -> bytes:
+    return signed(genesis, sender, nonce, [[1, to, amount, b""]])
+
+
+@define(eq=False)
+class Member:
+    """One authority's process: store, log, replica; `crash` drops everything unsynced."""
+
+    genesis: Genesis
+    index: int
+    path: Path
+    database: Database = field(init=False)
+    log: Log = field(init=False)
+    replica: Replica = field(init=False)
+    chain: Chain = field(init=False)
+
+    def start(self, now_ms: int) -> None:
+        genesis = self.genesis
+        if not (self.path / "state.lmdb").exists():
+            header = genesis.header()
+            Database.create(self.path, genesis.chain_id, genesis.canonical(), state=genesis.initial_state(),
+                            pages=genesis.view().pages, header=header.encode(), header_hash=header.hash,
+                            map_bytes=64 << 20).close()
+        self.database = Database.open(self.path, genesis.chain_id, map_bytes=64 << 20)
+        self.log = Log.open(self.path / "log", genesis.chain_id)
+        parameters = genesis.parameters
+        me = AUTHORITY_KEYS[self.index]
+        rules = BlockRules(me.public, parameters.max_block_bytes, parameters.max_block_weight, 4096, 100)
+        self.chain = Chain(genesis, self.database, Books(genesis.book_zones()), rules)
+        stored = self.database.block(self.chain.base.header.height)
+        raw = None if stored is None else stored.certificate
+        root, recovered, _ = replay(self.chain, self.log.recovered,
+                                    None if raw is None else decode_stored_certificate(raw))
+        keys = tuple(authority.public for authority in genesis.authorities)
+        config = ConsensusConfig(genesis.chain_id, 0, keys, genesis.header().hash,
+                                 max_block_weight=parameters.max_block_weight)
+        core = Core(config, self.index, KeySigner(me, genesis.chain_id), KeyVerifier(keys, genesis.chain_id), root,
+                    recovered or Recovered(), now_ms, START_MS + now_ms)
+        self.replica = Replica(self.chain, Pool(), core)
+
+    def crash(self) -> None:
+        self.log._pending.clear()          # what was never synced is gone
+        self.log._pending_bytes = 0
+        self.chain.close()
+        self.log.close()
+        self.database.close()
+
+
+@define(eq=False)
+class Cluster:
+    """Members joined by a network with a fixed delay; `down` ones hear and say nothing."""
+
+    genesis: Genesis
+    path: Path
+    delay_ms: int = 5
+    members: list[Member] = field(init=False)
+    now_ms: int = 1000
+    down: set[int] = field(factory=set)
+    finals: dict[int, list[bytes]] = field(factory=dict)
+    _queue: list[tuple[int, int, int, int, Channel, bytes]] = field(factory=list)
+    _sequence: int = 0
+    dropped: set[tuple[int, int]] = field(factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        self.members = [Member(self.genesis, index, self.path / str(index))
+                        for index in range(len(self.genesis.authorities))]
+        for member in self.members:
+            member.start(self.now_ms)
+
+    def submit(self, index: int, raws: list[bytes]) -> list[tuple[bytes, int, str]]:
+        replica = self.members[index].replica
+        replica.at(self.now_ms, START_MS + self.now_ms)
+        answers = replica.submit(raws)
+        self._carry_out(index)
+        return answers
+
+    def run(self, duration_ms: int) -> None:
+        end = self.now_ms + duration_ms
+        while True:
+            deadlines = [(member.replica.deadline_ms or 1 << 60, member.index) for member in self.members
+                         if member.index not in self.down]
+            at = min([deadline for deadline, _ in deadlines] + ([self._queue[0][0]] if self._queue else []))
+            if at > end:
+                self.now_ms = end
+                return
+            self.now_ms = max(self.now_ms, at)
+            while self._queue and self._queue[0][0] <= self.now_ms:
+                _, _, sender, to, channel, frame = heapq.heappop(self._queue)
+                if to not in self.down and sender not in self.down:
+                    replica = self.members[to].replica
+                    replica.at(self.now_ms, START_MS + self.now_ms)
+                    replica.receive(sender, channel, frame)
+                    self._carry_out(to)
+            for deadline, index in deadlines:
+                if deadline <= self.now_ms:
+                    replica = self.members[index].replica
+                    replica.at(self.now_ms, START_MS + self.now_ms)
+                    replica.tick()
+                    self._carry_out(index)
+
+    def _carry_out(self, index: int) -> None:
+        member = self.members[index]
+        while True:
+            turn = member.replica.take_turn()
+            for kind, payload in turn.log:
+                member.log.append(int(kind), payload)
+            if turn.must_sync:
+                member.log.sync()
+            for outgoing in turn.sends:
+                targets = [outgoing.to] if outgoing.to is not None else [
+                    other.index for other in self.members if other.index != index]
+                for to in targets:
+                    if (index, to) in self.dropped:
+                        continue
+                    self._sequence += 1
+                    heapq.heappush(self._queue, (self.now_ms + self.delay_ms, self._sequence, index, to,
+                                                 outgoing.channel, outgoing.frame))
+            self.finals.setdefault(index, []).extend(block.digest for block in turn.finals)
+            if turn.catch_up is not None:
+                self._sync(index, turn.catch_up.holders)
+            if not turn.jobs:
+                return
+            for job in turn.jobs:
+                job.run()
+                member.replica.job_done(job)
+
+    def _sync(self, index: int, holders: tuple[int, ...]) -> None:
+        """Catch-up by height from the first holder that is up, as the service does it."""
+        chain = self.members[index].chain
+        source = next(self.members[holder] for holder in holders if holder not in self.down)
+        head = chain.head
+        raw = answer_for(source.database, source.chain, head.header.height + 1, MAX_ANSWER_BLOCKS)
+        answer = decode_answer(raw)
+        check_answer(answer, head.header.height + 1, head.digest, self.verify)
+        if answer.blocks:
+            replica = self.members[index].replica
+            done = replica.execute_final(answer.blocks)
+            certificate = answer.blocks[-1].certificate or answer.certificate
+            assert certificate is not None
+            replica.synced(done, certificate)
+
+    def checkpoint(self, index: int) -> None:
+        member = self.members[index]
+        blocks = member.chain.checkpoint_blocks()
+        if blocks:
+            member.database.checkpoint(blocks)
+            member.chain.checkpoint_done(len(blocks))
+
+    def crash(self, index: int) -> None:
+        self.members[index].crash()
+        self.down.add(index)
+
+    def restart(self, index: int) -> None:
+        self.members[index].start(self.now_ms)
+        self.down.discard(index)
+
+    def close(self) -> None:
+        for member in self.members:
+            if member.index not in self.down:
+                member.crash()
+
+    def heads(self) -> list[tuple[int, bytes]]:
+        return [(member.chain.head.header.height, member.chain.head.header.state_root) for member in self.members
+                if member.index not in self.down]
+
+    def verify(self, certificate: object) -> bool:
+        keys = tuple(authority.public for authority in self.genesis.authorities)
+        return certificate_verifies(certificate, Authorities.of_epoch(keys, self.genesis.header().hash), 0,  # type: ignore[arg-type]
+                                    KeyVerifier(keys, self.genesis.chain_id))
