@@ -7,10 +7,17 @@ mTHB/kWh, rates uTHB/kWh, times ms. `docs/ledger.md` lists key and fields of eac
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import cbor2
-from attrs import fields, frozen
+from attrs import define, fields
+
+if TYPE_CHECKING:
+    from attrs import frozen
+else:
+    # Held to by the type checker; at run time a frozen class would cost three times as much to make, and blocks
+    # make thousands of these.
+    frozen = define
 
 
 class Record:
@@ -294,9 +301,13 @@ class Position(Record):
 
 @frozen
 class WindowBook(Record):
-    """A window that ever had an order: trades made; `gated` once all orders left at the gate were closed."""
+    """A window that ever had an order: trades made, and how many of them are settled.
+
+    `gated` is 1 once all orders left at the gate were closed.
+    """
 
     trades: int = 0
+    settled: int = 0
     gated: int = 0
 
 

@@ -11,7 +11,7 @@ from gridtokenx.ledger import spaces, weights
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.records import Halt, WindowBook
 from gridtokenx.market.clock import WINDOW_MS
-from gridtokenx.market.delivery import settle_window
+from gridtokenx.market.delivery import clear_window, settle_window
 from gridtokenx.market.desk import Desk
 from gridtokenx.market.work import Work, read_timed_key, timed_key
 
@@ -55,6 +55,8 @@ class TimedWork:
                 return self._expire(item)
             case Work.SETTLE:
                 return settle_window(self.context, item, self._spend)
+            case Work.CLEAR:
+                return clear_window(self.context, item, self._spend)
         raise InvariantError(f"timed work of kind {kind}")
 
     def _gate(self, window: int) -> bool:
@@ -64,7 +66,7 @@ class TimedWork:
                 return False
             self.desk.lapse(int.from_bytes(key[1:], "big"), order)
         book: WindowBook = session.get(spaces.window(window))
-        session.put(spaces.window(window), WindowBook(book.trades, 1))
+        session.put(spaces.window(window), WindowBook(book.trades, book.settled, 1))
         return True
 
     def _expire(self, order_id: int) -> bool:

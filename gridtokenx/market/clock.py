@@ -9,6 +9,7 @@ WINDOW_MS = WINDOW_S * 1000
 OPENS_BEFORE_MS = 604_800_000
 GATE_BEFORE_MS = 900_000
 READINGS_AFTER_MS = 3_600_000
+CORRECTIONS_AFTER_MS = 604_800_000
 
 
 @frozen
@@ -41,6 +42,11 @@ def gate_ms(window: int) -> int:
 def settles_ms(window: int) -> int:
     """The deadline of readings, at which settlement begins."""
     return (window + 1) * WINDOW_MS + READINGS_AFTER_MS
+
+
+def final_ms(window: int) -> int:
+    """The end of corrections: from here on the window is final."""
+    return (window + 1) * WINDOW_MS + CORRECTIONS_AFTER_MS
 
 
 def tradable(market_ms: int) -> range:

@@ -10,30 +10,46 @@ from collections.abc import Callable
 
 from gridtokenx.ledger import funds, spaces, weights
 from gridtokenx.ledger.context import Context
-from gridtokenx.ledger.records import Meter, Trade, Zone
+from gridtokenx.ledger.records import Meter, Trade, WindowBook, Zone
+from gridtokenx.market.clock import final_ms
+from gridtokenx.market.work import Work, timed_key
+
+Spend = Callable[[int], bool]
+"""Asked with a weight before each piece of work: has this block room for it?"""
 
 
-def settle_window(context: Context, window: int, spend: Callable[[int], bool]) -> bool:
-    """Settles the window's trades, then removes its positions and markets; True when nothing is left.
-
-    `spend(weight)` is asked before each piece and says whether the block has room for it.
-    """
+def settle_window(context: Context, window: int, spend: Spend) -> bool:
+    """Settles the window's trades in the order they were made; True when all are, False when the block is full."""
     session = context.session
-    for key, record in session.scan(spaces.trade(window)):
-        if not spend(weights.SETTLE_TRADE):
-            return False
-        trade: Trade = record
-        seller: Meter = session.get(spaces.meter(trade.sell_meter))
-        network: Zone = session.get(spaces.zone(trade.buy_zone))
-        roles = context.roles
-        value = trade.value_uthb
-        funds.apply_moves(session, seller.owner, proceeds=-value, released=value, freed=trade.collateral_uthb)
-        for collector, amount in ((network.network, trade.wheel_uthb), (roles.market_operator, trade.fee_uthb),
-                                  (roles.tax, trade.vat_uthb)):
-            if amount:
-                funds.apply_moves(session, collector, proceeds=-amount, released=amount)
-        session.put(key, None)
-    for prefix in (spaces.position(window), spaces.market(window), spaces.window(window)):
+    book: WindowBook = session.get(spaces.window(window))
+    settled = book.settled
+    while settled < book.trades and spend(weights.SETTLE_TRADE):
+        _settle(context, session.get(spaces.trade(window, settled)))
+        settled += 1
+    if settled != book.settled:
+        session.put(spaces.window(window), WindowBook(book.trades, settled, book.gated))
+    if settled < book.trades:
+        return False
+    session.put(timed_key(max(final_ms(window), context.now_ms), Work.CLEAR, window), spaces.PRESENT)
+    return True
+
+
+def _settle(context: Context, trade: Trade) -> None:
+    session, roles = context.session, context.roles
+    seller: Meter = session.get(spaces.meter(trade.sell_meter))
+    zone: Zone = session.get(spaces.zone(trade.buy_zone))
+    value = trade.value_uthb
+    funds.apply_moves(session, seller.owner, proceeds=-value, released=value, freed=trade.collateral_uthb)
+    for collector, amount in ((zone.network, trade.wheel_uthb), (roles.market_operator, trade.fee_uthb),
+                              (roles.tax, trade.vat_uthb)):
+        if amount:
+            funds.apply_moves(session, collector, proceeds=-amount, released=amount)
+
+
+def clear_window(context: Context, window: int, spend: Spend) -> bool:
+    """Takes the records of a final window out of state; blocks and receipts keep what happened."""
+    session = context.session
+    for prefix in (spaces.trade(window), spaces.position(window), spaces.market(window), spaces.window(window)):
         for key, _ in session.scan(prefix):
             if not spend(weights.CLEAR_RECORD):
                 return False

@@ -526,7 +526,7 @@ class _Posting:
             session.put(spaces.market(window, zone), market)
         for window, trades in self.windows.items():
             book: WindowBook = session.get(spaces.window(window))
-            session.put(spaces.window(window), WindowBook(trades, book.gated))
+            session.put(spaces.window(window), WindowBook(trades, book.settled, book.gated))
         counters: Counters = session.get(spaces.COUNTERS)
         session.put(spaces.COUNTERS, Counters(counters.participants, counters.meters, counters.orders, self.sequence,
                                               counters.open_orders + opened))

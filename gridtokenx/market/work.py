@@ -13,6 +13,7 @@ class Work(IntEnum):
     GATE = 1        # item: window; closes all orders left in it
     EXPIRY = 2      # item: order id
     SETTLE = 3      # item: window
+    CLEAR = 4       # item: window; nothing of it can change any more, its records leave state
 
 
 def timed_key(due_ms: int, kind: Work, item: int) -> bytes:
