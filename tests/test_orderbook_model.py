@@ -27,7 +27,7 @@ from gridtokenx._native.orderbook import (
 )
 from gridtokenx.crypto.hashing import Domain, digest
 
-ZONES = [(0, 0), (20_000, 150_000), (499_999, 1_000_000_000), (500_000, 7), (1, 333)]
+ZONES = [(0, 0), (20_000, 150_000), (499_999, 1_000_000_000), (500_000, 7), (0, 5)]
 EMPTY = np.empty(0, RESTING)
 
 
@@ -164,6 +164,17 @@ def test_one_tick_decides_whether_a_fill_is_admissible(limit: int, code: Code) -
     _, result, _ = one(engine, model.Operation(2, 900, participant=2, price=limit), 2)
     assert result[5] == code
     assert 4000 * 919 + 135_000 == 3_811_000
+
+
+def test_wheeling_rounds_half_up() -> None:
+    """5 uTHB/kWh over 100, 200 and 300 Wh: 0.5, 1.0 and 1.5 uTHB."""
+    engine = opened([(0, 5)])
+    one(engine, model.Operation(1, 5000, participant=1, price=4000, side=1))
+    wheels = []
+    for number, quantity in enumerate((100, 200, 300), 2):
+        trades, _, _ = one(engine, model.Operation(number, quantity, participant=2, price=4010), number)
+        wheels.append(int(trades["wheel_uthb"][0]))
+    assert wheels == [1, 1, 2]
 
 
 def test_fills_of_one_operation_are_limited() -> None:
