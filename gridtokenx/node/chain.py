@@ -179,7 +179,7 @@ class Chain:
             result = execute_block(parent.state, inputs, block.transactions, self._books)
         except InvalidBlock as error:
             block.failure = str(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, the answer is not to vote
             # CONSENSUS 2: any other exception while executing another's block means no vote, and a log entry.
             block.failure = f"{type(error).__name__}: {error}"
             self._log.exception("execution_failed", height=header.height, block=block.digest.hex())

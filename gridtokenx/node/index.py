@@ -1,7 +1,7 @@
-"""Index rows that a checkpoint stores beside the state: an account's orders and trades, newest last.
+"""Index rows that a checkpoint stores beside the state: trades by account, newest last.
 
 Keys: one byte for what, 32 for the account, then height (8) and number in the block (4), big-endian; the value
-names what to read: an order's id, or a trade's window and number.
+is `[window, number in the window, trade record]`: it stays readable when settlement has removed the trade from state.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def index_rows(header: Header, result: BlockResult) -> list[tuple[bytes, bytes]]
     """All rows of one block."""
     rows = []
     for number, made in enumerate(result.trades):
-        place = codec.encode([made.window, made.number])
-        rows.append((trade_row(header.height, number, None), place))
-        rows += [(trade_row(header.height, number, account), place) for account in {made.buyer, made.seller}]
+        row = codec.encode([made.window, made.number, made.trade.encode()])
+        rows.append((trade_row(header.height, number, None), row))
+        rows += [(trade_row(header.height, number, account), row) for account in {made.buyer, made.seller}]
     return rows

@@ -1,4 +1,4 @@
-"""Start-up order of CONSENSUS 6: the store at checkpoint C, then the log to the last final block, every root compared."""
+"""Start-up order of CONSENSUS 6: the store at checkpoint C, then the log to the last final block."""
 
 from __future__ import annotations
 

@@ -11,18 +11,19 @@ from typing import Any
 
 import trio
 
+from gridtokenx import codec
 from gridtokenx.crypto.hashing import HASH_BYTES
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger import queries, spaces
 from gridtokenx.ledger.genesis import Genesis
-from gridtokenx.ledger.receipts import decode_receipt
+from gridtokenx.ledger.receipts import SUCCESS, decode_receipt
 from gridtokenx.ledger.records import Trade
 from gridtokenx.network.rpc import RpcSession
 from gridtokenx.network.settings import RemoteError
 from gridtokenx.node.chain import ChainBlock
 from gridtokenx.node.config import NodeConfig
 from gridtokenx.node.feed import first_codes
-from gridtokenx.node.index import TRADES, TRADES_OF, trade_row
+from gridtokenx.node.index import TRADES, TRADES_OF
 from gridtokenx.node.serve import final_block
 from gridtokenx.node.service import Service
 from gridtokenx.store.database import Database
@@ -186,7 +187,7 @@ class RpcServer:
         stored = self._database.transaction(transaction_id)
         if stored is not None:
             receipt = decode_receipt(stored.receipt)
-            return _final(stored.height, stored.index, [[int(o.code), list(o.data)] for o in receipt.outcomes])
+            return _final(stored.height, stored.position, [[int(o.code), list(o.data)] for o in receipt.outcomes])
         recent = self._service.feed.recent(transaction_id)
         if recent is not None:
             block = self._unstored(recent.height)
@@ -248,30 +249,24 @@ class RpcServer:
             found = queries.trades(self._chain.state, window)
             return [trade for trade in found if where.get("zone") in (None, trade["buy_zone"])][-most:]
         account = None if "account" not in where else _hash(where["account"], "account")
-        places = self._unstored_trades(account, most)
-        if len(places) < most:
+        found = self._unstored_trades(account, most)
+        if len(found) < most:
             prefix = TRADES if account is None else TRADES_OF + account
-            rows = self._database.index_scan(prefix, most - len(places), reverse=True)
-            places += [_place(value) for _, value in rows]
-        state = self._chain.state
-        found = []
-        for window, number in places:
-            raw = state.get(spaces.trade(window, number))
-            if raw is not None:
-                found.append(queries.trade_map(window, number, Trade.decode(raw)))
+            rows = self._database.index_scan(prefix, most - len(found), reverse=True)
+            found += [_stored_trade(value) for _, value in rows]
         return found
 
-    def _unstored_trades(self, account: bytes | None, most: int) -> list[tuple[int, int]]:
-        places: list[tuple[int, int]] = []
+    def _unstored_trades(self, account: bytes | None, most: int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
         for block in reversed(self._chain.finals()):
             if block.result is None:
                 continue
             for made in reversed(block.result.trades):
                 if account in (None, made.buyer, made.seller):
-                    places.append((made.window, made.number))
-                    if len(places) == most:
-                        return places
-        return places
+                    found.append(queries.trade_map(made.window, made.number, made.trade))
+                    if len(found) == most:
+                        return found
+        return found
 
     # ------------------------------------------------------------ blocks
 
@@ -306,17 +301,10 @@ class RpcServer:
 
 
 def _final(height: int, index: int, outcomes: list[list[Any]]) -> dict[str, Any]:
-    from gridtokenx.ledger.receipts import SUCCESS
-
     code = next((code for code, _ in outcomes if code not in SUCCESS), 0)
     return {"state": "final", "height": height, "index": index, "code": code, "receipts": outcomes}
 
 
-def _place(value: bytes) -> tuple[int, int]:
-    from gridtokenx import codec
-
-    window, number = codec.decode(value)
-    return window, number
-
-
-__all__ = ["RequestError", "RpcServer", "trade_row"]
+def _stored_trade(value: bytes) -> dict[str, Any]:
+    window, number, raw = codec.decode(value)
+    return queries.trade_map(window, number, Trade.decode(raw))
