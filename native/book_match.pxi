@@ -216,8 +216,7 @@ cdef inline uint32_t level_peek(Core* c, COperation* op, uint32_t window_slot) n
 
 cdef inline void look_ahead(Core* c, COperation* ops, uint64_t n, uint64_t i) noexcept nogil:
     """Asks for the lines that operations 24, 16 and 8 places ahead will touch: most of the time is waiting for them."""
-    cdef uint32_t level
-    cdef uint64_t entry
+    cdef uint32_t level, slot
     cdef Order* order
     cdef COperation* op
     if i + 24 < n:
@@ -225,9 +224,9 @@ cdef inline void look_ahead(Core* c, COperation* ops, uint64_t n, uint64_t i) no
     if i + 16 < n:
         op = ops + i + 16
         if op.kind == KIND_CANCEL:
-            entry = c.index[index_home(c, <uint32_t>op.order_id)]
-            if entry >> 32 == <uint32_t>op.order_id:
-                PREFETCH(c.orders + <uint32_t>entry)
+            slot = index_peek(c, op.order_id)
+            if slot:
+                PREFETCH(c.orders + slot)
         else:
             level = level_peek(c, op, c.slots[i + 16])
             if level:
@@ -236,9 +235,9 @@ cdef inline void look_ahead(Core* c, COperation* ops, uint64_t n, uint64_t i) no
     if i + 8 < n:
         op = ops + i + 8
         if op.kind == KIND_CANCEL:
-            entry = c.index[index_home(c, <uint32_t>op.order_id)]
-            if entry >> 32 == <uint32_t>op.order_id:
-                order = c.orders + <uint32_t>entry
+            slot = index_peek(c, op.order_id)
+            if slot:
+                order = c.orders + slot
                 PREFETCH(c.levels + order.level)
                 PREFETCH(c.orders + order.prev)
                 PREFETCH(c.orders + order.next)
