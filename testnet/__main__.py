@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import trio
 
-from gridtokenx.errors import GridTokenXError
+from gridtokenx.errors import GridTokenXError, leaves
 from testnet.facts import Facts, Verdict, as_json, judge
 from testnet.launcher import Launcher, Planned
 from testnet.layout import AUTHORITIES, FOLDER, OBSERVER, PORT_BASE, Run
@@ -92,9 +92,9 @@ def main(for_s: float | None, check: bool, fresh: bool, households: int, seed: i
         layout = Run(run_dir.resolve(), port_base)
         layout.prepare(fresh=fresh)
         launcher = Launcher(layout, households, seed, for_s, plan, quiet=json_output)
-        facts = trio.run(launcher.run, strict_exception_groups=False)
+        facts = trio.run(launcher.run)
     except* GridTokenXError as group:
-        for error in _leaves(group):
+        for error in leaves(group):
             click.echo(f"testnet: {error}", err=True)
         sys.exit(1)
     verdicts = judge(facts)
@@ -104,13 +104,6 @@ def main(for_s: float | None, check: bool, fresh: bool, households: int, seed: i
         _print(facts, verdicts, check)
     if check and not all(verdict.holds for verdict in verdicts):
         sys.exit(1)
-
-
-def _leaves(group: BaseExceptionGroup[GridTokenXError]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
 
 
 if __name__ == "__main__":

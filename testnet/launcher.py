@@ -94,7 +94,7 @@ class Launcher:
         self._picture.started_s = trio.current_time()
         self._picture.zones = [zone.name for zone in load_genesis(self.layout.genesis).zones]
         try:
-            async with trio.open_nursery(strict_exception_groups=False) as nursery:
+            async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._signals, nursery.cancel_scope)
                 nursery.start_soon(self._show)
                 for peer in self.layout.authorities:

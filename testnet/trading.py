@@ -22,7 +22,7 @@ from attrs import define, field
 
 from gridtokenx._native.orderbook import Force
 from gridtokenx._native.orderbook import Side as OrderSide
-from gridtokenx.errors import GridTokenXError
+from gridtokenx.errors import GridTokenXError, leaves
 from gridtokenx.ledger.genesis import Genesis, decode_genesis
 from gridtokenx.ledger.operations import CancelOrder, Deposit, PlaceOrder, Transfer, Withdraw
 from gridtokenx.ledger.receipts import Code
@@ -259,9 +259,10 @@ class Trader:
 def main(nodes: tuple[str, ...], households: int, seed: int) -> None:
     """Trade for the testnet's households until SIGTERM."""
     try:
-        trio.run(Trader(Link(list(nodes)), households, seed).run, strict_exception_groups=False)
+        trio.run(Trader(Link(list(nodes)), households, seed).run)
     except* GridTokenXError as group:
-        click.echo(f"trading program: {group.exceptions[0]}", err=True)
+        for error in leaves(group):
+            click.echo(f"trading program: {error}", err=True)
         sys.exit(1)
 
 

@@ -13,7 +13,7 @@ import click
 from gridtokenx.client import code_name
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.crypto.keys import PrivateKey
-from gridtokenx.errors import GridTokenXError
+from gridtokenx.errors import GridTokenXError, leaves
 
 if TYPE_CHECKING:
     from gridtokenx.client import Client
@@ -78,15 +78,12 @@ def ask(node: str | None, work: Callable[[Client], Awaitable[Result]]) -> Result
             return await work(client)
 
     try:
-        return trio.run(run, strict_exception_groups=False)
+        return trio.run(run)
     except BaseExceptionGroup as group:
-        known, _ = group.split(GridTokenXError)
-        if known is None:
-            raise
-        error: BaseException = known
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error from group
+        for error in leaves(group):
+            if isinstance(error, GridTokenXError):
+                raise error from group
+        raise
 
 
 def query(node: str | None, method: str, *parameters: Any) -> Any:
