@@ -1,44 +1,128 @@
 """Nothing is created or lost: checked over every block's changes, and over a whole state on demand (DESIGN 6).
 
-Per asset: sum of balances + escrows + pools = previous sum + minted - burned. All THB lies in accounts; escrow,
-proceeds and collateral are parts of them.
+Per asset: sum of balances + escrows + pools = previous sum + minted - burned. All THB lies in accounts, and what
+accounts hold back must be what orders and unsettled trades need, to the uTHB and the Wh. The sums are made by the
+native checker.
 """
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any
 
+import numpy as np
 from attrs import frozen
 
+from gridtokenx._native.conservation import RECORD, check_sums, find_negative
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import spaces
-from gridtokenx.ledger.records import Account, Position, Totals
+from gridtokenx.ledger.records import Account, Order, Position, Totals, Trade, WindowBook
+from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader
-from gridtokenx.market.money import MAX_MONEY, locked_money
+from gridtokenx.market.money import MAX_MONEY, buy_escrow, locked_money
+from gridtokenx.market.orders import BUY
 
 
-def check_changes(changes: list[tuple[bytes, Any, Any]]) -> None:
-    """Checks the changes of one block, (key, record before, record now) each.
+class Sum(IntEnum):
+    """What must balance in every block: each group's contributions add up to what is expected of it."""
 
-    Raises InvariantError naming the record that is impossible, or the amount that appeared or vanished.
+    THB = 0             # all money of accounts; expected: minted less burned
+    BIDS = 1            # accounts' bids less escrow of open buy orders
+    COLLATERAL = 2      # accounts' collateral, freed left out, less that of open sells and unsettled trades
+    PROCEEDS = 3        # accounts' proceeds less what unsettled trades hold for sellers, networks, fee and VAT
+    BOUGHT = 4          # positions' bought Wh less delivered Wh of trades
+    SOLD = 5            # positions' sold Wh less injected Wh of trades
+    OPEN_BUYS = 6       # positions' open buys less what rests of buy orders
+    OPEN_SELLS = 7
+
+
+Entry = tuple[int, int, int]
+
+
+def check_changes(session: Session, changes: list[tuple[bytes, Any, Any]]) -> None:
+    """Checks the changes of one block, (key, record before, record now) each; `session` reads the state after it.
+
+    Raises InvariantError naming the record that is impossible, or the sum that does not balance.
     """
-    money = issued = 0
-    for key, before, now in changes:
+    entries: list[Entry] = []
+    parts: list[Entry] = []
+    issued = 0
+    for index, (key, before, now) in enumerate(changes):
         space = key[0]
         if space == Space.ACCOUNT:
             if now is not None:
                 check_account(key, now)
-                money += now.total
+                _account(entries, index, now, 1)
             if before is not None:
-                money -= before.total
+                _account(entries, index, before, -1)
         elif space == Space.POSITION:
+            if now is not None:     # positions of a final window leave state together with its trades
+                for part in (now.sold, now.bought, now.open_sell, now.open_buy, now.freed_sell, now.freed_buy,
+                             now.new_sold, now.new_bought):
+                    parts.append((0, index, part))
+                _position(entries, index, now, 1)
+                if before is not None:
+                    _position(entries, index, before, -1)
+        elif space == Space.ORDER:
             if now is not None:
-                check_position(key, now)
+                _order(entries, index, now, -1)
+            if before is not None:
+                _order(entries, index, before, 1)
+        elif space == Space.TRADE:
+            if before is None and now is not None:
+                entries += [(Sum.BOUGHT, index, -now.delivered_wh), (Sum.SOLD, index, -now.injected_wh)]
+                _trade(entries, index, now, -1)
+        elif space == Space.WINDOW:
+            if now is not None and before is not None and now.settled != before.settled:
+                _settled(entries, index, session, key, before, now)
         elif key == spaces.TOTALS:
             issued = now.held_uthb - before.held_uthb
-    if money != issued:
-        raise InvariantError(f"THB: the accounts of this block gained {money} uTHB, minted less burned are {issued}")
+    negative = find_negative(_records(parts), limit=1)
+    if negative:
+        key, _, now = changes[negative[0].identity]
+        raise InvariantError(f"position {key[1:].hex()} is impossible: {now}")
+    expected = np.zeros(len(Sum), np.int64)
+    expected[Sum.THB] = issued
+    for violation in check_sums(_records(entries), expected, limit=1):
+        group = Sum(violation.group)
+        raise InvariantError(f"{group.name} does not balance: the block changes it by {violation.actual}, expected is "
+                             f"{violation.expected}")
+
+
+def _records(entries: list[Entry]) -> np.ndarray[Any, Any]:
+    return np.array(entries, RECORD)
+
+
+def _account(entries: list[Entry], index: int, a: Account, sign: int) -> None:
+    entries += [(Sum.THB, index, sign * a.total), (Sum.BIDS, index, sign * a.bids),
+                (Sum.COLLATERAL, index, sign * (a.collateral - a.freed)), (Sum.PROCEEDS, index, sign * a.proceeds)]
+
+
+def _position(entries: list[Entry], index: int, p: Position, sign: int) -> None:
+    entries += [(Sum.BOUGHT, index, sign * p.bought), (Sum.SOLD, index, sign * p.sold),
+                (Sum.OPEN_BUYS, index, sign * p.open_buy), (Sum.OPEN_SELLS, index, sign * p.open_sell)]
+
+
+def _order(entries: list[Entry], index: int, order: Order, sign: int) -> None:
+    if order.side == BUY:
+        escrow = buy_escrow(order.price, order.remaining_wh, order.term, order.vat_ppm)
+        entries += [(Sum.BIDS, index, sign * escrow), (Sum.OPEN_BUYS, index, sign * order.remaining_wh)]
+    else:
+        entries += [(Sum.COLLATERAL, index, sign * order.term * order.remaining_wh),
+                    (Sum.OPEN_SELLS, index, sign * order.remaining_wh)]
+
+
+def _trade(entries: list[Entry], index: int, trade: Trade, sign: int) -> None:
+    held = trade.value_uthb + trade.wheel_uthb + trade.fee_uthb + trade.vat_uthb
+    entries += [(Sum.PROCEEDS, index, sign * held), (Sum.COLLATERAL, index, sign * trade.collateral_uthb)]
+
+
+def _settled(entries: list[Entry], index: int, session: Session, key: bytes, before: WindowBook,
+             now: WindowBook) -> None:
+    window = int.from_bytes(key[1:], "big")
+    for number in range(before.settled, now.settled):
+        _trade(entries, index, session.get(spaces.trade(window, number)), 1)
 
 
 def check_account(key: bytes, account: Account) -> None:
@@ -48,13 +132,6 @@ def check_account(key: bytes, account: Account) -> None:
             or a.freed > a.collateral or a.total > MAX_MONEY or a.collateral > MAX_MONEY
             or a.locked != locked_money(a.collateral, a.credit)):
         raise InvariantError(f"account {key[1:].hex()} is impossible: {a}")
-
-
-def check_position(key: bytes, position: Position) -> None:
-    """Raises InvariantError when a position has a negative part."""
-    p = position
-    if min(p.sold, p.bought, p.open_sell, p.open_buy, p.freed_sell, p.freed_buy, p.new_sold, p.new_bought) < 0:
-        raise InvariantError(f"position {key[1:].hex()} is impossible: {p}")
 
 
 @frozen

@@ -237,7 +237,7 @@ class BlockRun:
         if weight > self.parameters.max_block_weight:
             raise InvalidBlock(f"weight {weight}; at most {self.parameters.max_block_weight} is allowed")
         changes = list(session.changed())
-        check_changes(changes)
+        check_changes(session, changes)
         encoded = encode_changes(changes)
         header = self.parent.header
         state_root, pages = trie.update(self.parent.page, header.state_root, list(encoded.items()))
