@@ -50,7 +50,13 @@ from gridtokenx.consensus.messages import (
 )
 from gridtokenx.consensus.pace import Delta, Speed, transfer_ms
 from gridtokenx.consensus.peers import BEHIND_HEIGHTS, Peers
-from gridtokenx.consensus.requests import ASK_AGAIN_MS, CATCH_UP_AFTER_MS, CATCH_UP_AGAIN_MS, Requests
+from gridtokenx.consensus.requests import (
+    ASK_AGAIN_MS,
+    CATCH_UP_AFTER_MS,
+    CATCH_UP_AGAIN_MS,
+    EXECUTION_STALLED_MS,
+    Requests,
+)
 from gridtokenx.consensus.statistics import AuthorityStatistics, Statistics
 from gridtokenx.consensus.tree import Block, BlockTree
 from gridtokenx.consensus.votes import Proposal, ViewRecord, VoteError, Votes
@@ -112,7 +118,8 @@ class Core:
         self._retry_ms = now_ms + RETRY_EVERY_MS
         self._effects: list[Effect] = []
         self._next = now_ms
-        self._revive: list[Block] = []
+        self._revive: list[Block] = []                    # recovered blocks to be executed again
+        self._recovering = True
         self._recover(recovered)
 
     # ------------------------------------------------------------ the interface
@@ -127,8 +134,9 @@ class Core:
         self._clock = clock_ms
         effects: list[Effect] = []
         self._effects = effects
-        if self._revive:
-            self._execute_recovered()
+        if self._recovering:
+            self._recovering = False
+            self._want_recovered()
         match event:
             case MessageReceived(sender, message):
                 self._on_message(sender, message)
@@ -144,6 +152,8 @@ class Core:
                 self._on_caught_up(event)
             case Tick():
                 pass
+        if self._revive:
+            self._execute_recovered()
         self._settle()
         return effects
 
@@ -644,8 +654,9 @@ class Core:
         config, delta_ms = self._config, self._delta.ms
         leading = self.authorities.leader(self._view) == self._me
         record = self._votes.seen(self._view)
-        tip = self._tip()[0] or self._tree.root
-        tip_ms = self._entered_ms if tip.notarized_ms is None else tip.notarized_ms
+        known_tip = self._tip()[0]
+        tip = known_tip or self._tree.root
+        tip_ms = self._entered_ms if known_tip is None or tip.notarized_ms is None else tip.notarized_ms
         reasons = [tip_ms + config.block_time_ms + (0 if leading else delta_ms)]          # heartbeat
         if (since_ms := self._work.since_ms(self._now)) is not None:                      # pending work
             small = self._work.weight < config.max_block_weight // 8
@@ -848,12 +859,15 @@ class Core:
             requests.behind_since_ms = None
             return
         block = self._tree.get(self._final.digest)
-        if block is not None and self._tree.linked(block):
-            return                                           # all is held; execution is under way
         if requests.behind_since_ms is None:
             requests.behind_since_ms = self._now
-        far = (self._peers.height_of_some_honest(self.authorities.f) > self._tree.root.height + BEHIND_HEIGHTS)
-        at_ms = max(requests.behind_since_ms + (0 if far else CATCH_UP_AFTER_MS),
+        if block is not None and self._tree.linked(block):
+            patience_ms = EXECUTION_STALLED_MS               # all is held; execution is under way
+        elif self._peers.height_of_some_honest(self.authorities.f) > self._tree.root.height + BEHIND_HEIGHTS:
+            patience_ms = 0
+        else:
+            patience_ms = CATCH_UP_AFTER_MS
+        at_ms = max(requests.behind_since_ms + patience_ms,
                     requests.catch_up_asked_ms + CATCH_UP_AGAIN_MS)
         if self._now >= at_ms:
             requests.catch_up_asked_ms = self._now
@@ -902,11 +916,20 @@ class Core:
             self._own_proposal = vote
 
     def _execute_recovered(self) -> None:
-        """Blocks of the log were executed before the crash, but their results went with it."""
+        """Blocks of the log were executed before the crash, but their results went with it. One whose ancestors
+        are not all held waits for them."""
+        waiting: list[Block] = []
         for block in self._revive:
+            if self._tree.get(block.digest) is not block or block is self._tree.root:
+                continue                                     # settled meanwhile
             if block.header is not None and self._tree.linked(block):
                 self._emit(Execute(block.digest, block.header, block.transaction_ids, self._me))
-        self._revive = []
+            else:
+                waiting.append(block)
+        self._revive = waiting
+
+    def _want_recovered(self) -> None:
+        """Bodies that the log lacks for certificates that it holds."""
         for record in list(self._votes.ascending()):
             certificate = record.notarization or record.finalization
             if certificate is not None:

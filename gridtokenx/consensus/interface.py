@@ -81,7 +81,7 @@ class CaughtUp:
     """Sync brought the node to the finalized block `header`, executed and logged, with its own finalization
     certificate; the core jumps there. `unfinished`: timed work is left after it.
 
-    No Finalize follows for these blocks. The Drop that may follow only frees overlays: it can name blocks that
+    Blocks that waited for one of them to be executed go on. No Finalize follows for these blocks. The Drop that may follow only frees overlays: it can name blocks that
     the sync just made final.
     """
 
@@ -158,7 +158,8 @@ class Build:
 class Finalize:
     """These blocks, oldest first, are final; `certificate` finalizes the last of them.
 
-    All of them are held and were executed as valid here.
+    All of them are held and were executed as valid here. Like a Send, it may be told to others (clients, gossip)
+    only when everything persisted before it is durable: an own FINALIZE vote may be among the q.
     """
 
     digests: tuple[bytes, ...]

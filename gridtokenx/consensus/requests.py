@@ -7,6 +7,7 @@ from attrs import define
 ASK_AGAIN_MS = 500
 CATCH_UP_AFTER_MS = 1_000
 CATCH_UP_AGAIN_MS = 2_000
+EXECUTION_STALLED_MS = 10_000         # all is held, but a final block is still not executed
 MAX_WANTED = 64
 
 

@@ -53,7 +53,7 @@ class Equivocator(_Adversary):
         other_header = toy.header_of(self.headers[header.parent], header.parent, header.view, header.timestamp_ms + 1,
                                      header.proposer, message.transaction_ids)
         twin = HeldBlock(other_header.hash, other_header, message.transaction_ids, 0)
-        self.blocks[twin.digest] = twin
+        self.blocks[twin.digest], self.headers[twin.digest] = twin, other_header
         self.setting.checker.block_made(twin)
         vote = self._signed(Kind.NOTARIZE, message.view, twin.digest)
         other_propose = Propose(message.epoch, message.view, other_header.encode(), message.transaction_ids, self.index,

@@ -91,6 +91,14 @@ class ChainAnswer:
     certificate: Certificate
 
 
+@frozen
+class _Told:
+    """A final block on its way to clients."""
+
+    block: HeldBlock
+    certificate: Certificate | None
+
+
 @define
 class Clock:
     """A node's wall clock."""
@@ -164,7 +172,7 @@ class SimulatedNode:
         self._waiting: dict[bytes, list[bytes]] = {}
         self._busy_until_us = 0
         self._executing: set[bytes] = set()
-        self._outbox: deque[tuple[int, Message, int | None]] = deque()
+        self._outbox: deque[tuple[int, Message | _Told, int | None]] = deque()
         self._reported: tuple[int, tuple[bytes, ...]] = (0, ())
         self._pool_changed = True
         self._tip_reported: bytes | None = None
@@ -236,6 +244,9 @@ class SimulatedNode:
             return
         while self._outbox and self._outbox[0][0] <= self.disk.synced:
             _, message, to = self._outbox.popleft()
+            if isinstance(message, _Told):
+                self._tell(message)
+                continue
             if self.honest:
                 self.setting.checker.leaves(self.index, message)
             self._post(message, to)
@@ -427,14 +438,19 @@ class SimulatedNode:
                                  len(block.transaction_ids) * toy.WEIGHT_PER_TRANSACTION))
 
     def _final(self, block: HeldBlock, certificate: Certificate | None) -> None:
-        if self.honest:
-            self.setting.checker.finalizes(self.index, block, certificate)
+        self._outbox.append((self.disk.appended, _Told(block, certificate), None))
         self.finals.append((block, certificate))
         self.blocks.pop(block.digest, None)
         for transaction_id in block.transaction_ids:
             self.final_ids.add(transaction_id)
             self.pool.pop(transaction_id, None)
         self._pool_changed = True
+
+    def _tell(self, told: _Told) -> None:
+        """Finality becomes known outside when what it rests on is durable."""
+        block = told.block
+        if self.honest:
+            self.setting.checker.finalizes(self.index, block, told.certificate)
         self.setting.world.trace(f"{self.index} final {block.header.height} {block.digest.hex()[:16]}")
         self.setting.on_final(self.index, block)
 
@@ -483,6 +499,10 @@ class SimulatedNode:
             self._hold(block)
             self.executed.add(block.digest)
             self._final(block, answer.certificate if block is fresh[-1] else None)
+        for block in fresh:
+            for child in self._waiting.pop(block.digest, []):
+                if child in self.blocks:
+                    self._execute_soon(child)
         self.setting.notes["synced blocks"] = self.setting.notes.get("synced blocks", 0) + len(fresh)
         self._turn(CaughtUp(fresh[-1].header, answer.certificate))
 
