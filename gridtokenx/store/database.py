@@ -38,6 +38,7 @@ from gridtokenx.store.environment import (
     Transaction,
     acquire_environment,
     check_size,
+    extend_file,
     open_tables,
     release_environment,
     translate,
@@ -146,6 +147,7 @@ class Database:
                                         (META_RULES, rules_version), (META_GENESIS, genesis), (META_EXECUTED, 0),
                                         (META_FLOOR, 0), (META_PRUNE_TARGET, 0)):
                         _write_meta(transaction, tables, name, value)
+                extend_file(environment, place)
                 sync_directory(place)
                 sync_directory(path)
                 return cls._opened(path, environment, tables, lock, chain_id, None)
@@ -441,6 +443,7 @@ class Database:
                 raise StoreError(f"{self.path} is open read-only")
             with environment.begin(write=True) as transaction:
                 yield transaction
+            extend_file(environment, self.path / ENVIRONMENT_DIRECTORY)
 
     def _query(self, read: Callable[..., _Answer], *arguments: Any) -> _Answer:
         with self._read() as transaction:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +14,12 @@ from typing import Any, TypeAlias
 
 import lmdb
 from attrs import define
-from lmdb import verify as lmdb_verify
 
 from gridtokenx.store.errors import (
     DatabaseDamaged,
     DatabaseFull,
     DirectoryInUse,
+    DiskFailed,
     KeyRefused,
     NotInitialised,
     StoreBusy,
@@ -36,6 +38,15 @@ MAX_READERS = 510
 # variable. All our files are made and read by 0.9, which other tools read too.
 LMDB_ENGINE = 0
 
+WALK_WAIT_S = 60.0
+SLOWEST_DISK_BYTES_PER_S = 10e6
+
+_WALK = """
+import lmdb, os, sys
+environment = lmdb.open(sys.argv[1], map_size=0, readonly=True, lib_version=int(sys.argv[2]))
+environment.copyfd(os.open(os.devnull, os.O_WRONLY), compact=True)
+"""
+
 Tables = Mapping[bytes, Any]
 Transaction: TypeAlias = "lmdb.Transaction[bytes]"
 
@@ -49,7 +60,9 @@ def translate(error: lmdb.Error, path: Path) -> StoreError:
         return KeyRefused(f"{path}: LMDB keys have 1 to {MAX_KEY_BYTES} bytes: {error}")
     if isinstance(error, lmdb.VersionMismatchError | lmdb.IncompatibleError):
         return WrongVersion(f"{path} was written by another version of LMDB; this program uses 0.9: {error}")
-    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.PanicError | lmdb.InvalidError):
+    if isinstance(error, lmdb.DiskError | lmdb.PanicError):
+        return DiskFailed(f"{path}: the disk refused to read or write: {error}. Look at the disk, then start again")
+    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.InvalidError):
         return DatabaseDamaged(f"{path} is damaged or no LMDB file: {error}")
     if isinstance(error, lmdb.ReadersFullError):
         return StoreBusy(f"{path}: all {MAX_READERS} reader slots are taken; are snapshots left open?")
@@ -118,30 +131,50 @@ def release_environment(environment: lmdb.Environment) -> None:
                 return
 
 
+def _sizes(environment: lmdb.Environment, path: Path) -> tuple[int, int]:
+    """Bytes of the data file, and bytes that all its pages would have."""
+    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    return (path / DATA_FILE).stat().st_size, needed
+
+
+def extend_file(environment: lmdb.Environment, path: Path) -> None:
+    """Gives the data file its full size after a commit: LMDB leaves trailing pages that are free unwritten, and
+    then a file that was cut off could not be told from a whole one at once."""
+    found, needed = _sizes(environment, path)
+    if found < needed:
+        os.truncate(path / DATA_FILE, needed)
+
+
 def check_size(environment: lmdb.Environment, path: Path) -> None:
     """Raises DatabaseDamaged if the file lacks pages that are in use: reading them would end the process.
 
-    LMDB may leave trailing free pages unwritten, so a short file alone proves nothing and is walked page by page.
+    After a crash a whole file can be short (see `extend_file`), so then its pages in use are read, which takes a while.
     """
-    pages = environment.info()["last_pgno"] + 1
-    needed = pages * environment.stat()["psize"]
-    found = (path / DATA_FILE).stat().st_size
+    found, needed = _sizes(environment, path)
     if found < needed:
-        problems = verify_file(path)
-        if problems:
-            raise DatabaseDamaged(f"{path / DATA_FILE} has {found} of {needed} bytes and was cut off: {problems[0]}")
+        problem = walk_pages(path)
+        if problem is not None:
+            raise DatabaseDamaged(f"{path / DATA_FILE} has {found} of {needed} bytes and was cut off: {problem}")
 
 
-def verify_file(path: Path) -> list[str]:
-    """Walks every page of the environment in `path` without LMDB; returns what is wrong with it, at best nothing.
+def walk_pages(path: Path) -> str | None:
+    """Reads every page in use of the environment in directory `path`; says what is wrong, or None.
 
-    Slow (the whole file is read); nobody may write meanwhile.
+    LMDB maps the file, so a page that is not there ends the process that reads it: a child does the reading, by
+    a compacting copy to nowhere.
     """
-    verify: Any = lmdb_verify
+    size = (path / DATA_FILE).stat().st_size
+    wait_s = WALK_WAIT_S + size / SLOWEST_DISK_BYTES_PER_S
     try:
-        return list(verify.verify(str(path)))
-    except verify.VerifyError as error:
-        return [str(error)]
+        done = subprocess.run([sys.executable, "-c", _WALK, str(path), str(LMDB_ENGINE)], stdin=subprocess.DEVNULL,
+                              capture_output=True, timeout=wait_s, check=False)
+    except subprocess.TimeoutExpired:
+        return f"reading {size} bytes took longer than {wait_s:.0f} s"
+    if done.returncode < 0:
+        return f"a page in use is not in the file (signal {-done.returncode} while reading it)"
+    if done.returncode:
+        return done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    return None
 
 
 def open_tables(environment: lmdb.Environment, path: Path) -> Tables:

@@ -39,6 +39,10 @@ class DatabaseFull(StoreError):
     """The map of the database is used up; nothing of the failed transaction was written."""
 
 
+class DiskFailed(StoreError):
+    """The disk refused to read or write; LMDB takes nothing more until it is opened again."""
+
+
 class DirectoryInUse(StoreError):
     """Another process, or this one, has the directory open for writing."""
 
