@@ -45,7 +45,7 @@ class ConservationError(GridTokenXError):
 
 
 SumViolation = namedtuple("SumViolation", "group expected actual")
-NegativeAmount = namedtuple("NegativeAmount", "index group identity amount")
+NegativeAmount = namedtuple("NegativeAmount", "record group identity amount")
 
 cdef inline void add(int64_t* sums, int64_t* carries, uint64_t at, int64_t amount) noexcept nogil:
     # A sum is carry * 2^64 + the wrapped 64-bit sum: overflow is rare, so it is a branch and not a wider addition.
@@ -167,7 +167,7 @@ def check_sums(records, expected, *, limit=16):
 
 
 def find_negative(records, *, limit=16):
-    """The first `limit` records whose amount is below zero, as NegativeAmount(index, group, identity, amount).
+    """The first `limit` records whose amount is below zero, as NegativeAmount(record, group, identity, amount).
 
     For arrays of values that may not be negative: balances, escrows, remaining capacities. Raises ConservationError for
     a wrong dtype.

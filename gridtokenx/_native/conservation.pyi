@@ -15,7 +15,7 @@ class SumViolation(NamedTuple):
     actual: int
 
 class NegativeAmount(NamedTuple):
-    index: int
+    record: int
     group: int
     identity: int
     amount: int
