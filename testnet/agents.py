@@ -10,17 +10,21 @@ from attrs import define, field
 
 from gridtokenx.client import Account
 from gridtokenx.crypto.keys import PrivateKey
+from gridtokenx.ledger.operations import Transfer
 from gridtokenx.ledger.operations.base import Operation
 from testnet.link import Link, Sent
 
 VALID_BLOCKS = 300
 """How many blocks a transaction stays valid: at the shortest interval, half a minute."""
-RESOLVE_S = 60.0
 
 
 @define(eq=False)
 class Agent:
-    """One account of this program."""
+    """One account of this program.
+
+    A transaction that the network refuses leaves a gap: those signed after it wait for its nonce. So after a refusal
+    the chain is asked again, and the next transaction takes the lowest nonce that is free.
+    """
 
     key: PrivateKey
     chain_id: bytes
@@ -30,36 +34,41 @@ class Agent:
     recoveries: int = 0
     _account: Account | None = None
     _open: list[Sent] = field(factory=list)
+    _in_step: bool = False
     _lock: trio.Lock = field(factory=trio.Lock)
 
     async def send(self, operations: Sequence[Operation]) -> Sent:
         """Signs and submits; returns at once, the end is told by `Sent.done`."""
         async with self._lock:
-            account = await self._in_step()
+            account = await self._with_free_nonce()
             signed = account.sign(operations, valid_until_height=self.link.height + VALID_BLOCKS,
                                   fee_uthb=self.fee_uthb * len(operations))
             sent = self.link.send(signed)
-            self._open = [*(other for other in self._open if not other.done.is_set()), sent]
+            self._open.append(sent)
             return sent
 
-    async def _in_step(self) -> Account:
-        """The account with the right nonce: the chain is asked at first, and after any transaction that is in no block.
-
-        Then everything behind the gap must have its end before a nonce can be given again.
-        """
-        if self._account is None or any(sent.done.is_set() and not sent.final for sent in self._open):
-            with trio.move_on_after(RESOLVE_S):
-                for sent in self._open:
-                    await sent.done.wait()
-            if self._account is not None:
-                self.recoveries += 1
-            self._open = []
-            found: Any = await self.link.call("account", self.key.public)
-            self._account = Account(self.key, self.chain_id, 0 if found is None else found["nonce"])
-        return self._account
-
     async def do(self, operations: Sequence[Operation]) -> Sent:
-        """Like `send`, and waits for the end."""
+        """Like `send`, and waits for the end; a refusal does not leave later transactions waiting."""
         sent = await self.send(operations)
         await sent.done.wait()
+        if not sent.final and any(other.signed.nonce > sent.signed.nonce for other in self._waiting()):
+            await self.send([Transfer(self.key.public, 1, b"fills a gap")])
         return sent
+
+    def _waiting(self) -> list[Sent]:
+        return [sent for sent in self._open if not sent.done.is_set()]
+
+    async def _with_free_nonce(self) -> Account:
+        if any(sent.done.is_set() and not sent.final for sent in self._open):
+            self._in_step = False
+        self._open = self._waiting()
+        if self._account is None or not self._in_step:
+            self.recoveries += self._account is not None
+            found: Any = await self.link.call("account", self.key.public)
+            nonce = 0 if found is None else found["nonce"]
+            taken = {sent.signed.nonce for sent in self._waiting()}
+            while nonce in taken:
+                nonce += 1
+            self._account = Account(self.key, self.chain_id, nonce)
+            self._in_step = max(taken, default=-1) < nonce
+        return self._account

@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from gridtokenx.cli import output
-from gridtokenx.units import format_price
 from testnet.layout import AUTHORITIES, OBSERVER
 from testnet.watch import ChainView, NodeView
 
@@ -78,8 +77,8 @@ class Picture:
         for name in ("zone", "last THB/kWh", "average", "kWh traded"):
             table.add_column(name, justify="left" if name == "zone" else "right")
         for name, zone in zip(self.zones, self.chain.zones, strict=False):
-            average = format_price(round(zone.value_uthb / zone.traded_wh)) if zone.traded_wh else "-"
-            last = format_price(zone.last_mthb) if zone.last_mthb else "-"
+            average = f"{zone.value_uthb / zone.traded_wh / 1000:.2f}" if zone.traded_wh else "-"
+            last = f"{zone.last_mthb / 1000:.2f}" if zone.last_mthb else "-"
             table.add_row(name, last, average, f"{zone.traded_wh / 1000:,.1f}")
         return table
 
@@ -126,7 +125,7 @@ class Picture:
             f"{node.peer.name} {node.height}" if node.status is not None else f"{node.peer.name} DOWN"
             for node in self.nodes if node.status is not None or node.problem != "not started")
         made = "  ".join(f"{name} {self.chain.produced.get(name, 0)}" for name in AUTHORITIES.values())
-        prices = "  ".join(f"{name} {format_price(zone.last_mthb)}"
+        prices = "  ".join(f"{name} {zone.last_mthb / 1000:.2f}"
                            for name, zone in zip(self.zones, self.chain.zones, strict=False) if zone.last_mthb)
         head = self._head()
         status = head.status if head is not None else None

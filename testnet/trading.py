@@ -208,8 +208,7 @@ class Trader:
                 self.flow.cancels += 1
                 # The replacement rests on what the cancel frees, which can be used from the next block on.
                 await agent.do([CancelOrder(order)])
-            last = await agent.send([self._order(one, window, quote)])
-            await last.done.wait()
+            last = await agent.do([self._order(one, window, quote)])
             if last.code in SHORT_OF_MONEY:
                 await self._top_up(agent)
 

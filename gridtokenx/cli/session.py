@@ -14,6 +14,7 @@ from gridtokenx.client import code_name
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.errors import GridTokenXError, leaves
+from gridtokenx.units import WINDOW_SECONDS
 
 if TYPE_CHECKING:
     from gridtokenx.client import Client
@@ -22,6 +23,21 @@ if TYPE_CHECKING:
 CONFIG_NAME = "gridtokenx.toml"
 VALID_BLOCKS = 600
 """How many blocks a transaction made here stays valid: a minute under load, longer on a quiet chain."""
+
+HINTS = {
+    "UNFUNDED": "the balance does not reach; `gridtokenx account` shows what is free",
+    "WINDOW_CLOSED": "trading ends 15 minutes before delivery; `gridtokenx status` shows the market clock",
+    "WINDOW_NOT_OPEN": "trading begins seven days before delivery",
+    "OUT_OF_TICK": "prices are multiples of 0.01 THB/kWh",
+    "OUT_OF_LOT": "quantities are multiples of 0.1 kWh",
+    "OUT_OF_BAND": "`gridtokenx trade prices` shows the band that limits must keep to",
+    "NO_CAPACITY": "the meter cannot inject or withdraw that much in one window",
+    "NOT_METER_OWNER": "the meter belongs to another account; `gridtokenx account` lists yours",
+    "UNKNOWN_METER": "`gridtokenx account` lists the account's meters",
+    "UNKNOWN_ORDER": "it is filled, cancelled or expired; `gridtokenx order list` shows what is open",
+    "NOT_ORDER_OWNER": "it is another account's order",
+}
+"""What to do about the codes that people meet most."""
 
 Result = TypeVar("Result")
 
@@ -157,5 +173,28 @@ def send(node: str | None, key: PrivateKey, operations: Sequence[Operation], tim
     if state["state"] != "final":
         raise CommandError(f"not final after {timeout_s} s; it may still become so. Look again with "
                            f"`gridtokenx transaction {identity}`")
+    if state["code"]:
+        name = code_name(state["code"])
+        raise CommandError(f"final in block {state['height']}, but it failed with {name}"
+                           + (f": {HINTS[name]}" if name in HINTS else ""))
     return state
 
+
+async def next_window(client: Client) -> int:
+    """The first delivery window that is open for trading."""
+    return int((await client.status())["market_time_s"]) // WINDOW_SECONDS + 2
+
+
+async def zone_names(client: Client) -> list[str]:
+    """The zones' names, by number."""
+    return [row["name"] for row in await client.call("prices", (await client.status())["window"])]
+
+
+def zone_number(zone: str, names: list[str]) -> int:
+    """A zone by name or number. Raises CommandError naming those there are."""
+    folded = [name.lower() for name in names]
+    if zone.lower() in folded:
+        return folded.index(zone.lower())
+    if zone.isdigit() and int(zone) < len(names):
+        return int(zone)
+    raise CommandError(f"no zone {zone!r}; there are {', '.join(names)}")
