@@ -81,8 +81,8 @@ class CaughtUp:
     """Sync brought the node to the finalized block `header`, executed and logged, with its own finalization
     certificate; the core jumps there. `unfinished`: timed work is left after it.
 
-    Blocks that waited for one of them to be executed go on. No Finalize follows for these blocks. The Drop that may follow only frees overlays: it can name blocks that
-    the sync just made final.
+    Blocks that waited for one of them to be executed go on. No Finalize follows for these blocks. The Drop that
+    may follow only frees overlays: it can name blocks that the sync just made final.
     """
 
     header: Header

@@ -81,16 +81,6 @@ def check_signers(certificate: Certificate, authorities: Authorities, epoch: int
         raise VoteError(f"{len(signers)} signers; a certificate has at least {authorities.quorum}")
 
 
-def verify_certificate(certificate: Certificate, authorities: Authorities, epoch: int, verifier: Verifier) -> None:
-    """For sync and observers, who count no votes. Raises VoteError unless all of it is good."""
-    check_signers(certificate, authorities, epoch)
-    content = vote_content(certificate.kind, certificate.epoch, certificate.view, certificate.digest)
-    for signer, signature in zip(certificate.signers, certificate.signatures, strict=True):
-        if not verifier.verify(signer, content, signature):
-            raise VoteError(f"the signature of authority {signer} in a {certificate.kind.name} certificate of view "
-                            f"{certificate.view} does not verify")
-
-
 class Votes:
     """The records of all views above the root."""
 

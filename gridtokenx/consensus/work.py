@@ -9,6 +9,7 @@ from __future__ import annotations
 from attrs import define
 
 MUTED_FOR_MS = 10_000
+COMPANY = 4                       # transactions in the last block that had any, from which lingering pays
 WAKE_GOOD_FOR_MS = 1_000
 
 
@@ -27,6 +28,7 @@ class Work:
         self.weight = 0
         self.ids: tuple[bytes, ...] = ()
         self._since_ms = 0
+        self._company = False
         self._left_out = 0
         self._muted: frozenset[bytes] = frozenset()
         self._muted_until_ms = 0
@@ -46,6 +48,11 @@ class Work:
         if now_ms < self._muted_until_ms and self._muted.issuperset(self.ids):
             return self._muted_until_ms
         return self._since_ms
+
+    def linger_ms(self, linger_ms: int, max_block_weight: int) -> int:
+        """How long a leader waits for more: not with much at hand, nor when transactions come one by one, where
+        it would only delay them."""
+        return linger_ms if self._company and self.weight < max_block_weight // 8 else 0
 
     def woken(self, authority: int, now_ms: int) -> None:
         waker = self._wakers[authority]
@@ -69,5 +76,7 @@ class Work:
                 waker.fruitless, waker.muted_until_ms = 0, now_ms + MUTED_FOR_MS
         self._left_out = 0 if transactions or self.weight == 0 else self._left_out + 1
         self._since_ms = now_ms
+        if transactions:
+            self._company = transactions >= COMPANY
         if self._left_out >= self._n:
             self._left_out, self._muted, self._muted_until_ms = 0, frozenset(self.ids), now_ms + MUTED_FOR_MS

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
+from gridtokenx.consensus.certificates import certificate_verifies
 from gridtokenx.consensus.config import ConsensusConfig, HeldBlock, Recovered, Root, Signer, Verifier
 from gridtokenx.consensus.core import Core
 from gridtokenx.consensus.interface import (
@@ -37,7 +38,6 @@ from gridtokenx.consensus.interface import (
 )
 from gridtokenx.consensus.messages import Certificate, Message, Wake
 from gridtokenx.consensus.recovery import restart_from
-from gridtokenx.consensus.votes import VoteError, verify_certificate
 from gridtokenx.ledger.block import Header
 from gridtokenx.sim import toy
 from gridtokenx.sim.checker import Checker
@@ -475,9 +475,7 @@ class SimulatedNode:
         """Links and certificate checked, then executed in order as delayed work."""
         if self._syncing_chain or not answer.blocks or answer.blocks[-1].digest != answer.certificate.digest:
             return
-        try:
-            verify_certificate(answer.certificate, self.core.authorities, 0, self.setting.registry)
-        except VoteError:
+        if not certificate_verifies(answer.certificate, self.core.authorities, 0, self.setting.registry):
             return
         for parent, block in zip(answer.blocks, answer.blocks[1:], strict=False):
             if block.header.parent != parent.digest:
