@@ -153,6 +153,25 @@ def test_no_lease_for_a_height_whose_deletion_was_decided(tmp_path: Path, monkey
             assert state.get(b"\x01a") == b"9"
 
 
+def test_a_lease_between_the_first_look_and_the_announcement_is_honoured(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with make(tmp_path) as database:
+        database.checkpoint([block(height) for height in range(1, 11)])
+        leased = database._leased
+        looks: list[list[int]] = []
+
+        def interrupted(now_ms: int) -> list[int]:
+            looks.append(list(leased(now_ms)))
+            if len(looks) == 1:
+                database.take_lease(5, 1000, "just in time")
+            return looks[-1]
+
+        monkeypatch.setattr(Database, "_leased", lambda _, now_ms: interrupted(now_ms))
+        assert database.prune_history(9, 1000, 0)[::2] == (5, False)
+        with database.state_at(5) as state:
+            assert state.get(b"\x01a") == b"5"
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"height": "4", "expires_ms": 1}', '{"height": -1, "expires_ms": 1}',
                                   "\xff", "[" * 5000, '{"height": 1, "expires_ms": 9, "owner": 3}'])
 def test_an_unreadable_lease_stops_pruning(tmp_path: Path, text: str) -> None:
