@@ -1,0 +1,165 @@
+"""A small chain for tests: blocks are built by one peer and executed by another, which must agree on every root."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, evolve, field
+
+from gridtokenx.crypto.keys import PrivateKey
+from gridtokenx.grid import thailand
+from gridtokenx.grid.kinds import Network, Role, Source
+from gridtokenx.ledger import spaces
+from gridtokenx.ledger.build import build_block
+from gridtokenx.ledger.conservation import audit_totals
+from gridtokenx.ledger.execute import BlockInputs, BlockResult, execute_block
+from gridtokenx.ledger.funds import settled
+from gridtokenx.ledger.genesis import Authority, Genesis
+from gridtokenx.ledger.operations import Deposit, Operation, RegisterMeter, RegisterParticipant
+from gridtokenx.ledger.parameters import REGISTRY, Parameters
+from gridtokenx.ledger.receipts import Outcome, Receipt
+from gridtokenx.ledger.records import Account, Roles, Tariff, Zone
+from gridtokenx.ledger.state import StateView
+from gridtokenx.ledger.transaction import Transaction, decode_transaction, encode_payload, sign_transaction
+from gridtokenx.market.book import Books
+from gridtokenx.market.clock import MarketClock, window_at
+
+THB = 1_000_000
+START_MS = 1_778_464_800_000            # Monday 11 May 2026, 09:00 in Bangkok: on-peak
+FEE = 64_000
+FAR = 1 << 40
+_KEYS: dict[str, PrivateKey] = {}
+
+
+def key(name: str) -> PrivateKey:
+    if name not in _KEYS:
+        _KEYS[name] = PrivateKey(name.encode().ljust(32, b"."))
+    return _KEYS[name]
+
+
+ISSUER, REGISTRAR, OPERATOR, TAX, EGAT = (key(name) for name in ("issuer", "registrar", "operator", "tax", "egat"))
+
+
+def parameters(**changes: int) -> Parameters:
+    return evolve(Parameters(**{entry.name: entry.default for entry in REGISTRY}), **changes)
+
+
+def genesis(*, rate: int = 100, loss_ppm: int = 30_000, wheel: int = 100_000, accounts: int = 10**9 * THB,
+            **changes: int) -> Genesis:
+    """Two zones; issuer and registrar have money."""
+    zones = tuple(Zone(name, loss_ppm, wheel, key(f"network {name}").public, key(f"utility {name}").public)
+                  for name in ("North", "South"))
+    return Genesis(
+        name="test", salt="", genesis_ms=START_MS, market_start_ms=START_MS, market_rate=rate,
+        authorities=(Authority("EGAT", EGAT.public),), zones=zones, corridors=(),
+        tariffs=tuple(Tariff(entry.name, entry.on_peak_uthb_kwh, entry.off_peak_uthb_kwh)
+                      for entry in thailand.TARIFFS),
+        holidays=(), roles=Roles((ISSUER.public,), (REGISTRAR.public,), OPERATOR.public, TAX.public),
+        accounts=tuple(sorted((who.public, accounts) for who in (ISSUER, REGISTRAR))),
+        parameters=parameters(**changes))
+
+
+@define(eq=False)
+class Chain:
+    """The head of a chain, with a pool of what was sent since the last block."""
+
+    genesis: Genesis
+    head: StateView = field(init=False)
+    results: list[BlockResult] = field(factory=list)
+    transactions: list[list[Transaction]] = field(factory=list)
+    _pool: list[Transaction] = field(factory=list)
+    _nonces: dict[bytes, int] = field(factory=dict)
+    _builder: Books = field(init=False)
+    _voter: Books = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.head = self.genesis.view()
+        self._builder = Books(self.genesis.book_zones())
+        self._voter = Books(self.genesis.book_zones())
+
+    # ------------------------------------------------------------ blocks
+
+    def transaction(self, sender: PrivateKey, *operations: Operation | list[Any], fee: int = FEE, flags: int = 0,
+                    nonce: int | None = None, until: int = FAR, keys: list[PrivateKey] | None = None) -> Transaction:
+        number = self._nonces.get(sender.public, 0) if nonce is None else nonce
+        fields = [entry if isinstance(entry, list) else entry.fields() for entry in operations]
+        payload = encode_payload(sender.public, number, until, fee, fields, flags)
+        return decode_transaction(sign_transaction(self.genesis.chain_id, keys or [sender], payload))
+
+    def send(self, sender: PrivateKey, *operations: Operation | list[Any], **options: Any) -> Transaction:
+        made = self.transaction(sender, *operations, **options)
+        self._pool.append(made)
+        self._nonces[sender.public] = made.nonce + 1
+        return made
+
+    def inputs(self, after_ms: int = 200) -> BlockInputs:
+        header = self.head.header
+        return BlockInputs(header.height + 1, 0, header.height + 1, header.timestamp_ms + after_ms, EGAT.public,
+                           header.hash)
+
+    def block(self, after_ms: int = 200) -> BlockResult:
+        """Builds a block of what was sent, executes it on the other peer, audits the whole state."""
+        inputs = self.inputs(after_ms)
+        pool, self._pool = self._pool, []
+        result, included, refused = build_block(self.head, inputs, pool, self._builder)
+        assert not refused, refused
+        assert len(included) == len(pool), "something was left out"
+        again = execute_block(self.head, inputs, included, self._voter)
+        assert again.header == result.header
+        assert again.state.changes == result.state.changes
+        assert self._builder.engine.digest() is not None
+        self.head = result.state
+        self.results.append(result)
+        self.transactions.append(included)
+        audit_totals(self.head)
+        return result
+
+    def outcomes(self, *transactions: Transaction) -> list[Outcome]:
+        """Of the operations of these transactions in the last block, in their order."""
+        found: dict[bytes, Receipt] = {receipt.transaction: receipt for receipt in self.results[-1].receipts}
+        return [outcome for transaction in transactions for outcome in found[transaction.id].outcomes]
+
+    def do(self, sender: PrivateKey, *operations: Operation | list[Any], **options: Any) -> list[Outcome]:
+        """One transaction in a block of its own; the outcomes."""
+        made = self.send(sender, *operations, **options)
+        self.block()
+        return self.outcomes(made)
+
+    def until(self, market_ms: int) -> None:
+        """Empty blocks up to the first one at or after a market time."""
+        while self.now_ms < market_ms:
+            missing = -(-(market_ms - self.now_ms) // self.genesis.market_rate)
+            self.block(max(200, min(missing, 30_000)))
+
+    # ------------------------------------------------------------ reading
+
+    @property
+    def now_ms(self) -> int:
+        clock = MarketClock(self.genesis.genesis_ms, self.genesis.market_start_ms, self.genesis.market_rate)
+        return clock.at(self.head.header.timestamp_ms)
+
+    @property
+    def window(self) -> int:
+        """One that is open for a while."""
+        return window_at(self.now_ms) + 4
+
+    def account(self, owner: PrivateKey) -> Account:
+        """As the next block sees it."""
+        raw = self.head.get(spaces.account(owner.public))
+        return Account() if raw is None else settled(Account.decode(raw), self.head.header.height + 1)
+
+
+def trading_chain(households: int = 4, *, money: int = 1_000 * THB, injection_w: int = 40_000,
+                  withdrawal_w: int = 40_000, credit: int = 0, zones: int = 1, **options: int) -> Chain:
+    """A chain with registered households `key("house 0")` ... whose meters have the ids 1, 2, ..."""
+    chain = Chain(genesis(**options))
+    houses = [key(f"house {number}") for number in range(households)]
+    chain.do(ISSUER, *[Deposit(house.public, money) for house in houses])
+    chain.do(REGISTRAR, *[
+        RegisterParticipant(house.public, f"L-{number}", Role.PROSUMER, number % zones, 2 * START_MS, credit)
+        for number, house in enumerate(houses)])
+    outcomes = chain.do(REGISTRAR, *[
+        RegisterMeter(number + 1, key(f"meter {number}").public, number % zones, Network.PEA, Source.SOLAR, 0,
+                      injection_w, withdrawal_w) for number in range(households)])
+    assert [outcome.data for outcome in outcomes] == [(number + 1,) for number in range(households)]
+    return chain
