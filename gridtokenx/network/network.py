@@ -168,6 +168,12 @@ class Network:
                         tasks.start_soon(self._sweep_loop)
                         if self.config.peer_exchange:
                             tasks.start_soon(self._exchange_loop)
+                        if self.config.mdns:
+                            from gridtokenx.network import mdns  # zeroconf is loaded only where it is wanted
+
+                            told = self.config.announce or map(str, self._host.get_transport_addrs())
+                            tasks.start_soon(mdns.run, self.hello.chain_id, self.public, list(told),
+                                             self._learn_nearby)
                         log.info("network.started", addresses=self.addresses)
                         task_status.started()
                         await self._stop.wait()
@@ -475,7 +481,8 @@ class Network:
         return public
 
     def _link(self, peer: _Peer) -> None:
-        if self._tasks is not None and peer.connections:
+        """Opens our streams to an authority; only authorities do, others would be refused."""
+        if self._is_authority and self._tasks is not None and peer.connections:
             self._tasks.start_soon(self._links.run, peer.public, peer.connections[-1])
 
     # ------------------------------------------------------------ connections
@@ -615,6 +622,20 @@ class Network:
             known.dialling = False
             self._wake.set()
 
+    def _learn(self, public: bytes, texts: list[str]) -> None:
+        """Hearsay about another peer. Raises AddressError."""
+        if self._book.learn(public, texts, itself=False):
+            known = self._book.get(public)
+            assert known is not None
+            self._book.postpone(known, self._first_dial(public))
+            self._wake.set()
+
+    def _learn_nearby(self, public: bytes, texts: list[str]) -> None:
+        try:
+            self._learn(public, texts)
+        except NetworkError as error:
+            log.debug("network.mdns_ignored", reason=str(error))
+
     async def _answer_peers(self, public: bytes, payload: bytes) -> bytes:  # noqa: ARG002
         """Addresses of peers that are connected now: proven, not hearsay."""
         entries: list[list[Any]] = []
@@ -633,11 +654,7 @@ class Network:
                 match entry:
                     case [bytes() as other, [*texts]] if all(isinstance(text, str) for text in texts):
                         peer_id_of(other)
-                        if self._book.learn(other, texts, itself=False):
-                            known = self._book.get(other)
-                            assert known is not None
-                            self._book.postpone(known, self._first_dial(other))
-                            self._wake.set()
+                        self._learn(other, texts)
                     case _:
                         raise codec.CodecError("an exchanged peer is [public key, [address, ...]]")
         except (RequestTimeout, PeerGone):
