@@ -49,10 +49,7 @@ def streams(draw: st.DrawFn) -> list[object]:
     stride = draw(st.sampled_from([1, 1, 1 << 32, 12345678901]))
     near = draw(st.integers(1, 40))
     narrow = draw(st.booleans())
-    prices = st.one_of(
-        st.integers(400 - near, 400 + near).map(lambda tick: tick * 10),
-        st.just(4000) if narrow else st.sampled_from([0, 10, 630, 640, 40_950, 40_960, 999_360, 999_990, 1_000_000]),
-    )
+    base = draw(st.sampled_from([0, 4000, 4000, 40_950, 200_000]))
     quantities = st.one_of(
         st.integers(1, 30).map(lambda lots: lots * 100), st.sampled_from([100, 200, 10_000_000, 5_000_000]))
     zone = st.integers(0, len(ZONES) - 1) if not narrow else st.just(draw(st.integers(0, 4)))
@@ -67,11 +64,16 @@ def streams(draw: st.DrawFn) -> list[object]:
                 batch.append(model.Operation(draw(st.integers(1, counter)) * stride, window=window, kind=model.CANCEL))
                 continue
             force = draw(st.sampled_from([0, 0, 1, 1, 2]))
+            place, side = draw(zone), draw(st.integers(0, 1))
+            # Sells lie about the base price, buys about what it costs landed, so that every zone trades.
+            loss, wheeling = ZONES[place]
+            fair = base if side else base * 1_000_000 // (1_000_000 - loss) + wheeling // 1000
+            price = (fair // 10 + draw(st.integers(-near, near))) * 10
             batch.append(model.Operation(
                 order_id=counter * stride if draw(st.integers(0, 30)) else stride, quantity=draw(quantities),
                 expires_ms=draw(st.integers(1, 60)) if force == 1 else 0, participant=draw(st.integers(0, 4)),
-                meter=counter, window=window, price=draw(prices), zone=draw(zone), side=draw(st.integers(0, 1)),
-                force=force, flags=draw(st.integers(0, 2))))
+                meter=counter, window=window, price=max(0, min(price, 1_000_000)), zone=place, side=side, force=force,
+                flags=draw(st.integers(0, 2))))
         batches.append(batch)
         batches.append(draw(st.sampled_from(["go on", "reload 7", "reload 8", "reload both"])))
     return batches
@@ -231,6 +233,38 @@ def test_every_order_on_a_page_of_its_own_fits() -> None:
         outcome = engine.process(operations(ops), now_ms=0, next_sequence=5001 + turn * 5000)
         assert (outcome.results["code"] == Code.CANCELLED).all()
     assert engine.live == 0
+
+
+@pytest.mark.parametrize("ids", ["scattered", "dense", "equal low halves"])
+def test_every_id_is_found_among_thousands(ids: str) -> None:
+    """Orders come and go in random order; the index must not lose one when entries move up."""
+    rng = np.random.default_rng(5)
+    count = 6000
+    names = {
+        "scattered": rng.choice(np.arange(1, 1 << 40, 123_456_789, dtype=np.uint64), count, replace=False),
+        "dense": np.arange(1, count + 1, dtype=np.uint64),
+        "equal low halves": (np.arange(count, dtype=np.uint64) % 40 << np.uint64(32)) + np.arange(
+            count, dtype=np.uint64) // 40,
+    }[ids]
+    engine = opened(max_orders=count)
+    ops = np.zeros(count, OPERATION)
+    ops["order_id"], ops["quantity_wh"], ops["price_mthb_kwh"] = names, 100, 10
+    assert (engine.process(ops, now_ms=0, next_sequence=1).results["code"] == Code.RESTING).all()
+    cancels = ops.copy()
+    cancels["kind"] = model.CANCEL
+
+    def codes(batch: np.ndarray, sequence: int) -> set[int]:
+        return set(engine.process(batch, now_ms=0, next_sequence=sequence).results["code"].tolist())
+
+    for _ in range(3):
+        gone = rng.permutation(count)[: count // 2]
+        assert codes(cancels[gone], 10**6) == {Code.CANCELLED}
+        left = np.setdiff1d(np.arange(count), gone)
+        assert codes(ops[left], 10**6) == {Code.DUPLICATE_ORDER}
+        assert codes(cancels[gone], 10**6) == {Code.UNKNOWN_ORDER}
+        engine.forget(0)
+        engine.load(0, EMPTY)
+        assert codes(ops, 1) == {Code.RESTING}
 
 
 @pytest.mark.parametrize("bad", [-1, 0, 1 << 63, 2])

@@ -49,7 +49,8 @@ class Books:
         self._tip: bytes | None = None
         self._steps: dict[bytes, _Step] = {}
         self._parent: bytes | None = None           # set between `at` and `commit` or `abandon`
-        self._dirty: set[int] = set()               # windows that may differ from the parent's state
+        self._loaded: set[int] = set()              # since `at`: loaded from the state being built
+        self._worked: set[int] = set()              # since `at`: given operations
 
     @property
     def engine(self) -> Engine:
@@ -84,12 +85,13 @@ class Books:
         except EngineFull:
             self._make_room()
             self._engine.load(window, records)
-        self._dirty.add(window)
+        self._loaded.add(window)
 
     def process(self, operations: NDArray[Any], *, now_ms: int, next_sequence: int) -> Outcome:
         """One batch on loaded windows; see `Engine.process`, whose errors it raises with nothing changed."""
         self._begun()
-        self._dirty.update(np.unique(operations["window"]).tolist())     # first: a MemoryError may come after the match
+        # Before the call: a MemoryError may come after the match.
+        self._worked.update(np.unique(operations["window"]).tolist())
         try:
             return self._engine.process(operations, now_ms=now_ms, next_sequence=next_sequence)
         except EngineFull:
@@ -106,7 +108,7 @@ class Books:
         operations["order_id"] = ids
         operations["window"] = window
         operations["kind"] = Kind.CANCEL
-        self._dirty.add(window)
+        self._worked.add(window)
         # Cancels give no sequences; the greatest counter satisfies the engine's check of order.
         self._engine.process(operations, now_ms=0, next_sequence=(1 << 63) - 1 - len(ids))
 
@@ -115,29 +117,29 @@ class Books:
         self._forget(window)
 
     def commit(self, block_hash: bytes, parent_hash: bytes, touched: Iterable[int]) -> None:
-        """The block is executed: the engine stands at it. `touched` are the windows whose orders it changed.
+        """The block is executed: the engine stands at it. `touched` are all windows whose orders it changed in state.
 
-        Windows in `touched` that this engine has not worked on since `at` are forgotten: their state has moved on.
+        Windows in `touched` that were neither loaded nor worked on since `at` are forgotten: their state has moved on.
         """
         if parent_hash != self._parent:
             raise BookError(f"commit of a child of {parent_hash.hex()}, but `at` was called for "
                             f"{self._parent.hex() if self._parent is not None else 'no block'}")
         changed = frozenset(touched)
-        for window in changed - self._dirty:
+        for window in changed - self._worked - self._loaded:
             self._forget(window)
         self._steps.pop(block_hash, None)
-        self._steps[block_hash] = _Step(parent_hash, changed | self._dirty)
+        self._steps[block_hash] = _Step(parent_hash, changed | self._worked)
         while len(self._steps) > BLOCKS_MOST:
             del self._steps[next(iter(self._steps))]
-        self._dirty = set()
+        self._loaded, self._worked = set(), set()
         self._parent = None
         self._tip = block_hash
 
     def abandon(self) -> None:
         """Gives up what was done since `at`: the windows it used are forgotten."""
-        for window in self._dirty:
+        for window in self._loaded | self._worked:
             self._forget(window)
-        self._dirty = set()
+        self._loaded, self._worked = set(), set()
         self._parent = None
 
     def _begun(self) -> None:
@@ -151,7 +153,7 @@ class Books:
     def _make_room(self) -> None:
         """Forgets every window that the present block has not used."""
         for window in self._engine.windows():
-            if window not in self._dirty:
+            if window not in self._loaded and window not in self._worked:
                 self._engine.forget(window)
 
     def _differing(self, target: bytes) -> set[int]:
