@@ -32,6 +32,7 @@ MAX_SUBMITTED = 512
 MAX_LISTED = 500
 MAX_WAITED = 512
 MAX_LEVELS = 200
+MAX_BLOCK_TRADES = 10_000
 
 
 class RequestError(GridTokenXError):
@@ -286,7 +287,9 @@ class RpcServer:
         unstored = self._unstored(height)
         if unstored is not None:
             codes = first_codes(unstored)
+            trades = 0 if unstored.result is None else len(unstored.result.trades)
         else:
+            trades = len(self._database.index_scan(TRADES + height.to_bytes(8, "big"), MAX_BLOCK_TRADES))
             stored = self._database.block(height)
             receipts = [] if stored is None else [decode_receipt(raw) for raw in stored.receipts]
             codes = [next((int(o.code) for o in receipt.outcomes if not o.ok), 0) for receipt in receipts]
@@ -296,7 +299,8 @@ class RpcServer:
             "state_root": header.state_root, "transactions_root": header.transactions_root,
             "receipts_root": header.receipts_root, "certified": found[2] is not None,
             "transaction_ids": [transaction.id for transaction in transactions], "codes": codes,
-            "zones": [list(zone) for zone in header.market],
+            "trades": trades, "traded_wh": sum(wh for wh, _ in header.market),
+            "value_uthb": sum(value for _, value in header.market), "zones": [list(zone) for zone in header.market],
         }
 
 
