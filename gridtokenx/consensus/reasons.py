@@ -5,6 +5,7 @@ from __future__ import annotations
 from gridtokenx.consensus.messages import Kind
 from gridtokenx.consensus.pace import transfer_ms
 from gridtokenx.consensus.state import State
+from gridtokenx.consensus.tree import Block
 from gridtokenx.consensus.votes import Proposal
 
 STAMP_TOLERANCE_MS = 500
@@ -19,14 +20,14 @@ def reason_ms(state: State) -> int:
     tip = known_tip or state.tree.root
     tip_ms = state.entered_ms if known_tip is None or tip.notarized_ms is None else tip.notarized_ms
     reasons = [tip_ms + config.block_time_ms + (0 if leading else delta_ms)]          # heartbeat
-    if (since_ms := state.work.since_ms(state.now_ms)) is not None:                      # pending work
+    if (since_ms := state.work.since_ms(state.now_ms)) is not None:                   # pending work
         linger_ms = state.work.linger_ms(config.linger_ms, config.max_block_weight) if leading else 0
         reasons.append(since_ms + linger_ms)
     if leading and (woken_ms := state.work.woken_ms(state.now_ms)) is not None:          # woken
         reasons.append(woken_ms + delta_ms // 2)
     if tip.unfinished:                                                                # timed work
         reasons.append(tip_ms)
-    if any(block.transaction_ids for block in state.tree.path(tip)):                  # unfinalized
+    if unfinalized_transactions(state, tip):
         # FINALIZE votes are on their way; a child is only needed if they do not suffice.
         reasons.append(tip_ms + 2 * delta_ms)
     if record is not None and (record.proposal is not None or record.votes[Kind.NOTARIZE]
@@ -36,6 +37,11 @@ def reason_ms(state: State) -> int:
     wait_ms = tip.timestamp_ms + config.min_block_interval_ms - network_ms
     floor_ms = state.now_ms + min(max(wait_ms, 0), config.min_block_interval_ms + STAMP_TOLERANCE_MS)
     return max(min(reasons), floor_ms if wait_ms > 0 else 0)
+
+
+def unfinalized_transactions(state: State, tip: Block) -> bool:
+    """True iff a notarized block with transactions waits for finality. The place of epochs: or a boundary block."""
+    return any(block.transaction_ids for block in state.tree.path(tip))
 
 
 def block_allowance_ms(state: State, proposal: Proposal) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gridtokenx.consensus.config import HeldBlock
 from gridtokenx.consensus.interface import Event
-from gridtokenx.consensus.messages import Kind, Message, Propose, Vote, vote_content
+from gridtokenx.consensus.messages import Certificate, Kind, Message, Propose, Vote, vote_content
 from gridtokenx.ledger.block import decode_header
 from gridtokenx.sim import toy
 from gridtokenx.sim.node import GetBlock, SimulatedNode
@@ -79,6 +79,44 @@ class YesMan(_Adversary):
         super().receive(sender, payload)
 
 
+class Forger(_Adversary):
+    """Takes part, and sends certificates of votes that were never given."""
+
+    def _post(self, message: Message, to: int | None) -> None:
+        super()._post(message, to)
+        if isinstance(message, Propose):
+            name = decode_header(message.header).hash
+            signers = tuple(range(self.core.authorities.quorum))
+            own = self._signed(Kind.FINALIZE, message.view, name).signature
+            forged = Certificate(Kind.FINALIZE, 0, message.view, name, signers, (own,) * len(signers))
+            repeated = Certificate(Kind.NULLIFY, 0, message.view, b"", (self.index,) * len(signers),
+                                   (self._signed(Kind.NULLIFY, message.view).signature,) * len(signers))
+            for other in self._others():
+                self.setting.network.send(self.index, other, forged)
+                self.setting.network.send(self.index, other, repeated)
+
+
+class Skipper(_Adversary):
+    """As leader, proposes at once on the last final block, as if the views since had brought nothing."""
+
+    _skipped = 0
+
+    def _turn(self, event: Event | None) -> None:
+        super()._turn(event)
+        view, (_, parent) = self.core.view, self.core.finalized
+        if view > self._skipped and self.core.authorities.leader(view) == self.index and self.core.tip != parent:
+            self._skipped = view
+            header = toy.header_of(self.headers[parent], parent, view, self.clock.read_ms(self.setting.world.now_us),
+                                   self.setting.config.authorities[self.index], ())
+            block = HeldBlock(header.hash, header, (), 0)
+            self.blocks[block.digest], self.headers[block.digest] = block, header
+            self.setting.checker.block_made(block)
+            vote = self._signed(Kind.NOTARIZE, view, block.digest)
+            for other in self._others():
+                self.setting.network.send(self.index, other, Propose(0, view, header.encode(), (), self.index,
+                                                                     vote.signature))
+
+
 class Withholder(_Adversary):
     """Proposes and votes, but hands out no body and proposes to q - 1 only."""
 
@@ -96,5 +134,5 @@ class Withholder(_Adversary):
 
 ADVERSARIES: dict[str, type[_Adversary]] = {
     "silent": Silent, "lone nullifier": LoneNullifier, "equivocator": Equivocator, "yes-man": YesMan,
-    "withholder": Withholder,
+    "withholder": Withholder, "forger": Forger, "skipper": Skipper,
 }

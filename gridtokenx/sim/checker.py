@@ -88,7 +88,8 @@ class Checker:
             raise Violation(f"node {node} sent FINALIZE of view {view} before the notarization was durable")
 
     def _extends(self, node: int, view: int, header: Header) -> None:
-        """A voted block has a notarized parent and only nullified views between."""
+        """A voted block has a notarized parent and only nullified views between, and the voter's log proves it."""
+        durable = self.disks[node].keys
         if header.parent == digest(Domain.HEADER, self.genesis.encode()):
             parent_view = 0
         else:
@@ -98,9 +99,14 @@ class Checker:
             parent_view = parent.header.view
             if len(self.registry.signers(Kind.NOTARIZE, parent_view, header.parent)) < self.quorum:
                 raise Violation(f"node {node} voted in view {view} for a child of a block that is not notarized")
+            if not any(certificate_key(kind, parent_view, header.parent) in durable
+                       for kind in (Kind.NOTARIZE, Kind.FINALIZE)):
+                raise Violation(f"node {node} voted in view {view} without the notarization of the parent")
         for skipped in range(parent_view + 1, view):
             if len(self.registry.signers(Kind.NULLIFY, skipped)) < self.quorum:
                 raise Violation(f"node {node} voted in view {view} though view {skipped} is not nullified")
+            if certificate_key(Kind.NULLIFY, skipped, b"") not in durable:
+                raise Violation(f"node {node} voted in view {view} without the nullification of view {skipped}")
 
     def certificate(self, certificate: Certificate) -> None:
         """q distinct members, each signature real."""

@@ -1,0 +1,130 @@
+"""Deliberate protocol bugs, for the simulator alone: each leaves out or turns round one rule, and must be caught.
+
+A simulation that finds nothing proves little unless it finds these.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from attrs import frozen
+
+from gridtokenx.consensus import authorities, core, events, missing, reasons, revival, rules, timers
+from gridtokenx.consensus.authorities import faulty_at_most
+from gridtokenx.consensus.interface import Persist
+from gridtokenx.consensus.messages import Kind, Vote, vote_content
+from gridtokenx.consensus.state import State
+from gridtokenx.consensus.votes import Proposal, ViewRecord, Votes
+from gridtokenx.sim.simulation import run_seed
+
+_MODULES = (authorities, core, events, missing, reasons, revival, rules, timers)
+
+
+@frozen
+class Bug:
+    """`target` is a function of the consensus package (replaced in every module that uses it) or (class, name)."""
+
+    name: str
+    target: Callable[..., Any] | tuple[type, str]
+    replacement: Callable[..., Any]
+
+    @contextmanager
+    def switched_on(self) -> Iterator[None]:
+        patches = []
+        if isinstance(self.target, tuple):
+            patches.append(mock.patch.object(self.target[0], self.target[1], self.replacement))
+        else:
+            name = self.target.__name__
+            patches.extend(mock.patch.object(module, name, self.replacement)
+                           for module in _MODULES if getattr(module, name, None) is self.target)
+        for patch in patches:
+            patch.start()
+        try:
+            yield
+        finally:
+            for patch in patches:
+                patch.stop()
+
+    def caught_after(self, seeds: int, start: int = 0) -> tuple[int, str] | None:
+        """How many seeds it took until a run failed, and how; None if none of `seeds` did."""
+        with self.switched_on():
+            for count, seed in enumerate(range(start, start + seeds), 1):
+                try:
+                    run_seed(seed)
+                except Exception as error:  # noqa: BLE001 - a bug may show as anything
+                    return count, f"{type(error).__name__}: {error}"
+        return None
+
+
+def _send_then_persist(state: State, kind: Kind, view: int, name: bytes = b"") -> None:
+    epoch = state.config.epoch
+    vote = Vote(kind, epoch, view, name, state.me, state.signer.sign(vote_content(kind, epoch, view, name)))
+    state.send(vote)
+    state.emit(Persist(vote))
+    state.votes.add_own(vote)
+    rules.count(state, vote)
+
+
+def _finalize_though_given_up(state: State, record: ViewRecord) -> None:
+    certificate = record.notarization
+    if certificate is None or record.voted(Kind.FINALIZE, state.me) or record.view <= state.tree.root.view:
+        return
+    block = state.tree.get(certificate.digest)
+    if block is not None and block.held and block.executed is True:
+        rules.cast(state, Kind.FINALIZE, record.view, block.digest)
+
+
+_acceptable, _learn = rules.acceptable, rules.learn
+
+
+def _vote_without_executing(state: State, proposal: Proposal) -> bool:
+    _acceptable(state, proposal)
+    return True
+
+
+def _learn_without_logging(state: State, certificate: Any) -> None:
+    before = len(state.effects)
+    _learn(state, certificate)
+    state.effects[before:] = [effect for effect in state.effects[before:]
+                              if not (isinstance(effect, Persist) and effect.record == certificate)]
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+BUGS = (
+    Bug("vote sent before it is logged", rules.cast, _send_then_persist),
+    Bug("quorum of 2f + 1", authorities.quorum_of, lambda n: 2 * faulty_at_most(n) + 1),
+    Bug("skipped views need no nullification", rules.skipped_without_nullification, _nothing),
+    Bug("FINALIZE in a view given up", rules.rule_4_vote_finalize, _finalize_though_given_up),
+    Bug("own votes forgotten at restart", revival.recover_vote, _nothing),
+    Bug("parent need not be notarized", (State, "notarized"), lambda *_: True),
+    Bug("vote without body and execution", rules.acceptable, _vote_without_executing),
+    Bug("notarization not logged before FINALIZE", rules.learn, _learn_without_logging),
+    Bug("certificates not verified", (Votes, "check"), lambda *_: []),
+    Bug("missing blocks not asked for", missing.ask_for_blocks, _nothing),
+    Bug("no catch-up", missing.catch_up, _nothing),
+    Bug("missing certificates not asked for", missing.ask_certificates, _nothing),
+    Bug("nobody gives up", rules.give_up, _nothing),
+    Bug("nothing is offered again", timers.rule_8_retry, _nothing),
+    Bug("unfinalized transactions are no reason", reasons.unfinalized_transactions, lambda *_: False),
+    Bug("always a reason", reasons.reason_ms, lambda *_: 0),
+    Bug("recovered blocks not executed again", revival.execute_recovered, _nothing),
+)
+
+
+def main(seeds: int) -> int:
+    """Prints the table; exit code 0 iff every bug was caught."""
+    missed = 0
+    for bug in BUGS:
+        caught = bug.caught_after(seeds)
+        missed += caught is None
+        print(f"{bug.name:45} " + (f"NOT caught in {seeds} seeds" if caught is None else
+                                   f"seed {caught[0]:4}  {caught[1]}"[:140]))
+        sys.stdout.flush()
+    return 1 if missed else 0
