@@ -67,6 +67,7 @@ class Chain:
     head: StateView = field(init=False)
     results: list[BlockResult] = field(factory=list)
     transactions: list[list[Transaction]] = field(factory=list)
+    ids: dict[int, int] = field(factory=dict)
     _pool: list[Transaction] = field(factory=list)
     _nonces: dict[bytes, int] = field(factory=dict)
     _builder: Books = field(init=False)

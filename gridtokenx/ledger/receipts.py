@@ -71,8 +71,7 @@ class Code(IntEnum):
     OUT_OF_BAND = 76
     BAD_TIME_IN_FORCE = 77
     NO_CAPACITY = 78
-    UNKNOWN_ORDER = 79
-    NOT_ORDER_OWNER = 80
+    UNKNOWN_ORDER = 79           # not open, or another account's
     BOOK_FULL = 81
     PRICE_LIMIT = 82
     QUANTITY_LIMIT = 83

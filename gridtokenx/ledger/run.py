@@ -21,7 +21,7 @@ from gridtokenx.ledger.operations import Block, Operation, kind_of, parse_operat
 from gridtokenx.ledger.order import ExecutionOrder
 from gridtokenx.ledger.parameters import Parameters, read_parameters
 from gridtokenx.ledger.receipts import Code, Failed, InvalidBlock, Outcome, Receipt
-from gridtokenx.ledger.records import Account, AccountKeys, Authorities, Clock, Peaks
+from gridtokenx.ledger.records import Account, AccountKeys, Authorities, Clock, Counters, Peaks
 from gridtokenx.ledger.session import Session, encode_changes
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader, StateView
@@ -151,6 +151,8 @@ class BlockRun:
         self._timed = TimedWork(self.context, self.desk)
         self._timed.run()
         self.desk.weight = 0
+        counters: Counters = session.get(spaces.COUNTERS)
+        self.desk.open_before = counters.open_orders
         self._keys_before = session.keys_touched
 
     # ------------------------------------------------------------ transactions
@@ -216,7 +218,7 @@ class BlockRun:
 
     @property
     def weight(self) -> int:
-        """Metered so far against `max_block_weight`, queued orders not yet run excluded; never less at the end."""
+        """An upper bound of what is metered against `max_block_weight` so far, queued orders not yet run excluded."""
         keys = self.session.keys_touched - self._keys_before
         return self._weight + self.desk.weight + keys * weights.KEY
 
@@ -233,10 +235,11 @@ class BlockRun:
         self.desk.flush()
         if self._fees:
             funds.credit(session, self.context.roles.market_operator, self._fees)
-        weight = self.weight
+        changes = list(session.changed())
+        # What was tried and undone leaves no weight, so builder and voter meter alike.
+        weight = self._weight + self.desk.weight + max(0, len(changes) - self._keys_before) * weights.KEY
         if weight > self.parameters.max_block_weight:
             raise InvalidBlock(f"weight {weight}; at most {self.parameters.max_block_weight} is allowed")
-        changes = list(session.changed())
         check_changes(session, changes)
         encoded = encode_changes(changes)
         header = self.parent.header

@@ -6,13 +6,12 @@ its transactions, their signatures and operations, the engine's fills and visits
 
 from __future__ import annotations
 
-BLOCK = 500             # clock, roots, header
+BLOCK = 600             # clock, roots, header, call of the engine
 TRANSACTION = 30
 SIGNATURE = 45
 FILL = 25
 VISIT = 1
 KEY = 8                 # encode, trie path, history
-BATCH = 60              # one call of the engine
 RELEASE = 15            # an order closed by a sweep or lazily
 SETTLE_TRADE = 40
 CLEAR_RECORD = 8

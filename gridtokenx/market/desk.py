@@ -110,12 +110,12 @@ class Desk:
     books: Books | None
     fills: list[Fill] = field(factory=list)
     weight: int = 0
+    open_before: int = 0            # orders open when the block's first transaction began
     _rows: list[tuple[int, ...]] = field(factory=list)
     _pending: list[Deferred] = field(factory=list)
     _placed: dict[int, Deferred] = field(factory=dict)
     _rules: dict[int, _WindowRules] = field(factory=dict)
     _in_engine: set[int] = field(factory=set)
-    _open_before: int | None = None
     _places: int = 0
 
     # ------------------------------------------------------------ operations
@@ -154,9 +154,7 @@ class Desk:
         if participant.expires_ms <= now:
             raise Failed(Code.LICENCE_EXPIRED, f"the licence expired at {participant.expires_ms}; it is {now}")
         counters: Counters = session.get(spaces.COUNTERS)
-        if self._open_before is None:
-            self._open_before = counters.open_orders
-        if self._open_before + self._places >= parameters.max_open_orders:
+        if self.open_before + self._places >= parameters.max_open_orders:
             raise Failed(Code.BOOK_FULL, f"{parameters.max_open_orders} orders are open; no more are taken")
 
         position = positions.get_position(session, window, meter_id)
@@ -193,19 +191,17 @@ class Desk:
         return deferred
 
     def cancel(self, sender: bytes, order_id: int) -> Deferred:
-        """Queues a cancel. Raises Failed when the order is unknown, closed by now, or another's."""
+        """Queues a cancel. Raises Failed(UNKNOWN_ORDER) when no such order of the sender is open.
+
+        Another's order gives the same code: whether it is still open may be the engine's to say, later.
+        """
         window = spaces.window_of(order_id)
         placed = self._placed.get(order_id)
-        order: Order | None
-        if placed is not None:
-            order, owner = placed.order, placed.owner
-        else:
-            order = self.context.session.get(spaces.order(order_id))
-            owner = b"" if order is None else self.context.session.get(spaces.meter(order.meter)).owner
-        if order is None or due_ms(order, window) <= self.context.now_ms:
-            raise Failed(Code.UNKNOWN_ORDER, f"no open order {order_id}")
-        if owner != sender:
-            raise Failed(Code.NOT_ORDER_OWNER, f"order {order_id} is another account's")
+        order: Order | None = placed.order if placed else self.context.session.get(spaces.order(order_id))
+        if order is not None:
+            owner = placed.owner if placed else self.context.session.get(spaces.meter(order.meter)).owner
+        if order is None or owner != sender or due_ms(order, window) <= self.context.now_ms:
+            raise Failed(Code.UNKNOWN_ORDER, f"this account has no open order {order_id}")
         deferred = Deferred(order_id, None, sender)
         self._rows.append((order_id, 0, 0, 0, 0, window, 0, 0, Kind.CANCEL, 0, 0))
         self._pending.append(deferred)
@@ -238,11 +234,11 @@ class Desk:
         places = len(self._placed)
         if not places:
             return 0
-        makers = (self._open_before or 0) + self._places
+        makers = self.open_before + self._places
         fills = min(weights.MOST_FILLS * places, makers + places)
         visits = min(weights.MOST_VISITS * places, fills + makers * places)
         keys = weights.KEYS_PER_BATCH + fills * weights.KEYS_PER_FILL + places * weights.KEYS_PER_ORDER
-        return weights.BATCH + fills * weights.FILL + visits * weights.VISIT + keys * weights.KEY
+        return fills * weights.FILL + visits * weights.VISIT + keys * weights.KEY
 
     # ------------------------------------------------------------ the engine
 
@@ -259,7 +255,7 @@ class Desk:
         counters: Counters = session.get(spaces.COUNTERS)
         trades, results, closed, sequence = self.books.process(
             operations, now_ms=self.context.now_ms, next_sequence=counters.sequence)
-        self.weight += weights.BATCH + len(trades) * weights.FILL
+        self.weight += len(trades) * weights.FILL
         self.weight += int(results["visits"].sum(dtype=np.int64)) * weights.VISIT
         _Posting(self, sequence).post(trades[_TRADE_FIELDS].tolist(), results[_RESULT_FIELDS].tolist(),
                                       closed[_CLOSED_FIELDS].tolist(), self._pending)
