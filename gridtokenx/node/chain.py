@@ -248,7 +248,14 @@ class Chain:
     # ------------------------------------------------------------ checkpoints
 
     def checkpoint_blocks(self) -> list[FinalizedBlock]:
-        """What the next checkpoint writes: all final blocks since the last one, oldest first."""
+        """What the next checkpoint writes: the final blocks up to the last with a certificate of its own."""
+        finals = list(self._final)
+        while finals and finals[-1].certificate is None:
+            finals.pop()
+        return [_stored(block) for block in finals]
+
+    def stored_finals(self) -> list[FinalizedBlock]:
+        """All final blocks since the last checkpoint in their stored form, certified or not."""
         return [_stored(block) for block in self._final]
 
     def checkpoint_done(self, blocks: int) -> None:
