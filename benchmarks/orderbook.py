@@ -20,15 +20,17 @@ from numpy.typing import NDArray
 from gridtokenx._native.orderbook import OPERATION, RESTING, Code, Engine, Force, Kind, Side
 
 MIDDLE = 50_000         # ticks of 10 mTHB/kWh
-# name: (prefill, levels a side, share limit, share cancel, share of limit orders priced to match, lots at most)
+MOST_LOTS = 40
+# name: (prefill, levels a side, share limit, share cancel, share of limit orders priced to match, and their size
+# relative to the others)
 FLOWS = {
-    "mix": (20_000, 400, 0.63, 0.32, 0.29, 40),
-    "cross": (20_000, 400, 0.85, 0.10, 0.62, 40),
-    "deep": (1_000_000, 20_000, 0.60, 0.35, 0.05, 40),
+    "mix": (20_000, 400, 0.63, 0.32, 0.29, 1),
+    "cross": (20_000, 400, 0.85, 0.10, 0.48, 2),
+    "deep": (1_000_000, 20_000, 0.60, 0.35, 0.05, 1),
 }
 
 
-def places(rng: np.random.Generator, count: int, first_id: int, levels: int, lots: int) -> NDArray[np.void]:
+def places(rng: np.random.Generator, count: int, first_id: int, levels: int) -> NDArray[np.void]:
     """Limit orders that rest: either side of the middle, participants all different."""
     ops = np.zeros(count, OPERATION)
     ops["order_id"] = np.arange(first_id, first_id + count)
@@ -36,30 +38,31 @@ def places(rng: np.random.Generator, count: int, first_id: int, levels: int, lot
     ops["side"] = rng.integers(0, 2, count)
     distance = rng.integers(1, levels + 1, count)
     ops["price_mthb_kwh"] = 10 * np.where(ops["side"] == Side.BUY, MIDDLE - distance, MIDDLE + distance)
-    ops["quantity_wh"] = 100 * rng.integers(1, lots + 1, count)
+    ops["quantity_wh"] = 100 * rng.integers(1, MOST_LOTS + 1, count)
     return ops
 
 
 def make(name: str, count: int, seed: int = 1) -> tuple[NDArray[np.void], NDArray[np.void], int]:
     """(prefill, operations, trades): plays the flow in small steps so that cancels name orders that live."""
-    prefill_count, levels, limit, cancel, matching, lots = FLOWS[name]
+    prefill_count, levels, limit, cancel, matching, size = FLOWS[name]
     rng = np.random.default_rng(seed)
     engine = Engine([(0, 0)], max_orders=prefill_count + count + 1)
     engine.load(0, np.empty(0, RESTING))
-    prefill = places(rng, prefill_count, 1, levels, lots)
+    prefill = places(rng, prefill_count, 1, levels)
     sequence = engine.process(prefill, now_ms=0, next_sequence=1).next_sequence
     live = prefill["order_id"].copy()
     steps, trades, next_id = [], 0, prefill_count + 1
     while count > 0:
         n = min(512, count)
         count -= n
-        ops = places(rng, n, next_id, levels, lots)
+        ops = places(rng, n, next_id, levels)
         next_id += n
         draw = rng.random(n)
         aggressive = (draw < limit * matching) | (draw >= limit + cancel)
         reach = rng.integers(1, max(2, levels // 20), n)
         ops["price_mthb_kwh"][aggressive] = 10 * np.where(
             ops["side"] == Side.BUY, MIDDLE + reach, MIDDLE - reach)[aggressive]
+        ops["quantity_wh"][aggressive] *= size
         ops["force"][draw >= limit + cancel] = Force.IOC
         cancels = np.flatnonzero((draw >= limit) & (draw < limit + cancel))
         cancels = cancels[: len(live)]
