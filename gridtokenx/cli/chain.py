@@ -126,9 +126,18 @@ def peers(node: str | None, as_json: bool) -> None:
     if as_json:
         output.show_json(answer)
         return
-    columns = list(dict.fromkeys(key for peer in answer for key in peer))
-    output.table(columns, [[_shown(key, peer.get(key, "")) for key in columns] for peer in answer],
-                 empty="no peers: this node is alone; check [network] bootstrap and the firewall")
+    rows = [[peer["name"] or "-", "authority" if peer["authority"] else "peer", _connection(peer), peer["address"],
+             f"{peer['sent_bytes']:,}", f"{peer['received_bytes']:,}", peer["dropped"],
+             encode_address(peer["public"])] for peer in sorted(answer, key=lambda peer: str(peer["name"]))]
+    output.table(["name", "kind", "connection", "address", "sent bytes", "received", "dropped", "identity"], rows,
+                 right=(4, 5, 6), empty="no peers: this node is alone; check [network] bootstrap and the firewall")
+
+
+def _connection(peer: dict[str, Any]) -> str:
+    if not peer["connected"]:
+        return f"none: {peer['error'] or 'not dialled yet'}"
+    linked = ", linked" if peer["linked"] else ""
+    return f"{'out' if peer['outbound'] else 'in'}, {output.duration_ms(peer['connected_s'] * 1000)}{linked}"
 
 
 @click.command()
