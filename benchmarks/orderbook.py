@@ -59,7 +59,7 @@ def make(name: str, count: int, seed: int = 1) -> tuple[NDArray[np.void], NDArra
         next_id += n
         draw = rng.random(n)
         aggressive = (draw < limit * matching) | (draw >= limit + cancel)
-        reach = rng.integers(1, max(2, levels // 20), n)
+        reach = rng.integers(1, levels if size > 1 else levels // 20, n)
         ops["price_mthb_kwh"][aggressive] = 10 * np.where(
             ops["side"] == Side.BUY, MIDDLE + reach, MIDDLE - reach)[aggressive]
         ops["quantity_wh"][aggressive] *= size
