@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import socket
+import subprocess
+import sys
 from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
 
 import pytest
 import trio
 from network_support import attacker, key, make, until, works
 
 from gridtokenx.network.guarded import GuardedYamux
+from gridtokenx.network.identity import with_peer_id
 from gridtokenx.network.network import Network
 from gridtokenx.network.settings import Channel, ListenError, NetworkError, PeerGone, TooLarge
 
@@ -241,3 +248,58 @@ async def test_exceptions_of_the_body_come_out_as_they_are() -> None:
         async with make(2).running():
             await trio.sleep_forever()
     assert scope.cancelled_caught
+
+
+async def test_nodes_on_one_lan_find_one_another_without_addresses() -> None:
+    chain = bytes(Random().randbytes(32))  # other tests may run on this LAN
+    first, second = (make(number, chain_id=chain, gossip=False, mdns=True, listen=("/ip4/0.0.0.0/tcp/0",))
+                     for number in (1, 2))
+    async with first.running(), second.running():
+        try:
+            await until(lambda: any(info.connected for info in first.peers()), 6)
+        except trio.TooSlowError:
+            pytest.skip("no multicast between sockets of this machine")
+        await until(lambda: {info.public for info in second.peers() if info.connected} == {first.public})
+
+
+CHILD = """
+import sys, trio
+sys.path.insert(0, sys.argv[1])
+from network_support import key, make
+async def main():
+    network = make(2, gossip=False, listen=(f"/ip4/127.0.0.1/tcp/{sys.argv[2]}",))
+    network.set_authorities([key(1).public, key(2).public])
+    async with network.running():
+        await trio.sleep_forever()
+trio.run(main)
+"""
+
+
+@pytest.mark.processes
+async def test_killed_and_paused_processes_are_linked_again() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = with_peer_id(f"/ip4/127.0.0.1/tcp/{port}", key(2).public)
+    network = make(1, gossip=False, bootstrap=(address,), authority_backoff_s=(0.1, 0.5), link_silence_s=0.6)
+    network.set_authorities([key(1).public, key(2).public])
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", CHILD, str(Path(__file__).parent), str(port)])
+
+    child = start()
+    try:
+        async with network.running():
+            await until(network.linked, 20)
+            child.kill()
+            child.wait()
+            await until(lambda: not network.linked())
+            child = start()
+            await until(network.linked, 20)
+            child.send_signal(signal.SIGSTOP)  # a silent partition: the connection stays, nothing comes
+            await until(lambda: not network.linked(), 10)
+            child.send_signal(signal.SIGCONT)
+            await until(network.linked, 10)
+    finally:
+        child.kill()
+        child.wait()

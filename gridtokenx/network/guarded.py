@@ -173,6 +173,14 @@ class GuardedYamux(Yamux):
         self.received_bytes += length + yamux_module.HEADER_SIZE
         return await super()._read_data_body(length)
 
+    async def close(self, error_code: int = yamux_module.GO_AWAY_NORMAL) -> None:
+        if self.event_shutting_down.is_set():
+            # Its reader is cleaning up already. The wait of libp2p at this place would only keep a connection that
+            # the other side has closed among those that count.
+            await self.sever()
+        else:
+            await super().close(error_code)
+
     async def sever(self) -> None:
         """Closes the socket without a farewell; the reader then cleans up."""
         with shielded(1.0):
