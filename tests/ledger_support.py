@@ -50,7 +50,7 @@ def genesis(*, rate: int = 100, loss_ppm: int = 30_000, wheel: int = 100_000, ac
     zones = tuple(Zone(name, loss_ppm, wheel, key(f"network {name}").public, key(f"utility {name}").public)
                   for name in ("North", "South"))
     return Genesis(
-        name="test", salt="", genesis_ms=START_MS, market_start_ms=START_MS, market_rate=rate,
+        name="test", salt="1", genesis_ms=START_MS, market_start_ms=START_MS, market_rate=rate,
         authorities=(Authority("EGAT", EGAT.public),), zones=zones, corridors=(),
         tariffs=tuple(Tariff(entry.name, entry.on_peak_uthb_kwh, entry.off_peak_uthb_kwh)
                       for entry in thailand.TARIFFS),

@@ -319,6 +319,20 @@ def test_unswept_money_can_be_spent_at_once() -> None:
     audit_totals(chain.head)
 
 
+def test_a_candidate_left_out_leaves_nothing_behind() -> None:
+    """Looking for the fee of a transaction releases lapsed orders; left out after all, they are as they were."""
+    chain = trading_chain(2, max_timed_weight=1_000, rate=1_000, money=50 * THB)
+    window = chain.window
+    for house in range(2):
+        chain.do(key(f"house {house}"), *[PlaceOrder(house + 1, window, Side.BUY, 4000, 100) for _ in range(60)])
+    chain.until(timed.WINDOW_MS * window - 900_000)
+    assert chain.results[-1].unfinished
+    made = [chain.transaction(key(f"house {house}"), Transfer(A.public, 1), fee=51 * THB) for house in range(2)]
+    result, included, _ = build_block(chain.head, chain.inputs(), made, books(chain))
+    assert included == []
+    assert execute_block(chain.head, chain.inputs(), [], books(chain)).header == result.header
+
+
 # ---------------------------------------------------------------- determinism
 
 

@@ -100,7 +100,11 @@ def _include(run: BlockRun, transaction: Transaction) -> bool:
     limit = run.parameters.max_block_weight
     for again in (False, True):
         mark = run.mark()
-        run.apply(transaction)
+        try:
+            run.apply(transaction)
+        except Failed:
+            run.rollback(mark)
+            raise
         if run.weight_worst <= limit:
             return True
         run.rollback(mark)

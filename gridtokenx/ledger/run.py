@@ -31,6 +31,7 @@ from gridtokenx.market.book import Books
 from gridtokenx.market.clock import gate_ms
 from gridtokenx.market.desk import Deferred, Desk, Fill
 
+Mark = tuple[int, int, int, int, int, int]
 _NOT_APPLIED = Outcome(Code.NOT_APPLIED)
 
 
@@ -134,7 +135,6 @@ class BlockRun:
         self.desk = Desk(self.context, books)
         self.session.release_due = self.desk.release_due
         self.order = ExecutionOrder(self.session)
-        self.size_bytes = 0
         self._weight = weights.BLOCK
         self._fees = 0
         self._applied: list[_Applied] = []
@@ -157,22 +157,22 @@ class BlockRun:
 
     # ------------------------------------------------------------ transactions
 
-    def mark(self) -> tuple[int, int, int, int, int, int]:
+    def mark(self) -> Mark:
         """A point between transactions that `rollback` returns to, as long as no flush lies between."""
-        return (self.session.mark(), self.desk.mark(), len(self._applied), self._weight, self._fees, self.size_bytes)
+        return (self.session.mark(), self.desk.mark(), len(self._applied), self._weight, self._fees, self.desk.weight)
 
-    def rollback(self, mark: tuple[int, int, int, int, int, int]) -> None:
-        session_mark, desk_mark, applied, self._weight, self._fees, self.size_bytes = mark
+    def rollback(self, mark: Mark) -> None:
+        """Undoes every transaction since `mark`, one that failed half-way included."""
+        session_mark, desk_mark, applied, self._weight, self._fees, self.desk.weight = mark
         self.session.rollback(session_mark)
         self.desk.rollback(desk_mark)
         del self._applied[applied:]
 
     def apply(self, transaction: Transaction) -> None:
-        """Executes one transaction. Raises Failed when it may not stand here; then nothing has changed."""
+        """Executes one transaction. Raises Failed when it may not stand here: the block is invalid, or rolled back."""
         account = check_transaction(self.session, self.parameters, transaction, self.inputs.height)
         charge(self.session, transaction, account)
         self._fees += transaction.fee_uthb
-        self.size_bytes += len(transaction.raw)
         self._weight += weights.TRANSACTION + weights.SIGNATURE * len(transaction.signatures)
         if transaction.all_or_nothing:
             outcomes = self._all_or_nothing(transaction)
@@ -294,10 +294,10 @@ class BlockRun:
                 if now is None and not self.desk.in_engine(order_id):
                     gone.setdefault(window, []).append(order_id)
         for window in sorted(gone):
-            if gate_ms(window) <= self.context.now_ms:
-                self.books.forget(window)
-            else:
+            if gate_ms(window) > self.context.now_ms:
                 self.books.remove(window, gone[window])
+        for window in self._timed.gated | {window for window in gone if gate_ms(window) <= self.context.now_ms}:
+            self.books.forget(window)
         return frozenset(touched)
 
 

@@ -27,6 +27,7 @@ class TimedWork:
         self.desk = desk
         self.spent = 0
         self.unfinished = False
+        self.gated: set[int] = set()        # windows of which no order is left
 
     def run(self) -> None:
         """Does what is due; sets `unfinished` when the limit came first."""
@@ -67,6 +68,7 @@ class TimedWork:
             self.desk.lapse(int.from_bytes(key[1:], "big"), order)
         book: WindowBook = session.get(spaces.window(window))
         session.put(spaces.window(window), WindowBook(book.trades, book.settled, 1))
+        self.gated.add(window)
         return True
 
     def _expire(self, order_id: int) -> bool:

@@ -1,0 +1,78 @@
+"""Views over views, and the working state of a block."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from ledger_support import genesis
+
+from gridtokenx.ledger import records, spaces
+from gridtokenx.ledger.records import Account, Order, Position
+from gridtokenx.ledger.schema import decode_value, encode_value
+from gridtokenx.ledger.session import Session, encode_changes
+from gridtokenx.ledger.state import EmptyState, StateView
+
+HEADER = genesis().header()
+keys = st.binary(min_size=1, max_size=3)
+layers = st.lists(st.dictionaries(keys, st.one_of(st.none(), st.binary(max_size=2)), max_size=8), max_size=6)
+
+
+@given(layers, keys)
+def test_a_view_is_the_sum_of_its_layers(changes: list[dict[bytes, bytes | None]], prefix: bytes) -> None:
+    view = StateView(EmptyState(), HEADER)
+    model: dict[bytes, bytes] = {}
+    for layer in changes:
+        view = StateView(view, HEADER, layer, layer)
+        for where, value in layer.items():
+            if value is None:
+                model.pop(where, None)
+            else:
+                model[where] = value
+    assert dict(view.scan(b"")) == model
+    assert [k for k, _ in view.scan(b"")] == sorted(model)
+    assert list(view.scan(prefix)) == sorted((k, v) for k, v in model.items() if k.startswith(prefix))
+    for where in {k for layer in changes for k in layer}:
+        assert view.get(where) == view.page(where) == model.get(where)
+    assert view.get(b"absent key") is None
+
+
+def test_a_session_undoes_and_tells_net_changes() -> None:
+    one, two, three = (spaces.account(bytes([number]) * 32) for number in range(3))
+    parent = StateView(EmptyState(), HEADER, {one: Account(balance=1).encode(), two: Account(balance=2).encode()})
+    session = Session(parent, 1)
+    session.put(one, Account(balance=5))
+    mark = session.mark()
+    session.put(one, None)
+    session.put(three, Account(balance=9))
+    session.rollback(mark)
+    assert session.get(one) == Account(balance=5)
+    assert session.get(three) is None
+    session.put(two, Account(balance=7))
+    session.put(two, Account(balance=2))        # back to what it was: no change
+    session.put(three, Account())
+    session.put(three, None)
+    changes = list(session.changed())
+    assert changes == [(one, Account(balance=1), Account(balance=5))]
+    assert encode_changes(changes) == {one: Account(balance=5).encode()}
+    assert session.keys_touched == 3
+
+
+def test_records_read_back() -> None:
+    for record in (Account(*range(12)), Order(*range(12)), Position(*range(9)), records.Peaks(b"x"),
+                   records.Roles((b"a" * 32,), (), b"o", b"t"), records.Authorities((("EGAT", b"k"),)),
+                   records.Trade(*range(15)), records.Market(*range(6)), records.WindowBook(1, 2, 3),
+                   records.Zone("n", 1, 2, b"a", b"b"), records.Calendar((1, 2))):
+        assert type(record).decode(record.encode()) == record
+
+
+def test_every_space_has_a_reader() -> None:
+    view = genesis().view()
+    for where, raw in view.scan(b""):
+        assert encode_value(decode_value(where, raw)) == raw
+
+
+def test_keys_sort_like_numbers() -> None:
+    assert spaces.order_id(5, 7) >> 40 == spaces.window_of(spaces.order_id(5, 7)) == 5
+    assert spaces.order(spaces.order_id(5, 7)).startswith(spaces.orders_of_window(5))
+    assert spaces.order(spaces.order_id(5, 255)) < spaces.order(spaces.order_id(5, 256))
+    assert spaces.timed(9, 3, 0) < spaces.timed(10, 1, 0) < spaces.timed(10, 1, 1) < spaces.timed(10, 2, 0)
