@@ -8,6 +8,7 @@ import time
 import traceback
 from collections import Counter
 
+from gridtokenx.sim import bugs
 from gridtokenx.sim.latency import measure
 from gridtokenx.sim.simulation import Outcome, run_seed
 
@@ -19,12 +20,15 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--verbose", action="store_true", help="print every event of every run")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
     parser.add_argument("--no-latency", action="store_true", help="leave out the latency model")
+    parser.add_argument("--bugs", action="store_true", help="instead: the table of seeded bugs, tried on --seeds each")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0 iff no seed broke an invariant."""
     options = _arguments(arguments)
+    if options.bugs:
+        return bugs.main(options.seeds)
     outcomes: list[Outcome] = []
     failures = 0
     started = time.monotonic()
