@@ -203,7 +203,10 @@ async def connect(address: str, key: PrivateKey | None = None, *, psk: str | Non
                 client = RpcClient(stream, address)
                 nursery.start_soon(client._write)
                 nursery.start_soon(client._read)
-                yield client
+                try:
+                    yield client
+                finally:
+                    client._end(PeerGone(f"{address}: the session was closed here"))
             except BaseException as error:
                 raised = error
                 raise
