@@ -27,6 +27,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import struct
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -180,6 +181,15 @@ class GuardedYamux(Yamux):
             await self.sever()
         else:
             await super().close(error_code)
+
+    async def farewell(self) -> None:
+        """Tells the other side that we leave, and closes the socket."""
+        try:
+            await self._write_frame(struct.pack(
+                yamux_module.YAMUX_HEADER_FORMAT, 0, yamux_module.TYPE_GO_AWAY, 0, 0, yamux_module.GO_AWAY_NORMAL))
+        except (BaseLibp2pError, OSError, trio.ClosedResourceError):
+            log.debug("network.no_farewell", peer=str(self.peer_id))
+        await self.sever()
 
     async def sever(self) -> None:
         """Closes the socket without a farewell; the reader then cleans up."""
@@ -357,7 +367,8 @@ class GuardedSwarm(Swarm):
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:
                 for connection in self.get_connections():
-                    nursery.start_soon(connection.close)
+                    if isinstance(connection.muxed_conn, GuardedYamux):
+                        nursery.start_soon(connection.muxed_conn.farewell)
         for listener in list(self.listeners.values()):
             with trio.move_on_after(timeout_s):
                 await listener.close()
