@@ -103,6 +103,8 @@ if ! same "$packages_stamp" "$wanted_packages"; then
     "$python" -m pip install --quiet --disable-pip-version-check "setuptools>=68" "Cython>=3.1" wheel
     "$python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
     printf '%s\n' "$wanted_packages" >"$packages_stamp"
+    # An editable install builds the extensions in place, all of them, since their C files were removed above.
+    if built; then printf '%s\n' "$wanted_native" >"$native_stamp"; fi
 fi
 
 if ! same "$native_stamp" "$wanted_native" || ! built; then
