@@ -18,7 +18,7 @@ from gridtokenx.ledger.genesis import Authority, Genesis
 from gridtokenx.ledger.operations import Deposit, Operation, RegisterMeter, RegisterParticipant
 from gridtokenx.ledger.parameters import REGISTRY, Parameters
 from gridtokenx.ledger.receipts import Outcome, Receipt
-from gridtokenx.ledger.records import Account, Roles, Tariff, Zone
+from gridtokenx.ledger.records import Account, Order, Roles, Tariff, Zone
 from gridtokenx.ledger.state import StateView
 from gridtokenx.ledger.transaction import Transaction, decode_transaction, encode_payload, sign_transaction
 from gridtokenx.market.book import Books
@@ -108,12 +108,23 @@ class Chain:
         again = execute_block(self.head, inputs, included, self._voter)
         assert again.header == result.header
         assert again.state.changes == result.state.changes
-        assert self._builder.engine.digest() is not None
         self.head = result.state
+        self._check_engine(self._builder)
+        self._check_engine(self._voter)
         self.results.append(result)
         self.transactions.append(included)
         audit_totals(self.head)
         return result
+
+    def _check_engine(self, books: Books) -> None:
+        """Every loaded window holds exactly the orders of the state."""
+        for window in books.engine.windows():
+            held = {int(row["order_id"]): (int(row["sequence"]), int(row["quantity_wh"]), int(row["price_mthb_kwh"]))
+                    for row in books.engine.records(window)}
+            orders = {int.from_bytes(where[1:], "big"): Order.decode(raw)
+                      for where, raw in self.head.scan(spaces.orders_of_window(window))}
+            assert held == {number: (order.sequence, order.remaining_wh, order.price)
+                            for number, order in orders.items()}
 
     def outcomes(self, *transactions: Transaction) -> list[Outcome]:
         """Of the operations of these transactions in the last block, in their order."""

@@ -351,6 +351,14 @@ def test_unswept_money_alone_serves_new_orders_at_once(side: Side) -> None:
     assert full.code is Code.OK
 
 
+def test_an_unswept_order_cannot_be_cancelled() -> None:
+    chain, window = lagging(Side.BUY, gtt=True)
+    last = max(where for where, _ in chain.head.scan(spaces.orders_of_window(window)))
+    [refused] = chain.do(key("house 0"), CancelOrder(int.from_bytes(last[1:], "big")))
+    assert refused.code is Code.UNKNOWN_ORDER
+    assert chain.head.get(last) is not None         # it was the time that counted, not the sweep
+
+
 def test_an_unswept_fee_is_there() -> None:
     chain, _ = lagging(Side.BUY)
     account = chain.account(key("house 0"))

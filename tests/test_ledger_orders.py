@@ -296,6 +296,17 @@ def test_expiry_at_its_millisecond() -> None:
     assert queries.open_orders(chain.head, H[0].public) == []
 
 
+def test_the_engine_forgets_what_the_sweep_closed() -> None:
+    """Chain.block compares the engine with the state after every block."""
+    chain = trading_chain(2, rate=1)
+    window, until = chain.window, chain.now_ms + 1_000
+    chain.do(H[0], order(chain, 1, SELL, 4500, 300, Force.GOOD_TILL_TIME, until, window))
+    chain.block(until - chain.now_ms - 1)
+    chain.send(H[1], order(chain, 2, BUY, 4000, 300, window=window))       # in the same window, meets nothing
+    chain.block(200)
+    assert queries.book(chain.head, window, 0)["asks"] == []
+
+
 def test_what_lapses_since_the_parent_is_spent_from_the_next_block_on() -> None:
     chain = trading_chain(1, rate=1, money=6 * THB)
     window, until = chain.window, chain.now_ms + 1_000
