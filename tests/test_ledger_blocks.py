@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
 from ledger_support import EGAT, FEE, ISSUER, REGISTRAR, THB, Chain, genesis, key, trading_chain
 
 from gridtokenx.crypto import mountain_range
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.errors import InvariantError
-from gridtokenx.ledger import build, spaces, timed, trie
+from gridtokenx.ledger import build, spaces, timed, trie, weights
 from gridtokenx.ledger.build import build_block
 from gridtokenx.ledger.execute import BlockInputs, execute_block
 from gridtokenx.ledger.operations import CancelOrder, PlaceOrder, Transfer
@@ -144,17 +146,41 @@ def test_weight_is_bounded_and_the_builder_stays_below() -> None:
         execute_block(chain.head, chain.inputs(), in_order, books(chain))
 
 
-def test_one_transaction_too_heavy_for_any_block_is_refused() -> None:
-    chain = trading_chain(2, max_block_weight=20_000)
-    for _ in range(5):
-        chain.do(key("house 0"), *[order(chain, 1, Side.SELL, 4500) for _ in range(20)])
-    heavy = chain.transaction(key("house 1"), *[order(chain, 2) for _ in range(64)])
-    light = chain.transaction(key("house 0"), order(chain, 1))
-    _, included, refused = build_block(chain.head, chain.inputs(), [heavy, light], books(chain))
-    assert included == [light] or refused == []
-    for transaction, reason in refused:
-        assert transaction is heavy
-        assert reason.startswith("TOO_HEAVY")
+def test_a_transaction_too_heavy_for_any_block_is_refused() -> None:
+    """It is tried, since its bound says nothing certain, and the block is then built without it."""
+    chain = trading_chain(2, max_block_weight=20_000, injection_w=4_000_000, withdrawal_w=4_000_000,
+                          money=10_000 * THB)
+    for _ in range(14):
+        chain.do(key("house 0"), *[order(chain, 1, Side.SELL, 4500) for _ in range(40)])
+    heavy = chain.transaction(key("house 1"), *[order(chain, 2, quantity=10_000) for _ in range(5)])
+    light = chain.transaction(key("house 0"), order(chain, 1, Side.SELL, 4500))
+    result, included, refused = build_block(chain.head, chain.inputs(), [heavy, light], books(chain))
+    assert included == [light]
+    assert [(t, reason) for t, reason in refused] == [(heavy, "TOO_HEAVY: it does not fit into a block")]
+    assert execute_block(chain.head, chain.inputs(), [light], books(chain)).header == result.header
+    with pytest.raises(InvalidBlock, match="weight"):
+        execute_block(chain.head, chain.inputs(), [heavy], books(chain))
+
+
+def test_a_transaction_that_only_might_be_too_heavy_is_included() -> None:
+    chain = trading_chain(2, max_block_weight=20_000, injection_w=4_000_000, withdrawal_w=4_000_000,
+                          money=10_000 * THB)
+    for _ in range(14):
+        chain.do(key("house 0"), *[order(chain, 1, Side.SELL, 4500) for _ in range(40)])
+    broad = chain.send(key("house 1"), *[order(chain, 2, price=4400, quantity=10_000) for _ in range(64)])
+    chain.block()
+    assert all(outcome.code is Code.OK for outcome in chain.outcomes(broad))
+
+
+@given(st.integers(1, 100_000), st.integers(0, 300_000), st.integers(0, 500_000))
+def test_the_bound_on_fills_holds(lots: int, loss: int, more: int) -> None:
+    """A fill that does not end the search takes at least 50 Wh of the incoming order, whatever the losses."""
+    quantity, keep = 100 * lots, 1_000_000 - max(loss, more)
+    delivered = 100 * keep // 1_000_000                 # a whole resting sell of one lot
+    injected = -(-100 * 1_000_000 // keep)              # a whole resting buy of one lot
+    assert delivered >= 50
+    assert injected >= 100
+    assert weights.most_fills(quantity) >= min(128, -(-quantity // delivered))
 
 
 def test_an_empty_block_takes_nothing() -> None:

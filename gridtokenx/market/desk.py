@@ -231,14 +231,10 @@ class Desk:
     @property
     def pending_worst(self) -> int:
         """The most that the queued operations can weigh when the engine runs them."""
-        places = len(self._placed)
-        if not places:
+        if not self._placed:
             return 0
-        makers = self.open_before + self._places
-        fills = min(weights.MOST_FILLS * places, makers + places)
-        visits = min(weights.MOST_VISITS * places, fills + makers * places)
-        keys = weights.KEYS_PER_BATCH + fills * weights.KEYS_PER_FILL + places * weights.KEYS_PER_ORDER
-        return fills * weights.FILL + visits * weights.VISIT + keys * weights.KEY
+        orders = [deferred.order for deferred in self._placed.values() if deferred.order is not None]
+        return worst_weight([order.quantity_wh for order in orders], self.open_before + self._places)
 
     # ------------------------------------------------------------ the engine
 
@@ -322,6 +318,16 @@ class Desk:
         counters: Counters = session.get(spaces.COUNTERS)
         session.put(spaces.COUNTERS, Counters(counters.participants, counters.meters, counters.orders,
                                               counters.sequence, counters.open_orders - 1))
+
+
+def worst_weight(quantities: Sequence[int], makers: int) -> int:
+    """The most that matching orders of these quantities can weigh while `makers` orders rest.
+
+    A search visits one order more than it fills, at most.
+    """
+    fills = min(sum(map(weights.most_fills, quantities)), makers + len(quantities))
+    keys = weights.KEYS_PER_BATCH + fills * weights.KEYS_PER_FILL + len(quantities) * weights.KEYS_PER_ORDER
+    return fills * weights.FILL + (fills + len(quantities)) * weights.VISIT + keys * weights.KEY
 
 
 def _array(rows: Sequence[tuple[Any, ...]], dtype: np.dtype[Any], names: tuple[str, ...]) -> NDArray[Any]:
