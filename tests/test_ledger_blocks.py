@@ -286,7 +286,7 @@ def test_broken_conservation_is_no_block(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_escrow_that_goes_astray_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     chain = trading_chain(2)
     [placed] = chain.do(key("house 0"), order(chain, 1))
-    monkeypatch.setattr("gridtokenx.market.desk._escrow", lambda order, quantity: 0)
+    monkeypatch.setattr("gridtokenx.market.posting.escrow_of", lambda order, quantity: 0)
     cancel = chain.transaction(key("house 0"), CancelOrder(placed.data[0]))
     with pytest.raises(InvariantError, match="BIDS"):
         execute_block(chain.head, chain.inputs(), [cancel], books(chain))

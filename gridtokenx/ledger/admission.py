@@ -7,10 +7,10 @@ from gridtokenx.ledger.context import open_context
 from gridtokenx.ledger.operations import Block, kind_of, parse_operation
 from gridtokenx.ledger.parameters import read_parameters
 from gridtokenx.ledger.receipts import Code, Failed, Refused
-from gridtokenx.ledger.records import Clock, Counters
+from gridtokenx.ledger.records import Clock, Counters, Identity
 from gridtokenx.ledger.run import charge, check_transaction
 from gridtokenx.ledger.session import Session
-from gridtokenx.ledger.spaces import CLOCK, COUNTERS
+from gridtokenx.ledger.spaces import CLOCK, COUNTERS, IDENTITY
 from gridtokenx.ledger.state import StateReader
 from gridtokenx.ledger.transaction import Transaction
 from gridtokenx.market.desk import Desk
@@ -81,10 +81,12 @@ class Admission:
                 desk.rollback(queued)
 
 
-def admit(state: StateReader, transaction: Transaction, height: int, *, chain_id: bytes | None = None) -> None:
-    """`Admission.admit` for a single transaction; with `chain_id` its signatures are verified first."""
-    if chain_id is not None and not transaction.signatures_verify(chain_id):
-        raise Refused(Code.BAD_SIGNATURE, "a signature does not verify for this chain")
+def admit(state: StateReader, transaction: Transaction, height: int, *, verify_signatures: bool = False) -> None:
+    """`Admission.admit` for a single transaction, whose signatures can be verified first."""
+    if verify_signatures:
+        identity: Identity = Session(state, height).get(IDENTITY)
+        if not transaction.signatures_verify(identity.chain_id):
+            raise Refused(Code.BAD_SIGNATURE, "a signature does not verify for this chain")
     Admission(state, height).admit(transaction)
 
 

@@ -29,7 +29,8 @@ from gridtokenx.ledger.timed import TimedWork
 from gridtokenx.ledger.transaction import Transaction
 from gridtokenx.market.book import Books
 from gridtokenx.market.clock import gate_ms
-from gridtokenx.market.desk import Deferred, Desk, Fill
+from gridtokenx.market.desk import Desk
+from gridtokenx.market.posting import Deferred, Fill
 
 Mark = tuple[int, int, int, int, int, int]
 _NOT_APPLIED = Outcome(Code.NOT_APPLIED)
@@ -148,9 +149,8 @@ class BlockRun:
         session.put(spaces.CLOCK, Clock(self.inputs.height, self.inputs.timestamp_ms))
         peaks: Peaks = session.get(spaces.PEAKS)
         session.put(spaces.PEAKS, Peaks(mountain_range.append(peaks.peaks, self.inputs.parent_hash)))
-        self._timed = TimedWork(self.context, self.desk)
+        self._timed = TimedWork(self.context)
         self._timed.run()
-        self.desk.weight = 0
         counters: Counters = session.get(spaces.COUNTERS)
         self.desk.open_before = counters.open_orders
         self._keys_before = session.keys_touched
