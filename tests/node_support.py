@@ -161,6 +161,8 @@ class Cluster:
     def _carry_out(self, index: int) -> None:
         member = self.members[index]
         while True:
+            while member.replica.backlog:
+                member.replica.verify_some(64)
             turn = member.replica.take_turn()
             for kind, payload in turn.log:
                 member.log.append(int(kind), payload)

@@ -77,6 +77,7 @@ class Code(IntEnum):
     QUANTITY_LIMIT = 83
 
 
+_CODES = frozenset(int(code) for code in Code)
 SUCCESS = frozenset({Code.OK, Code.REMAINDER_CANCELLED, Code.SELF_TRADE})
 
 
@@ -138,7 +139,7 @@ def decode_receipt(raw: bytes) -> Receipt:
         raise GridTokenXError("a receipt is [transaction id, fee, [[code, data...], ...]]")
     outcomes = []
     for entry in fields[2]:
-        if type(entry) is not list or not entry or entry[0] not in set(Code):
+        if type(entry) is not list or not entry or entry[0] not in _CODES:
             raise GridTokenXError("an outcome is [code, data...] with a known code")
         outcomes.append(Outcome(Code(entry[0]), tuple(entry[1:])))
     return Receipt(fields[0], fields[1], tuple(outcomes))

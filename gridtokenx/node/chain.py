@@ -17,7 +17,7 @@ from gridtokenx.consensus.messages import Certificate
 from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.errors import GridTokenXError, InvariantError
 from gridtokenx.ledger import spaces
-from gridtokenx.ledger.admission import admit
+from gridtokenx.ledger.admission import Admission
 from gridtokenx.ledger.block import BlockError, Header, decode_header
 from gridtokenx.ledger.build import build_block
 from gridtokenx.ledger.execute import BlockInputs, BlockResult, execute_block
@@ -131,9 +131,9 @@ class Chain:
         assert state is not None
         return lambda sender: nonce_of(state, sender)
 
-    def admit(self, transaction: Transaction) -> None:
-        """Raises Refused, with its code, for what the ledger would refuse on the newest final state."""
-        admit(self.state, transaction, self.head.header.height + 1)
+    def admission(self) -> Admission:
+        """What judges submissions on the newest final state."""
+        return Admission(self.state, self.head.header.height + 1)
 
     def refusal(self, error: GridTokenXError) -> tuple[int, str]:
         """The code and message that a client gets for an error at submission."""

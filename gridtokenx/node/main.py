@@ -25,7 +25,7 @@ from gridtokenx.market.book import Books
 from gridtokenx.network.network import Network
 from gridtokenx.network.settings import Hello, NetworkConfig, Rate
 from gridtokenx.node.chain import BlockRules, Chain
-from gridtokenx.node.config import NodeConfig, load_node_key
+from gridtokenx.node.config import NodeConfig, load_network_key, load_node_key
 from gridtokenx.node.feed import Feed
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.recover import replay
@@ -38,6 +38,9 @@ from gridtokenx.store.errors import NotInitialised
 from gridtokenx.store.log import Log
 
 EXIT_CONFIG = 2
+SWITCH_S = 0.0005
+"""A thread that computes (a checkpoint, a big block) gives way to the event loop so often. With Python's default of
+5 ms every call that lets go of the interpreter, as each signature check does, waits that long to get it back."""
 EXIT_INVARIANT = 3
 LOG_DIRECTORY = "log"
 
@@ -54,6 +57,7 @@ def configure_logging(config: NodeConfig) -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            lambda _, __, event: {"node": config.node.name, **event},
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info if config.log.format == "json" else _unchanged,
             renderer,
@@ -82,11 +86,10 @@ def open_database(config: NodeConfig, genesis: Genesis) -> Database:
 
 def network_settings(config: NodeConfig) -> NetworkConfig:
     section = config.network
-    psk = None if section.private_key_file is None else section.private_key_file.read_text("ascii").strip()
     return NetworkConfig(
         listen=section.listen, announce=section.announce, bootstrap=section.bootstrap, mdns=section.mdns,
         peer_exchange=section.peer_exchange, max_peers=section.max_peers,
-        max_connections_per_address=section.max_connections_per_address, psk=psk,
+        max_connections_per_address=section.max_connections_per_address, psk=load_network_key(config),
         rpc_max_sessions=config.rpc.max_sessions, rpc_max_sessions_per_peer=config.rpc.max_sessions_per_peer,
         rpc_queue_frames=config.rpc.max_queued_pushes, max_request=config.rpc.max_request_bytes,
         rpc_requests=Rate(per_s=config.rpc.max_requests_per_s, burst=2 * config.rpc.max_requests_per_s),
@@ -180,6 +183,7 @@ async def _until_signalled(config: NodeConfig) -> None:
 def run(config: NodeConfig) -> int:
     """Runs until SIGTERM or Ctrl-C. Exit codes: 0 stopped on request, 2 cannot start, 3 a broken invariant."""
     configure_logging(config)
+    sys.setswitchinterval(SWITCH_S)
     log = structlog.get_logger("node")
     code = 0
     try:

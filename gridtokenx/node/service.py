@@ -18,12 +18,14 @@ from attrs import define, field, frozen
 
 from gridtokenx.consensus.messages import Certificate
 from gridtokenx.errors import GridTokenXError, InvariantError
+from gridtokenx.ledger.receipts import Code, Refused
 from gridtokenx.network.limits import Offence
 from gridtokenx.network.network import Network
 from gridtokenx.network.settings import Channel as NetworkChannel
 from gridtokenx.network.settings import NetworkError, Topic
 from gridtokenx.node.chain import ChainBlock
 from gridtokenx.node.feed import Feed
+from gridtokenx.node.inbox import Inbox
 from gridtokenx.node.records import Transactions, decode_frame
 from gridtokenx.node.replica import Channel, Outgoing, Replica, Turn
 from gridtokenx.node.serve import answer_for
@@ -42,8 +44,8 @@ from gridtokenx.node.sync import PROTOCOL as SYNC_PROTOCOL
 from gridtokenx.store.database import Database
 from gridtokenx.store.log import Log
 
-INBOX = 4096
-DRAIN = 512
+SLICE = 32                # transactions between two looks at the clock
+TURN_S = 0.008            # transactions are worked off for so long before votes are looked at again
 SUBMIT_WAIT_S = 10.0
 SYNC_TIMEOUT_S = 10.0
 SYNC_POLL_S = 3.0
@@ -64,6 +66,7 @@ class _Submission:
     raws: list[bytes]
     done: trio.Event = field(factory=trio.Event)
     answers: list[tuple[bytes, int, str]] = field(factory=list)
+    abandoned: bool = False
 
 
 @define
@@ -116,7 +119,7 @@ class Service:
         self.me = me
         self._verify = verify
         self._checkpoints = checkpoints
-        self._send, self._receive = trio.open_memory_channel[_Item](INBOX)
+        self._inbox: Inbox[_Item] = Inbox()
         self._log = structlog.get_logger("node")
         self._want_sync = trio.Event()
         self._sync_holders: list[bytes] = []
@@ -148,15 +151,18 @@ class Service:
     async def submit(self, raws: list[bytes]) -> list[tuple[bytes, int, str]]:
         """A client's transactions; returns (id, code, message) for each once the replica has judged them."""
         submission = _Submission(raws)
-        with trio.fail_after(SUBMIT_WAIT_S):
-            await self._send.send(submission)
+        with trio.move_on_after(SUBMIT_WAIT_S):
+            await self._inbox.put_bulk(submission)
             await submission.done.wait()
-        return submission.answers
+            return submission.answers
+        submission.abandoned = True
+        raise Refused(Code.NOT_READY, f"the node has been too busy for {SUBMIT_WAIT_S:.0f} s; "
+                                      "ask for the transactions' state before submitting them again")
 
     async def _on_frame(self, public: bytes, channel: NetworkChannel, data: bytes) -> None:
         sender = self._index.get(public)
         if sender is not None:
-            await self._send.send(_Frame(sender, public, Channel(int(channel)), data))
+            await self._inbox.put(_Frame(sender, public, Channel(int(channel)), data))
 
     async def _on_gossip(self, topic: Topic, data: bytes, forwarder: bytes, origin: bytes) -> bool | None:
         del forwarder, origin
@@ -164,7 +170,7 @@ class Service:
             frame = decode_frame(data)
             if not isinstance(frame, Transactions):
                 return False
-            await self._send.send(_Gossiped(frame.raws))
+            await self._inbox.put(_Gossiped(frame.raws))
         elif topic is Topic.BLOCK:
             if self.is_authority:
                 return True
@@ -179,7 +185,7 @@ class Service:
             return
         if answer.blocks[0].header.height == head.header.height + 1:
             check_answer(answer, head.header.height + 1, head.digest, self._verify)
-            await self._send.send(_Synced(answer))
+            await self._inbox.put(_Synced(answer))
         else:
             self._want_sync.set()
 
@@ -187,23 +193,39 @@ class Service:
 
     async def _actor(self) -> None:
         while True:
-            deadline_ms = self.replica.deadline_ms
-            wait_s = max(0.0, deadline_ms / 1000 - trio.current_time()) if deadline_ms is not None else 3600.0
-            items: list[_Item] = []
-            with trio.move_on_after(wait_s):
-                items.append(await self._receive.receive())
-            while items and len(items) < DRAIN:
-                try:
-                    items.append(self._receive.receive_nowait())
-                except trio.WouldBlock:
-                    break
+            await self._inbox.wait(self._idle_s())
             self._now()
-            for item in items:
+            for item in self._inbox.take_urgent():
                 await self._take(item)
+            self._work_off()
             self._now()
             self.replica.tick()
             await self._carry_out(self.replica.take_turn())
             await trio.lowlevel.checkpoint()
+
+    def _idle_s(self) -> float:
+        if self.replica.backlog:
+            return 0.0
+        deadline_ms = self.replica.deadline_ms
+        return 3600.0 if deadline_ms is None else max(0.0, deadline_ms / 1000 - trio.current_time())
+
+    def _work_off(self) -> None:
+        """Spends a slice of time on transactions: clients' submissions and other nodes' in turn."""
+        until_s = time.perf_counter() + TURN_S
+        while time.perf_counter() < until_s:
+            self.replica.verify_some(SLICE)
+            submission = self._inbox.first_bulk()
+            if submission is None:
+                if not self.replica.backlog:
+                    return
+                continue
+            assert isinstance(submission, _Submission)
+            if not submission.abandoned:
+                start = len(submission.answers)
+                submission.answers += self.replica.submit(submission.raws[start:start + SLICE])
+            if submission.abandoned or len(submission.answers) == len(submission.raws):
+                submission.done.set()
+                self._inbox.drop_bulk()
 
     def _now(self) -> None:
         self.replica.at(int(trio.current_time() * 1000), time.time_ns() // 1_000_000)
@@ -218,9 +240,6 @@ class Service:
                 except GridTokenXError as error:
                     self._log.warning("bad_frame", sender=item.sender, channel=item.channel.name, error=str(error))
                     self.network.report(item.public, Offence.INVALID, str(error))
-            case _Submission():
-                item.answers = self.replica.submit(item.raws)
-                item.done.set()
             case _Gossiped():
                 self.replica.gossiped(item.raws)
             case _Synced():
@@ -324,7 +343,7 @@ class Service:
         if not answer.blocks:
             return False
         synced = _Synced(answer)
-        await self._send.send(synced)
+        await self._inbox.put(synced)
         await synced.done.wait()
         if synced.error is not None:
             raise synced.error
@@ -365,7 +384,7 @@ class Service:
             await trio.to_thread.run_sync(self._database.checkpoint, blocks)
             self._log.debug("checkpoint", height=blocks[-1].height, blocks=len(blocks),
                             took_ms=round((trio.current_time() - began) * 1000, 1))
-            await self._send.send(_Checkpointed(len(blocks)))
+            await self._inbox.put(_Checkpointed(len(blocks)))
             keep = self._checkpoints.history_blocks
             if keep and blocks[-1].height > keep:
                 await trio.to_thread.run_sync(self._database.prune_history, blocks[-1].height - keep, PRUNE_ROWS,
