@@ -34,6 +34,7 @@ class Money:
 class Fault:
     """A kill, restart or late observer, and what finality did meanwhile."""
 
+    name: str
     text: str
     holds: bool
 
@@ -129,7 +130,7 @@ def judge(facts: Facts) -> list[Verdict]:
                 f"p50 {facts.p50_ms:.0f} ms, p99 {facts.p99_ms:.0f} ms over {facts.latencies:,} transactions"),
         _roots(facts),
         *_money(facts),
-        *[Verdict("fault", fault.holds, fault.text) for fault in facts.faults],
+        *[Verdict(fault.name, fault.holds, fault.text) for fault in facts.faults],
         Verdict("nothing went wrong on the way", not facts.troubles, "; ".join(facts.troubles) or "no trouble"),
     ]
 

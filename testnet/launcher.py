@@ -49,6 +49,7 @@ class Planned:
 class _Watched:
     """What finality did while a peer was away, or how long it took to catch up."""
 
+    name: str
     text: str
     holds: bool = False
 
@@ -220,7 +221,9 @@ class Launcher:
     async def _carry_out(self, planned: Planned, nursery: trio.Nursery) -> None:
         await trio.sleep_until(self._trading_s + planned.at_s)
         child, view = self.children[planned.peer], self.nodes[planned.peer]
-        fault = _Watched(f"{planned.act} {planned.peer} at {planned.at_s:.0f} s: the run ended first")
+        name = {"kill": f"finality goes on without {planned.peer}", "restart": f"{planned.peer} comes back",
+                "observer": "a late observer catches up"}[planned.act]
+        fault = _Watched(name, "the run ended first")
         self._faults.append(fault)
         if planned.act == "kill":
             child.kill()
@@ -320,7 +323,8 @@ class Launcher:
             deposited_uthb=report.get("deposited_uthb", 0), withdrawn_uthb=report.get("withdrawn_uthb", 0),
             carried_minted_uthb=self._carried[0], carried_burned_uthb=self._carried[1],
             refused={**report.get("refused", {}), **report.get("failed", {})},
-            faults=[Fault(text=fault.text, holds=fault.holds) for fault in self._faults], troubles=list(self.troubles))
+            faults=[Fault(name=fault.name, text=fault.text, holds=fault.holds) for fault in self._faults],
+            troubles=list(self.troubles))
 
 
 def _with_troubles(facts: Facts, more: list[str]) -> Facts:
