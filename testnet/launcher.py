@@ -317,7 +317,8 @@ class Launcher:
         report = self.report
         return Facts(
             authorities=list(AUTHORITIES.values()), produced=dict(self.chain.produced),
-            transactions_finalized=self.chain.transactions, trades=self.chain.trades, traded_wh=self.chain.traded_wh,
+            transactions_finalized=self.chain.transactions, longest_gap_s=self.chain.longest_gap_s,
+            trades=self.chain.trades, traded_wh=self.chain.traded_wh,
             latencies=report.get("latencies", 0), p50_ms=report.get("p50_ms", 0.0), p99_ms=report.get("p99_ms", 0.0),
             peers=[peer.name for peer in alive], root_height=common, roots=roots, money=money,
             deposited_uthb=report.get("deposited_uthb", 0), withdrawn_uthb=report.get("withdrawn_uthb", 0),

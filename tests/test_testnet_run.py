@@ -166,11 +166,13 @@ def block(height: int, **changes: object) -> BlockPush:
 
 def test_the_chain_is_counted_once_whoever_tells_it() -> None:
     chain = ChainView()
-    for one in (block(1), block(2), block(2), block(1), block(3, view=6, proposer="MEA", codes=(78,))):
-        chain.add(one)
+    blocks = (block(1), block(2), block(2), block(1), block(3, view=6, proposer="MEA", codes=(78,)))
+    for now_s, one in enumerate(blocks):
+        chain.add(one, now_s)
     assert (chain.height, chain.block_count, chain.transactions, chain.failed) == (3, 3, 3, 1)
     assert chain.produced == {"PEA": 2, "MEA": 1}
     assert chain.views_skipped == 3
+    assert chain.longest_gap_s == 3
     assert (chain.traded_wh, chain.zones[0].last_mthb, chain.zones[1].last_mthb) == (1200, 3000, 0)
 
 
@@ -189,7 +191,7 @@ def test_line_and_screen_show_what_is_known_and_what_is_not() -> None:
                        "authority": "EGAT", "chain_name": "testnet", "market_time_s": 1_745_204_400,
                        "market_rate": 180, "window": 1_939_116}
     nodes[1].problem = "connection refused"
-    picture.chain.add(block(3))
+    picture.chain.add(block(3), 0.0)
     picture.trading = {"phase": "trading", "bids": 5, "bid_wh": 700, "offers": 6, "offer_wh": 900, "immediate": 1,
                        "cancels": 2, "pending": 3, "refused": {"EXPIRED": 4}, "latencies": 9, "p50_ms": 21.0,
                        "p99_ms": 80.0, "most_ms": 81.0}
