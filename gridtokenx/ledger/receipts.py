@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
+import cbor2
 from attrs import frozen
 
 from gridtokenx import codec
@@ -119,8 +120,9 @@ class Receipt:
 
     def encode(self) -> bytes:
         """Canonical array `[transaction id, fee, [[code, data...], ...]]`."""
-        return codec.encode([self.transaction, self.fee_uthb,
-                             [[int(outcome.code), *outcome.data] for outcome in self.outcomes]])
+        # Integers and bytes of our own making, for which plain CBOR is the canonical form.
+        return cbor2.dumps([self.transaction, self.fee_uthb,
+                            [[int(outcome.code), *outcome.data] for outcome in self.outcomes]])
 
     @property
     def hash(self) -> bytes:

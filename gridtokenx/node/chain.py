@@ -329,5 +329,5 @@ def _stored(block: ChainBlock) -> FinalizedBlock:
         transactions=[(transaction.id, transaction.raw) for transaction in block.transactions],
         certificate=None if block.certificate is None else encode_stored_certificate(block.certificate),
         changes=block.state.changes, pages=block.state.pages,
-        receipts=[receipt.encode() for receipt in result.receipts], events=index_rows(block.header, result),
+        receipts=result.receipts_raw, events=index_rows(block.header, result),
     )
