@@ -125,7 +125,8 @@ def judge(facts: Facts) -> list[Verdict]:
     """Every condition of a good run, in the order they are printed."""
     return [
         _blocks(facts),
-        Verdict("transactions are finalized", facts.transactions_finalized > 0, f"{facts.transactions_finalized:,}; longest gap between two blocks {facts.longest_gap_s:.2f} s"),
+        Verdict("transactions are finalized", facts.transactions_finalized > 0,
+                f"{facts.transactions_finalized:,}; longest gap between two blocks {facts.longest_gap_s:.2f} s"),
         Verdict("households trade", facts.trades > 0 and facts.traded_wh > 0,
                 f"{facts.trades:,} trades, {facts.traded_wh / 1000:,.1f} kWh"),
         Verdict("the client measured confirmations", facts.latencies > 0,

@@ -20,8 +20,8 @@ def money(peer: str, **changes: int) -> Money:
 
 
 GOOD = Facts(
-    authorities=FIVE, produced=dict.fromkeys(FIVE, 3), transactions_finalized=10, longest_gap_s=0.4, trades=4, traded_wh=700,
-    latencies=10, p50_ms=20.0, p99_ms=80.0, peers=FIVE, root_height=9, roots=dict.fromkeys(FIVE, ROOT),
+    authorities=FIVE, produced=dict.fromkeys(FIVE, 3), transactions_finalized=10, longest_gap_s=0.4, trades=4,
+    traded_wh=700, latencies=10, p50_ms=20.0, p99_ms=80.0, peers=FIVE, root_height=9, roots=dict.fromkeys(FIVE, ROOT),
     money=[money(peer) for peer in FIVE], deposited_uthb=50, withdrawn_uthb=20,
     faults=[Fault(name="finality without pea", text="pea killed; 40 blocks became final without it", holds=True)],
 )
