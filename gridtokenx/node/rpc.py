@@ -117,7 +117,7 @@ class RpcServer:
             "market_time_s": clock.now_ms // 1000, "market_rate": clock.rate, "window": clock.now_ms // 900_000,
             "peers": sum(peer.connected for peer in service.network.peers()),
             "pending_transactions": len(service.replica.pool), "produced": dict(service.feed.produced),
-            "checkpoint_height": chain.base.header.height,
+            "checkpoint_height": chain.base.header.height, "certificates_verified": service.certificates_verified,
             "uptime_ms": int((trio.current_time() - service.started_s) * 1000),
         }
 
