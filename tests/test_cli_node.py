@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,6 +211,35 @@ def test_households_are_enrolled_once_and_trade_with_each_other(node: RunningNod
     assert str(number) in run(node, "order", "list", folder / "seller.key")
     assert "0.2 kWh" in run(node, "order", "cancel", str(number), "--key", folder / "seller.key")
     assert "UNKNOWN_ORDER" in run(node, "order", "cancel", str(number), "--key", folder / "seller.key", fails=True)
+
+
+def test_the_program_on_the_traders_page_runs(node: RunningNode) -> None:
+    """Word for word, as household 17, which is enrolled first; it goes on for ever, so it is stopped."""
+    trio.run(enrol_household, node, 17)
+    page = (FOLDER.parent / "docs" / "trader.md").read_text()
+    [program] = [part for part in re.findall(r"(?:^(?: {4}.*)?\n)+", page, re.MULTILINE) if "import trio" in part]
+    save_key(node.folder / "household.key", testnet_key("household 17"), None)
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", f"NODE = {node.address!r}\n" + textwrap.dedent(program)], cwd=node.folder,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(FOLDER.parent)})
+    assert process.stdout is not None and process.stderr is not None
+    try:
+        first = process.stdout.readline()
+        assert "code=0" in first and "'state': 'final'" in first, first + process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def enrol_household(node: RunningNode, index: int) -> None:
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            link, chain_id = await linked(node, nursery)
+            status = await (await link.client()).status()
+            zones = [zone.name for zone in load_genesis(node.folder / "genesis.toml").zones]
+            issuer, registrar = (Agent(testnet_key(name), chain_id, link, FEE_UTHB) for name in ("issuer", "registrar"))
+            await enrol([load_households()[index]], zones, issuer, registrar, status["market_time_s"] * 1000, print)
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_refused_transaction_does_not_hold_up_those_behind_it(node: RunningNode) -> None:
