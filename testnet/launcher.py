@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -156,7 +157,7 @@ class Launcher:
     # ------------------------------------------------------------ coming up
 
     async def _until_connected(self) -> None:
-        self._say(f"starting five validators; logs are in {self.layout.folder / 'logs'}")
+        self._say(f"starting five validators; logs are in {os.path.relpath(self.layout.folder / 'logs')}")
         others = len(AUTHORITIES) - 1
         with trio.move_on_after(CONNECT_TIMEOUT_S):
             while True:
@@ -325,7 +326,7 @@ class Launcher:
             peers=[peer.name for peer in alive], root_height=common, roots=roots, money=money,
             deposited_uthb=report.get("deposited_uthb", 0), withdrawn_uthb=report.get("withdrawn_uthb", 0),
             carried_minted_uthb=self._carried[0], carried_burned_uthb=self._carried[1],
-            refused={**report.get("refused", {}), **report.get("failed", {})},
+            refused=dict(Counter(report.get("refused", {})) + Counter(report.get("failed", {}))),
             faults=[Fault(name=fault.name, text=fault.text, holds=fault.holds) for fault in self._faults],
             troubles=list(self.troubles))
 
