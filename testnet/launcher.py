@@ -107,6 +107,7 @@ class Launcher:
                 nursery.start_soon(self._look_after)
                 await self._start_trading(nursery)
                 self._trading_s = trio.current_time()
+                self.chain.longest_gap_s = 0.0          # before there was nothing to finalize but heartbeats
                 for planned in self.planned:
                     nursery.start_soon(self._carry_out, planned, nursery)
                 with trio.move_on_after(self.for_s if self.for_s is not None else float("inf")):
