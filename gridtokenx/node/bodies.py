@@ -67,6 +67,15 @@ class Bodies:
         self._wanted.pop(block_digest, None)
         self._fetching.pop(block_digest, None)
 
+    def settled(self, block_digest: bytes, view: int) -> None:
+        """A block of `view` is final: what was asked for on the word of that view or older ones never comes."""
+        self.forget(block_digest)
+        for old in [name for name, fetch in self._fetching.items() if fetch.view <= view]:
+            del self._fetching[old]
+
+    def wants(self, transaction_id: bytes) -> bool:
+        return any(transaction_id in wanted.missing for wanted in self._wanted.values())
+
     # ------------------------------------------------------------ proposals
 
     def gather(self, block_digest: bytes, header: Header, ids: tuple[bytes, ...], source: int, now_ms: int) -> None:
@@ -103,6 +112,12 @@ class Bodies:
                 return
             wanted.have[transaction_id] = checked
             del wanted.missing[transaction_id]
+        for transaction_id in list(wanted.missing):
+            # A client may have brought it meanwhile, or verify_some taken it in.
+            transaction = self.pool.get(transaction_id)
+            if transaction is not None:
+                wanted.have[transaction_id] = transaction
+                del wanted.missing[transaction_id]
         if wanted.missing:
             return
         transactions = tuple(wanted.have[transaction_id] for transaction_id in wanted.ids)

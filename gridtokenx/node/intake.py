@@ -14,10 +14,11 @@ from attrs import define, field
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.receipts import Code, Refused
-from gridtokenx.ledger.transaction import Transaction, decode_transaction, signatures_verify
+from gridtokenx.ledger.transaction import MAX_TRANSACTION_BYTES, Transaction, decode_transaction, signatures_verify
 
 KNOWN_SIGNATURES = 100_000
 MAX_SET_ASIDE = 65_536
+MAX_SET_ASIDE_BYTES = 64 << 20
 
 Checked = Transaction | GridTokenXError
 """A transaction that is well formed and well signed, or why it is not."""
@@ -30,6 +31,7 @@ class Intake:
     chain_id: bytes
     _verified: dict[bytes, None] = field(factory=dict)
     _aside: dict[bytes, bytes] = field(factory=dict)
+    _aside_bytes: int = 0
 
     def check(self, raws: Iterable[bytes]) -> list[Checked]:
         """Decodes and verifies, all signatures in one native call."""
@@ -64,12 +66,24 @@ class Intake:
         """How many transactions are set aside."""
         return len(self._aside)
 
-    def set_aside(self, raws: Iterable[bytes], known: Callable[[bytes], bool]) -> None:
-        """Keeps those that are not `known` by id, as long as there is room."""
+    def set_aside(self, raws: Iterable[bytes], known: Callable[[bytes], bool],
+                  wanted: Callable[[bytes], bool]) -> None:
+        """Keeps those that are not `known` by id, as long as there is room; those `wanted` for a block in any case."""
         for raw in raws:
+            if len(raw) > MAX_TRANSACTION_BYTES:
+                continue
             transaction_id = digest(Domain.TRANSACTION, raw)
-            if len(self._aside) < MAX_SET_ASIDE and not known(transaction_id):
+            if transaction_id in self._aside or known(transaction_id):
+                continue
+            room = len(self._aside) < MAX_SET_ASIDE and self._aside_bytes + len(raw) <= MAX_SET_ASIDE_BYTES
+            if room or wanted(transaction_id):
                 self._aside[transaction_id] = raw
+                self._aside_bytes += len(raw)
+
+    def _take(self, transaction_id: bytes) -> bytes:
+        raw = self._aside.pop(transaction_id)
+        self._aside_bytes -= len(raw)
+        return raw
 
     def __contains__(self, transaction_id: bytes) -> bool:
         return transaction_id in self._aside
@@ -79,9 +93,9 @@ class Intake:
 
     def oldest(self, most: int) -> list[Checked]:
         """Takes out and checks the transactions set aside first."""
-        return self.check([self._aside.pop(transaction_id) for transaction_id in list(islice(self._aside, most))])
+        return self.check([self._take(transaction_id) for transaction_id in list(islice(self._aside, most))])
 
     def take(self, ids: Iterable[bytes]) -> dict[bytes, Checked]:
         """Takes out and checks those of `ids` that are set aside."""
         found = [transaction_id for transaction_id in ids if transaction_id in self._aside]
-        return dict(zip(found, self.check([self._aside.pop(transaction_id) for transaction_id in found]), strict=True))
+        return dict(zip(found, self.check([self._take(transaction_id) for transaction_id in found]), strict=True))

@@ -34,8 +34,9 @@ from gridtokenx.node.rpc import RpcServer
 from gridtokenx.node.service import Checkpoints, Service
 from gridtokenx.node.sync import decode_stored_certificate
 from gridtokenx.store.database import Database
-from gridtokenx.store.errors import NotInitialised
-from gridtokenx.store.log import Log
+from gridtokenx.store.disk import RealDisk
+from gridtokenx.store.errors import LogLost, NotInitialised
+from gridtokenx.store.log import Log, set_aside
 
 EXIT_CONFIG = 2
 SWITCH_S = 0.0005
@@ -43,6 +44,7 @@ SWITCH_S = 0.0005
 5 ms every call that lets go of the interpreter, as each signature check does, waits that long to get it back."""
 EXIT_INVARIANT = 3
 LOG_DIRECTORY = "log"
+LOST_MARK = "log-was-lost"
 
 
 def configure_logging(config: NodeConfig) -> None:
@@ -84,6 +86,31 @@ def open_database(config: NodeConfig, genesis: Genesis) -> Database:
                                header=header.encode(), header_hash=header.hash, map_bytes=map_bytes)
 
 
+def open_log(data_dir: Path, genesis: Genesis, database: Database) -> tuple[Log, bool]:
+    """The durable log, and whether the node may sign: not if what it signed may have been forgotten (CONSENSUS 6).
+
+    A lost log is set aside, and a mark left that outlives restarts. Raises LogError for what does not fit.
+    """
+    path, mark = data_dir / LOG_DIRECTORY, data_dir / LOST_MARK
+
+    def leave_mark() -> None:       # durable before the fresh log has anything in it
+        if not mark.exists():
+            disk = RealDisk()
+            disk.create(mark).close()
+            disk.sync_directory(data_dir)
+
+    try:
+        log = Log.open(path, genesis.chain_id)
+    except LogLost as error:
+        leave_mark()
+        kept = set_aside(path)
+        structlog.get_logger("node").error("log_damaged", error=str(error), kept=str(kept))
+        log = Log.open(path, genesis.chain_id)
+    if log.fresh and database.executed_height > 0:
+        leave_mark()
+    return log, not mark.exists()
+
+
 def network_settings(config: NodeConfig) -> NetworkConfig:
     section = config.network
     return NetworkConfig(
@@ -102,16 +129,23 @@ async def serve(config: NodeConfig, stop: trio.Event) -> None:
     genesis = load_genesis(config.node.genesis)
     key = load_node_key(config)
     database = open_database(config, genesis)
-    log_file = Log.open(Path(config.node.data_dir) / LOG_DIRECTORY, genesis.chain_id)
     try:
-        await _serve(config, stop, genesis, key, database, log_file, log)
+        if key.public in {authority.public for authority in genesis.authorities}:
+            log_file, may_sign = open_log(config.node.data_dir, genesis, database)
+        else:
+            log_file, may_sign = Log.open(config.node.data_dir / LOG_DIRECTORY, genesis.chain_id), False
+        if (config.node.data_dir / LOST_MARK).exists():
+            log.warning("log_lost", consequence="this authority follows the chain and signs nothing")
+        try:
+            await _serve(config, stop, genesis, key, database, log_file, log, may_sign)
+        finally:
+            log_file.close()
     finally:
-        log_file.close()
         database.close()
 
 
 async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: PrivateKey, database: Database,
-                 log_file: Log, log: structlog.stdlib.BoundLogger) -> None:
+                 log_file: Log, log: structlog.stdlib.BoundLogger, may_sign: bool) -> None:
     keys = tuple(authority.public for authority in genesis.authorities)
     names = {authority.public: authority.name for authority in genesis.authorities}
     genesis_hash = genesis.header().hash
@@ -143,7 +177,7 @@ async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: Pr
             min_block_interval_ms=parameters.min_block_interval_ms,
             max_block_weight=parameters.max_block_weight, max_block_bytes=parameters.max_block_bytes)
         core = Core(consensus, keys.index(key.public), KeySigner(key, genesis.chain_id), verifier, root, recovered,
-                    int(trio.current_time() * 1000), time.time_ns() // 1_000_000)
+                    int(trio.current_time() * 1000), time.time_ns() // 1_000_000, may_sign=may_sign)
     pool = Pool(max_transactions=config.pool.max_transactions, max_bytes=config.pool.max_bytes,
                 max_per_account=config.pool.max_transactions_per_account)
     replica = Replica(chain, pool, core)

@@ -96,6 +96,7 @@ class Turn:
     notes: list[Note] = field(factory=list)
     misbehaviour: list[Misbehaviour] = field(factory=list)
     catch_up: CatchUp | None = None
+    refused: list[bytes] = field(factory=list)    # transactions out of the pool for good
 
 
 class Replica:
@@ -116,6 +117,7 @@ class Replica:
         self._jobs: deque[Job] = deque()
         self._busy = False
         self._work: tuple[bytes, bool] | None = None
+        self._looked: tuple[bytes, int] | None = None
         self._quarantine: dict[bytes, str] = {}
 
     # ------------------------------------------------------------ the shell's side
@@ -177,7 +179,7 @@ class Replica:
 
     def gossiped(self, raws: Iterable[bytes]) -> None:
         """Transactions that other nodes accepted: set aside until `verify_some`, or a block that needs them."""
-        self._intake.set_aside(raws, self.pool.__contains__)
+        self._intake.set_aside(raws, self.pool.__contains__, self._bodies.wants)
         self._bodies.arrived()
 
     @property
@@ -239,6 +241,8 @@ class Replica:
     def synced(self, blocks: list[ChainBlock], certificate: Certificate) -> None:
         """Blocks that sync verified and the chain executed; the core jumps to the last."""
         for block in blocks:
+            if self.core is not None:
+                self._log_block(block)      # what follows on it is voted for: a restart must find it
             self._became_final(block)
             self._revive_children(block)
         if self.core is not None and blocks and certificate.digest == blocks[-1].digest:
@@ -289,17 +293,24 @@ class Replica:
         for position, block_digest in enumerate(effect.digests):
             last = position == len(effect.digests) - 1
             if self.chain.is_final(block_digest):
-                continue                # sync brought it in, proven by a descendant's certificate
+                if last:                # sync brought it in, proven by a descendant's certificate
+                    self.chain.certify(block_digest, effect.certificate)
+                continue
             block = self.chain.finalize(block_digest, effect.certificate if last else None)
             self._became_final(block)
 
     def _became_final(self, block: ChainBlock) -> None:
-        self._bodies.forget(block.digest)
+        self._bodies.settled(block.digest, block.header.view)
+        for parent in [p for p, children in self._orphans.items()
+                       if all(self.chain.block(child) is None for child in children)]:
+            del self._orphans[parent]
         self.pool.remove(transaction.id for transaction in block.transactions)
         senders = {transaction.sender for transaction in block.transactions}
-        self.pool.forget_stale(senders, self.chain.nonce_at_head, block.header.height)
+        for stale in self.pool.forget_stale(senders, self.chain.nonce_at_head, block.header.height):
+            self._refuse(stale, "another transaction took its nonce, or it expired")
         if block.header.height % 64 == 0:
-            self.pool.expired(block.header.height)
+            for expired in self.pool.expired(block.header.height):
+                self._refuse(expired, f"it expired; the chain is at height {block.header.height}")
         self._turn.finals.append(block)
 
     def _drop(self, effect: Drop) -> None:
@@ -373,6 +384,8 @@ class Replica:
             self._orphans.setdefault(block.header.parent, []).append(block.digest)
 
     def _executed(self, block: ChainBlock) -> None:
+        if not block.executed and not block.failure:
+            return                          # dropped, with its parent, before its turn came
         if block.failure:
             self._step(BlockExecuted(block.digest, valid=False, reason=block.failure))
             return
@@ -395,7 +408,7 @@ class Replica:
         if not effect.empty:
             candidates = self.pool.ready(self.chain.nonces_at(parent), self.chain.rules.max_block_transactions,
                                          self.chain.rules.max_block_bytes)
-        built: list[ChainBlock] = []
+        built: list[ChainBlock | None] = []
 
         def run() -> None:
             built.append(self.chain.build(effect, candidates))
@@ -404,6 +417,9 @@ class Replica:
             block = built[0]
             for transaction_id, reason in self.chain.take_refused():
                 self._refuse(transaction_id, reason)
+            if block is None:
+                self._turn.notes.append(Note("build_skipped", effect.view, "nothing to extend, or it failed"))
+                return
             self._log_block(block)
             self._step(BlockBuilt(effect.view, block.header, block.ids, block.body_bytes, block.weight,
                                   block.unfinished))
@@ -415,6 +431,7 @@ class Replica:
         """Left out while building for a reason that will not pass: out of the pool, the reason kept a while."""
         self.pool.remove([transaction_id])
         self._quarantine[transaction_id] = reason
+        self._turn.refused.append(transaction_id)
         if len(self._quarantine) > 10_000:
             del self._quarantine[next(iter(self._quarantine))]
 
@@ -444,6 +461,10 @@ class Replica:
         tip = None if tip_digest is None else self.chain.block(tip_digest)
         if tip is None or not tip.executed:
             return
+        looked = (tip.digest, self.pool.version)
+        if looked == self._looked:
+            return                          # looking again at every account of a full pool would delay votes
+        self._looked = looked
         first = self.pool.first_ready(self.chain.nonces_at(tip)) if len(self.pool) else None
         work = (tip.digest, first is not None)
         if work == self._work:
