@@ -36,7 +36,7 @@ from typing import Any
 import libp2p.stream_muxer.yamux.yamux as yamux_module
 import structlog
 import trio
-from libp2p.abc import IMuxedConn, INetConn, INetStream, INetwork, INotifee, ISecureConn
+from libp2p.abc import IMuxedConn, INetConn, INetStream, INetwork, INotifee, IRawConnection, ISecureConn
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import StreamHandlerFn, TProtocol
@@ -84,6 +84,7 @@ WRITE_TIMEOUT_S = 5.0
 """A connection that takes no bytes for so long is closed."""
 NEGOTIATION_TIMEOUT_S = 5.0
 _MAX_READ = 65_536
+_READ_AHEAD = 64 << 10
 _MAX_NEGOTIATION_READ = 1024
 
 
@@ -269,27 +270,20 @@ def make_upgrader(key_pair: KeyPair) -> TransportUpgrader:
 
 
 class CappedReader(ReadWriteCloser):
-    """Lets a length prefix of a stranger claim what it likes: one read never asks for more than `most` bytes.
+    """For negotiations: one read never asks for more than `most` bytes, all together take no more than `total`."""
 
-    `total` ends the reading altogether, for negotiations.
-    """
-
-    def __init__(self, inner: ReadWriteCloser, most: int, total: int | None = None) -> None:
+    def __init__(self, inner: ReadWriteCloser, most: int, total: int) -> None:
         self._inner = inner
         self._most = most
         self._left = total
 
     async def read(self, n: int | None = None) -> bytes:
-        size = self._most if n is None or n < 0 else min(n, self._most)
-        if self._left is not None:
-            if self._left <= 0:
-                raise MultiselectError("too many bytes in a negotiation")
-            size = min(size, self._left)
-        data = await self._inner.read(size)
-        if self._left is not None:
-            self._left -= len(data)
-            if not data:
-                self._left = 0  # an endless end of file would keep read_exactly busy
+        if self._left <= 0:
+            raise MultiselectError("too many bytes in a negotiation")
+        data = await self._inner.read(min(self._left, self._most if n is None or n < 0 else min(n, self._most)))
+        self._left -= len(data)
+        if not data:
+            self._left = 0  # an endless end of file would keep read_exactly busy
         return data
 
     async def write(self, data: bytes) -> None:
@@ -300,6 +294,45 @@ class CappedReader(ReadWriteCloser):
 
     def get_remote_address(self) -> tuple[str, int] | None:
         return self._inner.get_remote_address()
+
+
+class BufferedStream(ReadWriteCloser):
+    """A TCP stream that is read ahead, so that the small reads of the layers above need no system call each.
+
+    Also lets a length prefix of a stranger claim what it likes: one read never asks for more than `_MAX_READ`.
+    A cancelled read loses nothing.
+    """
+
+    def __init__(self, inner: ReadWriteCloser) -> None:
+        self._inner = inner
+        self._ahead = b""
+        self._at = 0
+
+    async def read(self, n: int | None = None) -> bytes:
+        size = _MAX_READ if n is None or n < 0 else min(n, _MAX_READ)
+        if size == 0:
+            return b""
+        if self._at >= len(self._ahead):
+            self._ahead, self._at = await self._inner.read(_READ_AHEAD), 0
+        data = self._ahead[self._at:self._at + size]
+        self._at += len(data)
+        return data
+
+    async def write(self, data: bytes) -> None:
+        await self._inner.write(data)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        return self._inner.get_remote_address()
+
+
+def read_ahead(connection: IRawConnection) -> IRawConnection:
+    """Gives a fresh connection a buffer for reading; before anything was read from it."""
+    if type(connection) is RawConnection and not isinstance(connection.stream, BufferedStream):
+        connection.stream = BufferedStream(connection.stream)
+    return connection
 
 
 class GuardedManager:
@@ -380,6 +413,10 @@ class GuardedSwarm(Swarm):
             return f"{self._upgrading} connections not yet secured"
         return ""
 
+    async def upgrade_outbound_raw_conn(self, raw_conn: IRawConnection, peer_id: ID,
+                                        pre_scope: Any = None) -> SwarmConn:
+        return await super().upgrade_outbound_raw_conn(read_ahead(raw_conn), peer_id, pre_scope)
+
     async def _handle_inbound_connection(self, read_write_closer: ReadWriteCloser, maddr: Multiaddr) -> None:
         remote = read_write_closer.get_remote_address()
         host = remote[0] if remote else "?"
@@ -391,7 +428,7 @@ class GuardedSwarm(Swarm):
             return
         self.accepted[host] += 1
         try:
-            raw = RawConnection(CappedReader(read_write_closer, _MAX_READ), False)
+            raw = RawConnection(BufferedStream(read_write_closer), False)
             self._upgrading += 1
             try:
                 muxed = await self.upgrade_inbound_raw_conn(raw, maddr)
