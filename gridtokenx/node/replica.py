@@ -206,11 +206,6 @@ class Replica:
         self._pump()
         self._report_work()
 
-    @property
-    def busy(self) -> bool:
-        """A job is on another thread: the chain must not be checkpointed onto a new base now."""
-        return self._busy
-
     def execute_final(self, synced: Sequence[SyncedBlock]) -> list[ChainBlock]:
         """Executes and finalizes blocks that sync has proven final (on a worker thread, nothing else running).
 

@@ -414,6 +414,11 @@ class Service:
             self._log.debug("checkpoint", height=blocks[-1].height, blocks=len(blocks),
                             took_ms=round((trio.current_time() - began) * 1000, 1))
             await self._inbox.put(_Checkpointed(len(blocks)))
+            self._database.reader_check()       # slots of readers that died would keep old pages from being used
+            usage = self._database.usage()
+            if usage.alarm:
+                self._log.warning("store_filling", used_percent=round(usage.fraction * 100),
+                                  remedy="stop the node and raise store.map_size_mib")
             keep = self._checkpoints.history_blocks
             if keep and blocks[-1].height > keep:
                 await trio.to_thread.run_sync(self._database.prune_history, blocks[-1].height - keep, PRUNE_ROWS,
