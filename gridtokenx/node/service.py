@@ -46,6 +46,8 @@ from gridtokenx.store.log import Log
 
 SLICE = 32                # transactions between two looks at the clock
 TURN_S = 0.008            # transactions are worked off for so long before votes are looked at again
+LATE_S = 0.05
+READ_FIRST_S = 0.005
 SUBMIT_WAIT_S = 10.0
 SYNC_TIMEOUT_S = 10.0
 SYNC_POLL_S = 3.0
@@ -205,6 +207,10 @@ class Service:
     async def _actor(self) -> None:
         while True:
             await self._inbox.wait(self._idle_s())
+            if self._late_s() > LATE_S:
+                # This process was kept from running: what arrived meanwhile is still in the sockets, and a timer
+                # must not give up on a view whose votes are there already.
+                await trio.sleep(READ_FIRST_S)
             self._now()
             for item in self._inbox.take_urgent():
                 await self._take(item)
@@ -219,6 +225,11 @@ class Service:
             return 0.0
         deadline_ms = self.replica.deadline_ms
         return 3600.0 if deadline_ms is None else max(0.0, deadline_ms / 1000 - trio.current_time())
+
+    def _late_s(self) -> float:
+        """How long ago the replica's timer should have been looked at; negative before that."""
+        deadline_ms = self.replica.deadline_ms
+        return -1.0 if deadline_ms is None else trio.current_time() - deadline_ms / 1000
 
     def _work_off(self) -> None:
         """Spends a slice of time on transactions: clients' submissions and other nodes' in turn."""
