@@ -152,7 +152,8 @@ async def test_status_and_reads_of_an_empty_chain(node: RpcClient, chain: Genesi
 async def test_submit_wait_and_blocks(node: RpcClient, chain: Genesis) -> None:
     wallet = Wallet(node, chain)
     raws = [wallet.made(ISSUER, Transfer(REGISTRAR.public, 1)) for _ in range(3)]
-    bad = wallet.made(ISSUER, Transfer(REGISTRAR.public, 1), nonce=9)[:-1] + b"\0"
+    bad = wallet.made(ISSUER, Transfer(REGISTRAR.public, 1), nonce=9)
+    bad = bad[:-1] + bytes([bad[-1] ^ 1])
     answers = await node.call("submit", [[*raws, bad, b"junk", raws[0]]])
     assert [code for _, code, _ in answers] == [0, 0, 0, Code.BAD_SIGNATURE, Code.MALFORMED,
                                                 Code.DUPLICATE_TRANSACTION]

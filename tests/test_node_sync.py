@@ -167,7 +167,7 @@ def _body_missing(whole: SyncAnswer) -> SyncAnswer:
 
 def _body_garbled(whole: SyncAnswer) -> SyncAnswer:
     raw = whole.blocks[2].raws[0]
-    return evolve(whole, blocks=(*whole.blocks[:2], evolve(whole.blocks[2], raws=(raw[:-1] + b"\0",)),
+    return evolve(whole, blocks=(*whole.blocks[:2], evolve(whole.blocks[2], raws=(raw[:-1] + bytes([raw[-1] ^ 1]),)),
                                  *whole.blocks[3:]))
 
 
