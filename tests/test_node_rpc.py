@@ -70,11 +70,11 @@ async def running(folder: Path) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def client(address: str) -> AsyncIterator[RpcClient]:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while True:
             try:
                 async with connect(address) as probe:
-                    await probe.call("status")
+                    await probe.call("status", timeout_s=30)
                     break
             except PeerGone:            # not up yet
                 await trio.sleep(0.05)
@@ -112,7 +112,7 @@ class Wallet:
         """Submitted and final; its fate."""
         [[name, code, message]] = await self.session.call("submit", [[self.made(sender, *operations)]])
         assert code == 0, message
-        [fate] = await self.session.call("wait", [[name], 10_000], timeout_s=15)
+        [fate] = await self.session.call("wait", [[name], 30_000], timeout_s=40)
         assert fate["state"] == "final", fate
         assert fate["code"] == 0, fate
         return dict(fate)
@@ -130,7 +130,7 @@ def enrolment() -> list[Any]:
 
 
 async def test_status_and_reads_of_an_empty_chain(node: RpcClient, chain: Genesis) -> None:
-    status = await node.call("status")
+    status = await node.call("status", timeout_s=30)
     assert (status["chain_id"], status["authority"], status["leader"]) == (chain.chain_id, "EGAT", "EGAT")
     assert status["height"] == 0
     assert await node.call("genesis") == chain.canonical()
@@ -159,7 +159,7 @@ async def test_submit_wait_and_blocks(node: RpcClient, chain: Genesis) -> None:
                                                 Code.DUPLICATE_TRANSACTION]
     ids = [digest(Domain.TRANSACTION, raw) for raw in raws]
     assert [name for name, _, _ in answers[:3]] == ids
-    fates = await node.call("wait", [ids, 10_000], timeout_s=15)
+    fates = await node.call("wait", [ids, 30_000], timeout_s=40)
     assert [fate["state"] for fate in fates] == ["final"] * 3
     for name, fate in zip(ids, fates, strict=True):
         block = await node.call("block", [fate["height"]])
@@ -246,7 +246,7 @@ async def test_subscriptions(node: RpcClient, chain: Genesis) -> None:
     wallet = Wallet(node, chain)
     number = await node.call("subscribe", ["blocks"])
     fate = await wallet.do(ISSUER, Transfer(REGISTRAR.public, 5))
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async for push in node.pushes():
             assert push.subscription == number
             if push.data["height"] == fate["height"]:
@@ -309,7 +309,7 @@ async def test_restart_answers_as_before_and_an_observer_follows(tmp_path: Path,
     async with running(tmp_path / "egat"), running(tmp_path / "watch"), client(address) as node, \
             client(watching) as observer:
         assert (await node.call("blocks", [0, 100]))[:len(before)] == before
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while (await observer.call("status"))["height"] < len(before) - 1:
                 await trio.sleep(0.05)
         assert (await observer.call("blocks", [0, 100]))[:len(before)] == before
