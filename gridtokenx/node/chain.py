@@ -25,6 +25,7 @@ from gridtokenx.ledger.execute import BlockInputs, BlockResult, execute_block
 from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.ledger.receipts import Code, Failed, InvalidBlock
 from gridtokenx.ledger.records import Account
+from gridtokenx.ledger.schema import decode_value
 from gridtokenx.ledger.state import Recent, StateReader, StateView
 from gridtokenx.ledger.transaction import Transaction, decode_transaction
 from gridtokenx.market.book import Books
@@ -357,8 +358,13 @@ class BlockRules:
 
 def nonce_of(state: StateReader, sender: bytes) -> int:
     """The next nonce of an account; 0 for one that does not exist."""
-    raw = state.get(spaces.account(sender))
-    return 0 if raw is None else Account.decode(raw).nonce
+    key = spaces.account(sender)
+    raw = state.get(key)
+    if raw is None:
+        return 0
+    account = decode_value(key, raw)
+    assert isinstance(account, Account)
+    return account.nonce
 
 
 def _difference(ours: Header, theirs: Header) -> str:
