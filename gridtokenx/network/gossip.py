@@ -346,8 +346,8 @@ class Gossip:
             await stack.enter_async_context(background_trio_service(self.pubsub))
             await stack.enter_async_context(background_trio_service(self.router))
             await self.pubsub.wait_until_ready()
-            for name in self._topics:
-                await self.pubsub.subscribe(name)
+            for topic in sorted(self._config.topics):
+                await self.pubsub.subscribe(self.names[topic])
             task_status.started()
             await trio.sleep_forever()
 
@@ -377,6 +377,8 @@ class Gossip:
     async def publish(self, topic: Topic, data: bytes) -> None:
         if len(data) > self._config.max_gossip:
             raise TooLarge(f"a message of {len(data)} bytes; gossip takes at most {self._config.max_gossip}")
+        if not self.pubsub.peer_topics.get(self.names[topic]):
+            return                          # nobody near listens
         message = rpc_pb2.Message(
             data=data, topicIDs=[self.names[topic]], from_id=self._host.get_id().to_bytes(),
             seqno=self.pubsub._next_seqno())

@@ -24,7 +24,7 @@ from gridtokenx.ledger.genesis import Genesis, load_genesis
 from gridtokenx.ledger.parameters import read_parameters
 from gridtokenx.market.book import Books
 from gridtokenx.network.network import Network
-from gridtokenx.network.settings import Hello, NetworkConfig, Rate
+from gridtokenx.network.settings import Hello, NetworkConfig, Rate, Topic
 from gridtokenx.node.chain import BlockRules, Chain
 from gridtokenx.node.config import NodeConfig, load_network_key, load_node_key
 from gridtokenx.node.feed import Feed
@@ -115,12 +115,14 @@ def open_log(data_dir: Path, genesis: Genesis, database: Database) -> tuple[Log,
     return log, not mark.exists()
 
 
-def network_settings(config: NodeConfig) -> NetworkConfig:
+def network_settings(config: NodeConfig, *, authority: bool) -> NetworkConfig:
+    """Authorities get final blocks from one another, so they need no gossip of them; they publish it for others."""
     section = config.network
     return NetworkConfig(
         listen=section.listen, announce=section.announce, bootstrap=section.bootstrap, mdns=section.mdns,
         peer_exchange=section.peer_exchange, max_peers=section.max_peers,
         max_connections_per_address=section.max_connections_per_address, psk=load_network_key(config),
+        topics=frozenset(Topic) - {Topic.BLOCK} if authority else frozenset(Topic),
         rpc_max_sessions=config.rpc.max_sessions, rpc_max_sessions_per_peer=config.rpc.max_sessions_per_peer,
         rpc_queue_frames=config.rpc.max_queued_pushes, max_request=config.rpc.max_request_bytes,
         rpc_requests=Rate(per_s=config.rpc.max_requests_per_s, burst=2 * config.rpc.max_requests_per_s),
@@ -187,7 +189,7 @@ async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: Pr
     replica = Replica(chain, pool, core)
     hello = Hello(chain_id=genesis.chain_id, genesis_hash=genesis_hash, name=config.node.name,
                   head_height=lambda: chain.head.header.height)
-    network = Network(network_settings(config), key, hello)
+    network = Network(network_settings(config, authority=core is not None), key, hello)
     network.set_authorities(keys)
     feed = Feed(names)
     for block in replayed:

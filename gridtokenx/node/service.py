@@ -44,7 +44,7 @@ from gridtokenx.node.sync import PROTOCOL as SYNC_PROTOCOL
 from gridtokenx.store.database import Database
 from gridtokenx.store.log import Log
 
-SLICE = 32                # transactions between two looks at the clock
+SLICE = 64                # transactions between two looks at the clock
 TURN_S = 0.008            # transactions are worked off for so long before votes are looked at again
 LATE_S = 0.05
 READ_FIRST_S = 0.005
@@ -326,11 +326,18 @@ class Service:
         if not turn.finals:
             return
         last = turn.finals[-1]
-        if self.is_authority and last.header.proposer == self.me and last.certificate is not None:
+        if self._announces(last) and last.certificate is not None:
             await self._publish(Topic.BLOCK, _announcement(turn.finals))
         chain = self.replica.chain
         if len(chain.finals()) >= self._checkpoints.blocks:
             self._want_checkpoint.set()
+
+    def _announces(self, block: ChainBlock) -> bool:
+        """The proposer and the authority after it publish a final block, each to the observers that it knows."""
+        if not self.is_authority:
+            return False
+        place = self._index.get(block.header.proposer, 0)
+        return self._index[self.me] in (place, (place + 1) % len(self._authorities))
 
     def _notes(self, turn: Turn) -> None:
         for note in turn.notes:
