@@ -269,11 +269,27 @@ def make_upgrader(key_pair: KeyPair) -> TransportUpgrader:
     return upgrader
 
 
-class CappedReader(ReadWriteCloser):
+class _Reading(ReadWriteCloser):
+    """A stream whose reading alone is changed, by subclasses."""
+
+    def __init__(self, inner: ReadWriteCloser) -> None:
+        self._inner = inner
+
+    async def write(self, data: bytes) -> None:
+        await self._inner.write(data)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        return self._inner.get_remote_address()
+
+
+class CappedReader(_Reading):
     """For negotiations: one read never asks for more than `most` bytes, all together take no more than `total`."""
 
     def __init__(self, inner: ReadWriteCloser, most: int, total: int) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._most = most
         self._left = total
 
@@ -286,17 +302,8 @@ class CappedReader(ReadWriteCloser):
             self._left = 0  # an endless end of file would keep read_exactly busy
         return data
 
-    async def write(self, data: bytes) -> None:
-        await self._inner.write(data)
 
-    async def close(self) -> None:
-        await self._inner.close()
-
-    def get_remote_address(self) -> tuple[str, int] | None:
-        return self._inner.get_remote_address()
-
-
-class BufferedStream(ReadWriteCloser):
+class BufferedStream(_Reading):
     """A TCP stream that is read ahead, so that the small reads of the layers above need no system call each.
 
     Also lets a length prefix of a stranger claim what it likes: one read never asks for more than `_MAX_READ`.
@@ -304,7 +311,7 @@ class BufferedStream(ReadWriteCloser):
     """
 
     def __init__(self, inner: ReadWriteCloser) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._ahead = b""
         self._at = 0
 
@@ -317,15 +324,6 @@ class BufferedStream(ReadWriteCloser):
         data = self._ahead[self._at:self._at + size]
         self._at += len(data)
         return data
-
-    async def write(self, data: bytes) -> None:
-        await self._inner.write(data)
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-    def get_remote_address(self) -> tuple[str, int] | None:
-        return self._inner.get_remote_address()
 
 
 def read_ahead(connection: IRawConnection) -> IRawConnection:
