@@ -40,9 +40,9 @@ class Cluster:
         """CPU seconds that all processes have used, user and system."""
         return sum(_cpu_s(child.pid) for child in self.children if child.pid is not None)
 
-    def rss_mib(self) -> float:
-        """Greatest resident memory of one process, now."""
-        return max(_rss_mib(child.pid) for child in self.children if child.pid is not None)
+    def own_mib(self) -> float:
+        """Greatest memory of its own that one process has now."""
+        return max(_own_mib(child.pid) for child in self.children if child.pid is not None)
 
 
 def _cpu_s(pid: int) -> float:
@@ -50,9 +50,12 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
-def _rss_mib(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+def _own_mib(pid: int) -> float:
+    """Resident memory without the mapped database file, which the kernel takes back when it needs to."""
+    for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def benchmark_genesis(authorities: int, accounts: Sequence[PrivateKey], money_uthb: int, market_rate: int) -> Genesis:

@@ -84,7 +84,7 @@ async def idleness(cluster: Cluster, client: Client, idle_s: float) -> dict[str,
     wall = time.perf_counter() - began
     used = cluster.cpu_s() - cpu
     blocks = (await client.status())["height"] - before
-    return {"seconds": wall, "cpu_percent_of_a_core": 100 * used / wall, "blocks": blocks, "rss_mib": cluster.rss_mib()}
+    return {"seconds": wall, "cpu_percent_of_a_core": 100 * used / wall, "blocks": blocks, "own_mib": cluster.own_mib()}
 
 
 async def measure(authorities: int, transactions: int, idle_s: float) -> dict[str, dict[str, float]]:
@@ -117,7 +117,7 @@ def main(authorities: int, transactions: int, idle_s: float, as_json: bool) -> N
                "(3 round trips + 2 writes)")
     click.echo(f"idle for {idle['seconds']:.0f} s")
     click.echo(f"  all {authorities} together  {idle['cpu_percent_of_a_core']:.1f} % of a core, {idle['blocks']:.0f} "
-               f"blocks, at most {idle['rss_mib']:.0f} MiB resident each")
+               f"blocks, at most {idle['own_mib']:.0f} MiB of memory each")
 
 
 if __name__ == "__main__":

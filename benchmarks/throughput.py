@@ -134,7 +134,7 @@ async def _measured(cluster: Cluster, load: list[bytes], seconds: float, offered
             "confirmation_p99_ms": 1000 * delays[int(0.99 * len(delays))],
             "node_cpu_us_per_transaction": (cluster.cpu_s() - cpu) / len(cluster.children) / max(1, done) * 1e6,
             "client_cpu_us_per_transaction": (time.process_time() - own) / max(1, done) * 1e6,
-            "rss_mib": cluster.rss_mib(),
+            "own_mib": cluster.own_mib(),
         }
         nursery.cancel_scope.cancel()
     return result
@@ -187,7 +187,7 @@ def main(authorities: int, seconds: float, offered: float, as_json: bool) -> Non
     click.echo(f"  confirmation    p50 {result['confirmation_p50_ms']:.0f} ms, "
                f"p99 {result['confirmation_p99_ms']:.0f} ms")
     click.echo(f"  CPU             {result['node_cpu_us_per_transaction']:.0f} us per transaction and node, "
-               f"{result['client_cpu_us_per_transaction']:.0f} us in the client; {result['rss_mib']:.0f} MiB resident")
+               f"{result['client_cpu_us_per_transaction']:.0f} us in the client; {result['own_mib']:.0f} MiB of memory")
     click.echo("one transaction by stage, one process, us (before and after the run, averaged)")
     for name, cost in stages.items():
         click.echo(f"  {name:34} {cost:7.1f}")
