@@ -38,7 +38,7 @@ class PlaceOrder:
         check_count(fields, "meter", "window", "side", "price_mthb_kwh", "quantity_wh", "time_in_force", "expires_ms")
         meter, window, side, price, quantity, force, expires = fields
         force = integer("time_in_force", force)
-        if force > max(Force):
+        if force > Force.IOC:
             raise Failed(Code.BAD_TIME_IN_FORCE, f"time in force {force}; 0 (till gate), 1 (till time), 2 (IOC) exist")
         return cls(integer("meter", meter, 0, (1 << 32) - 1), integer("window", window, 0, MAX_WINDOW),
                    Side(integer("side", side, 0, 1)), integer("price_mthb_kwh", price),
