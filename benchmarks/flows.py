@@ -1,4 +1,4 @@
-"""Order flows as files of operations: a 64-byte header, then 16-byte records (`gridtokenx.market.flow`).
+"""Order flows as files of operations: a 64-byte header, then 16-byte records (`gridtokenx.flow`).
 
 mix: 20 000 resting, then 63 % limit (about 29 % of them match), 32 % cancels of live orders, 5 % IOC. cross: 85 %
 limit, about 0.75 trades per operation. deep: 1 000 000 resting over 40 000 levels, 60 / 35 / 5. Each is made by playing
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridtokenx._native.orderbook import RECORD, RESTING, Code, Engine, RecordKind, Side
-from gridtokenx.market.flow import Flow
+from gridtokenx.flow import Flow
 
 MIDDLE = 40_000         # ticks
 MOST_LOTS = 40
@@ -65,7 +65,8 @@ def make_flow(name: str, count: int, seed: int = 1) -> Flow:
         records["id"][cancels] = live[rng.choice(len(live), len(cancels), replace=False)]
         done = engine.replay(records, next_sequence=sequence)
         sequence = done.next_sequence
-        maybe = np.concatenate([live, records["id"][(done.codes == Code.RESTING) & (records["kind"] == RecordKind.LIMIT)]])
+        rested = (done.codes == Code.RESTING) & (records["kind"] == RecordKind.LIMIT)
+        maybe = np.concatenate([live, records["id"][rested]])
         gone = np.zeros(next_id, bool)
         gone[records["id"][cancels]] = True
         traded = np.unique(done.trades["maker_id"])

@@ -1,4 +1,4 @@
-"""Order book: ns per operation, driven from Python in batches, on the flows mix, cross and deep (`benchmarks/flows.py`).
+"""Order book: ns per operation, driven from Python in batches, on the flows of `benchmarks/flows.py`.
 
     python benchmarks/orderbook.py [--operations 400000] [--batch 4096] [--repeat 7] [--peers] [--keep DIR] [flow ...]
 
@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.flows import FLOWS, make_flow
 from gridtokenx._native.orderbook import RESTING, Engine, RecordKind
-from gridtokenx.market.flow import Flow, read_flow, write_flow
+from gridtokenx.flow import Flow, read_flow, write_flow
 
 PEER_OPERATIONS = 20_000
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-import model_orderbook as model
-from test_orderbook_model import check_stream
+import model_orderbook as model  # noqa: E402
+from test_orderbook_model import check_stream  # noqa: E402
 
 
 class Draw:
@@ -59,8 +59,9 @@ class Draw:
     def stream(self, zones, corridors, profiles, count):  # type: ignore[no-untyped-def]
         rng = self.rng
         base, near = rng.choice([3, 400, 4095, 20_000]), rng.randrange(1, 15)
-        batches: list[object] = [[model.Operation(quantity=rng.choice([0, 2000, 10**9]), kind=4, window=w, corridor=c, side=d)
-                                  for w in (7, 8) for c in range(len(corridors)) for d in (0, 1)]]
+        batches: list[object] = [[
+            model.Operation(quantity=rng.choice([0, 2000, 10**9]), kind=4, window=window, corridor=corridor, side=side)
+            for window in (7, 8) for corridor in range(len(corridors)) for side in (0, 1)]]
         number = 0
         while number < count:
             batch = []

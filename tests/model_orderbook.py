@@ -1,8 +1,8 @@
 """The order book in plain Python, written for reading: MARKET 3, 4 and 5 sentence by sentence.
 
-Nothing here is fast, shared with the engine, or clever: all orders lie in one dict, a dry run is a run on a deep copy, and
-prices are compared as fractions. Records, trades, results and closed orders are plain tuples in the field order of the
-engine's dtypes. Units: Wh, mTHB/kWh, uTHB.
+Nothing here is fast, shared with the engine, or clever: all orders lie in one dict, a dry run is a run on a deep copy,
+and prices are compared as fractions. Records, trades, results and closed orders are plain tuples in the field order of
+the engine's dtypes. Units: Wh, mTHB/kWh, uTHB.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class Order:
 
     def record(self) -> tuple[int, ...]:
         return (self.order_id, self.sequence, self.left, self.expires_ms, self.participant, self.meter, self.window,
-                self.price, self.total, self.display, self.shown if self.display else 0, self.zone, self.side, self.mode,
-                self.profile, self.source, 0, 0, 0)
+                self.price, self.total, self.display, self.shown if self.display else 0, self.zone, self.side,
+                self.mode, self.profile, self.source, 0, 0, 0)
 
     def place_in_digest(self) -> tuple[int, ...]:
         return (self.window, self.zone, self.side, self.price, self.sequence)
@@ -373,8 +373,9 @@ class Book:
         if self.offer(window, path) < q_in:
             return (0, 0, 0, 0, 0, NO_CAPACITY)
         self.take(window, path, q_in, q)
-        self.trades.append((0, op.order_id, q, q_in, round_half_up(path.wheeling * q, 1000), 0, 0, self.index, op.window,
-                            op.price, op.zone, op.to_zone, BUY, path.number))
+        wheel = round_half_up(path.wheeling * q, 1000)
+        self.trades.append((0, op.order_id, q, q_in, wheel, 0, 0, self.index, op.window, op.price,
+                            op.zone, op.to_zone, BUY, path.number))
         return (0, q, 0, 0, 1, FILLED)
 
     # ---- capacity
@@ -506,8 +507,9 @@ class Book:
         self.report(order, reason)
 
     def report(self, order: Order, reason: int) -> None:
-        self.closed.append((order.order_id, order.left, order.sequence if reason == SLICE else 0, self.index, order.window,
-                            order.participant, order.zone, order.side, reason))
+        given = order.sequence if reason == SLICE else 0
+        self.closed.append((order.order_id, order.left, given, self.index, order.window, order.participant,
+                             order.zone, order.side, reason))
 
     # ---- uncrossing
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +27,8 @@ from gridtokenx._native.orderbook import (
     SelfTrade,
     WindowNotLoaded,
 )
-from gridtokenx.market.flow import Flow, FlowError, read_flow, write_flow
+from gridtokenx.cli import cli as main
+from gridtokenx.flow import Flow, FlowError, read_flow, replay, write_flow, write_flow_parquet
 
 EMPTY = np.empty(0, RESTING)
 GRID = [(0, 0), (2_000, 50_000), (0, 7_500)]
@@ -154,6 +158,30 @@ def test_flow_files(tmp_path: Path) -> None:
         (tmp_path / "b.flow").write_bytes(wrong)
         with pytest.raises(FlowError, match=message):
             read_flow(tmp_path / "b.flow")
+
+
+def test_market_replay(tmp_path: Path) -> None:
+    """Binary and Parquet files give the same trades, by command and from Python, whatever the batch."""
+    flow = Flow(random_records(4, 500), 100)
+    write_flow(tmp_path / "a.flow", flow)
+    write_flow_parquet(tmp_path / "a.parquet", flow)
+    seen = []
+    for name, batch in (("a.flow", "65536"), ("a.parquet", "7")):
+        out = tmp_path / f"{name}.trades"
+        done = CliRunner().invoke(main, ["market", "replay", str(tmp_path / name), "--out", str(out), "--batch", batch,
+                                         "--json"])
+        assert done.exit_code == 0, done.output
+        report = json.loads(done.output)
+        assert report["operations"] == 400 and report["prefill"] == 100
+        seen.append((parquet.read_table(out).to_pydict(), report["digest"], report["trades"]))
+    assert seen[0] == seen[1]
+    result = replay(flow)
+    assert {name: column.tolist() for name, column in result.trades.items()} == seen[0][0]
+    assert list(seen[0][0]) == ["maker", "taker", "price", "quantity", "operation"] and seen[0][2] > 50
+    bad = flow.records.copy()
+    bad["price"][7] = 100_001
+    with pytest.raises(FlowError, match="record 7"):
+        replay(Flow(bad, 0))
 
 
 # ---------------------------------------------------------------- queries

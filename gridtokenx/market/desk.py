@@ -267,7 +267,8 @@ class Desk:
         rows: list[tuple[Any, ...]] = []
         for key, order in self.context.session.scan(spaces.orders_of_window(window)):
             rows.append((int.from_bytes(key[1:], "big"), order.sequence, order.remaining_wh, order.expires_ms,
-                         order.participant, order.meter, window, order.price, order.quantity_wh, order.zone, order.side))
+                         order.participant, order.meter, window, order.price, order.quantity_wh, order.zone,
+                         order.side))
         rows.sort(key=lambda row: (row[9], row[10], row[7], row[1]))
         return _array(rows, RESTING, _RESTING_FIELDS)
 

@@ -7,13 +7,15 @@ One window and one zone without losses; quantities in lots of 100 Wh, prices in 
 from __future__ import annotations
 
 import struct
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from gridtokenx._native.orderbook import RECORD, RecordKind
+from gridtokenx._native.orderbook import LOT_WH, RECORD, RESTING, TICK_MTHB_KWH, Code, Engine, RecordKind, SelfTrade
 from gridtokenx.errors import GridTokenXError
 
 MAGIC = b"LOBWRK1\0"
@@ -41,13 +43,73 @@ class Flow:
         return int(self.records["id"].max()) if len(self.records) else 0
 
 
+@frozen(eq=False)
+class Replay:
+    """What a flow did. `trades` has columns maker, taker, price (ticks), quantity (lots) and operation (index in the
+    flow), in the order they were made; `codes` is a `Code` per record; `matching_s` is the time inside the engine after
+    the prefill, `digest` that of the book left behind."""
+
+    trades: dict[str, NDArray[np.generic]]
+    codes: NDArray[np.uint8]
+    matching_s: float
+    digest: bytes
+
+
+def replay(flow: Flow, *, batch: int = 65_536, self_trade: SelfTrade = SelfTrade.OFF,
+           progress: Callable[[int], object] | None = None) -> Replay:
+    """Runs a flow through a fresh engine; `progress` is told how many records each batch had.
+
+    Raises FlowError naming the first record that no book could take: a price or quantity out of range.
+    """
+    records = flow.records
+    if len(records) >= 1 << 25:
+        raise FlowError(f"{len(records)} records; at most {(1 << 25) - 1} are replayed at once")
+    engine = Engine([(0, 0)], sources=1, max_orders=len(records) + 1, max_windows=1, dense_ids=flow.max_id + 1,
+                    huge_pages=True)
+    engine.load(0, np.empty(0, RESTING))
+    sequence, begun, matching_ns, parts, codes = 1, 0, 0, [], []
+    while begun < len(records):
+        end = min(begun + batch, len(records) if begun >= flow.prefill else flow.prefill)
+        start = time.perf_counter_ns()
+        done = engine.replay(records[begun:end], next_sequence=sequence, self_trade=self_trade)
+        if begun >= flow.prefill:
+            matching_ns += time.perf_counter_ns() - start
+        sequence = done.next_sequence
+        wrong = np.flatnonzero(done.codes == Code.INVALID)
+        if len(wrong):
+            at = begun + int(wrong[0])
+            raise FlowError(f"record {at} is {records[at]}: prices are 0 to 100 000 ticks, quantities 1 to 40 000 000 "
+                            "lots, kinds 0 to 5, sides 0 and 1")
+        done.trades["operation"] += np.uint32(begun)
+        parts.append(done.trades)
+        codes.append(done.codes)
+        if progress is not None:
+            progress(end - begun)
+        begun = end
+    trades = np.concatenate(parts) if parts else np.empty(0, engine.replay(records).trades.dtype)
+    columns: dict[str, NDArray[np.generic]] = {
+        "maker": trades["maker_id"].copy(), "taker": trades["taker_id"].copy(),
+        "price": trades["price_mthb_kwh"] // TICK_MTHB_KWH, "quantity": trades["delivered_wh"] // np.uint32(LOT_WH),
+        "operation": trades["operation"].copy()}
+    all_codes = np.concatenate(codes) if codes else np.empty(0, np.uint8)
+    return Replay(columns, all_codes, matching_ns / 1e9, engine.digest())
+
+
+def write_trades(path: Path, trades: dict[str, NDArray[np.generic]]) -> None:
+    """Writes the columns as Parquet. Raises OSError."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    parquet.write_table(pyarrow.table(trades), path)
+
+
 def write_flow(path: Path, flow: Flow) -> None:
     """Writes the binary format."""
     priced = flow.records["price"][flow.records["kind"] != RecordKind.CANCEL]
     low, high = (int(priced.min()), int(priced.max())) if len(priced) else (0, 0)
     with path.open("wb") as file:
-        file.write(HEADER.pack(MAGIC, VERSION, RECORD.itemsize, flow.prefill, len(flow.records) - flow.prefill, low, high,
-                               flow.max_id, flow.seed))
+        file.write(HEADER.pack(MAGIC, VERSION, RECORD.itemsize, flow.prefill, len(flow.records) - flow.prefill, low,
+                               high, flow.max_id, flow.seed))
         flow.records.tofile(file)
 
 
@@ -71,6 +133,15 @@ def read_flow(path: Path) -> Flow:
     if flow.max_id > max_id:
         raise FlowError(f"{path.name} announces ids up to {max_id} and has {flow.max_id}")
     return flow
+
+
+def write_flow_parquet(path: Path, flow: Flow) -> None:
+    """Writes the columns of the binary format as Parquet; the prefill's length is in the schema's metadata."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    table = pyarrow.table({name: flow.records[name].copy() for name in PARQUET_COLUMNS})
+    parquet.write_table(table.replace_schema_metadata({"prefill": str(flow.prefill)}), path)
 
 
 def _read_parquet(path: Path) -> Flow:
