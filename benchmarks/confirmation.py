@@ -66,7 +66,8 @@ async def light_load(cluster: Cluster, client: Client, transactions: int, folder
         trips.append((time.perf_counter() - began) * 1000)
         await trio.sleep(GAP_S)
     return {
-        "transactions": transactions, "p50_ms": statistics.median(confirmations), "p99_ms": quantile(confirmations, 0.99),
+        "transactions": transactions, "p50_ms": statistics.median(confirmations),
+        "p99_ms": quantile(confirmations, 0.99),
         "most_ms": max(confirmations), "synced_write_p50_ms": statistics.median(writes),
         "round_trip_p50_ms": statistics.median(trips),
         "p50_to_3_round_trips_and_2_writes": statistics.median(confirmations) / (

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from attrs import define, field
+
 from benchmarks.cluster import benchmark_genesis
+from benchmarks.workload import FEE_UTHB, FOREVER, MONEY_UTHB, TRADERS, licences, meters, signed_load, traders
 from gridtokenx import codec
 from gridtokenx.client import Account
 from gridtokenx.consensus.interface import Build
 from gridtokenx.crypto.hashing import Domain, digest
-from gridtokenx.ledger.operations import Transfer
-from gridtokenx.ledger.transaction import Transaction, decode_transaction
+from gridtokenx.ledger.genesis import Genesis
+from gridtokenx.ledger.operations import Operation
+from gridtokenx.ledger.transaction import Transaction, decode_transaction, signatures_verify
 from gridtokenx.market.book import Books
-from gridtokenx.node.chain import BlockRules, Chain
+from gridtokenx.node.chain import BlockRules, Chain, ChainBlock
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.records import LogKind, encode_block
 from gridtokenx.store.database import Database
@@ -23,76 +28,127 @@ from gridtokenx.store.log import Log
 from testnet.keys import testnet_key
 
 BLOCK = 200
-BLOCKS = 5
-SENDERS = 100
+BLOCKS = 10
+COUNT = BLOCK * BLOCKS
+
+
+@define
+class Costs:
+    """CPU microseconds per transaction, by stage."""
+
+    by_stage: dict[str, float] = field(factory=dict)
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        began = time.process_time()
+        yield
+        self.by_stage[stage] = self.by_stage.get(stage, 0.0) + (time.process_time() - began) * 1e6 / COUNT
+
+
+@define
+class Peer:
+    """A node without network: a store and its chain."""
+
+    store: Database
+    chain: Chain
+
+    @classmethod
+    def create(cls, folder: Path, genesis: Genesis) -> Peer:
+        header = genesis.header()
+        store = Database.create(folder, genesis.chain_id, genesis.canonical(), state=genesis.initial_state(),
+                                pages=genesis.view().pages, header=header.encode(), header_hash=header.hash)
+        parameters = genesis.parameters
+        rules = BlockRules(genesis.authorities[0].public, parameters.max_block_bytes, parameters.max_block_weight,
+                           4096, 100)
+        return cls(store, Chain(genesis, store, Books(genesis.book_zones()), rules))
+
+    def build(self, candidates: list[Transaction]) -> ChainBlock:
+        base = self.chain.head.header
+        return self.chain.build(Build(0, base.view + 1, self.chain.head.digest, base.height + 1,
+                                      base.timestamp_ms + 100, False), candidates)
+
+    def close(self) -> None:
+        self.chain.close()
+        self.store.close()
 
 
 def stage_costs() -> dict[str, float]:
-    """Microseconds per transaction of each stage; transfers between accounts."""
-    keys = [testnet_key(f"bench {number}") for number in range(SENDERS)]
-    genesis = benchmark_genesis(4, keys, 10**12, 1)
-    accounts = [Account(key, genesis.chain_id, 0) for key in keys]
-    raws = [accounts[number % SENDERS].sign([Transfer(accounts[(number + 1) % SENDERS].address, 1)],
-                                            valid_until_height=1 << 40, fee_uthb=10_000).raw
-            for number in range(BLOCK * BLOCKS)]
+    """Microseconds of CPU per transaction of each stage, for the load of the throughput benchmark."""
+    genesis = benchmark_genesis(4, traders(), MONEY_UTHB, 1)
     with tempfile.TemporaryDirectory() as name:
-        return _measure(Path(name), genesis, raws)
+        folder = Path(name)
+        leader, voter = Peer.create(folder / "leader", genesis), Peer.create(folder / "voter", genesis)
+        log = Log.open(folder / "log", genesis.chain_id)
+        try:
+            _register(genesis, leader, voter)
+            ids = list(range(1, TRADERS + 1))
+            return _measure(signed_load(genesis, ids, genesis.market_start_ms // 900_000, COUNT), leader, voter, log)
+        finally:
+            log.close()
+            leader.close()
+            voter.close()
 
 
-def _timed(costs: dict[str, float], name: str, work: Callable[[], object]) -> None:
-    began = time.process_time()
-    work()
-    costs[name] = costs.get(name, 0.0) + (time.process_time() - began) * 1e6 / (BLOCK * BLOCKS)
+def _register(genesis: Genesis, leader: Peer, voter: Peer) -> None:
+    registrar = Account(testnet_key("registrar"), genesis.chain_id, 0)
+    zones = len(genesis.zones)
+    operations: list[Operation] = [*licences(zones, genesis.market_start_ms + 365 * 86_400_000),
+                                   *meters(list(range(1, TRADERS + 1)), zones)]
+    for start in range(0, len(operations), 50):
+        signed = registrar.sign(operations[start:start + 50], valid_until_height=FOREVER, fee_uthb=50 * FEE_UTHB)
+        _both(leader.build([decode_transaction(signed.raw)]), leader, voter)
 
 
-def _chain(folder: Path, genesis, name: str) -> tuple[Database, Chain]:  # type: ignore[no-untyped-def]
-    header = genesis.header()
-    database = Database.create(folder / name, genesis.chain_id, genesis.canonical(), state=genesis.initial_state(),
-                               pages=genesis.view().pages, header=header.encode(), header_hash=header.hash)
-    parameters = genesis.parameters
-    rules = BlockRules(genesis.authorities[0].public, parameters.max_block_bytes, parameters.max_block_weight, 4096, 100)
-    return database, Chain(genesis, database, Books(genesis.book_zones()), rules)
+def _both(block: ChainBlock, leader: Peer, voter: Peer, costs: Costs | None = None) -> None:
+    copy = voter.chain.add(block.digest, block.header, block.transactions)
+    with (costs or Costs()).of("execute (others)"):
+        voter.chain.execute(copy)
+    if copy.failure:
+        raise SystemExit(f"the block did not execute: {copy.failure}")
+    for peer in (leader, voter):
+        peer.chain.finalize(block.digest, None)
 
 
-def _measure(folder: Path, genesis, raws: list[bytes]) -> dict[str, float]:  # type: ignore[no-untyped-def]
-    costs: dict[str, float] = {}
-    transactions: list[Transaction] = []
-    _timed(costs, "decode", lambda: transactions.extend(decode_transaction(raw) for raw in raws))
-    _timed(costs, "verify signature", lambda: [t.signatures_verify(genesis.chain_id) for t in transactions])
-    leader_store, leader = _chain(folder, genesis, "leader")
-    voter_store, voter = _chain(folder, genesis, "voter")
-    log = Log.open(folder / "log", genesis.chain_id)
+def _measure(raws: list[bytes], leader: Peer, voter: Peer, log: Log) -> dict[str, float]:
+    costs = Costs()
+    with costs.of("decode"):
+        transactions = [decode_transaction(raw) for raw in raws]
+    with costs.of("verify signature"):
+        good = all(signatures_verify(leader.chain.chain_id, transactions))
+    if not good:
+        raise SystemExit("a signature of the load does not verify")
     pool = Pool()
-    for start in range(0, len(transactions), BLOCK):
+    for start in range(0, COUNT, BLOCK):
         part = transactions[start:start + BLOCK]
-        _timed(costs, "admit (node that accepts it)", lambda part=part: [leader.admit(t) for t in part])
-        _timed(costs, "pool", lambda part=part: [pool.add(t, leader.nonce_at_head(t.sender)) for t in part])
-        ready = pool.ready(leader.nonces_at(leader.head), BLOCK, 1 << 20)
-        base = leader.head.header
-        effect = Build(0, base.view + 1, leader.head.digest, base.height + 1, base.timestamp_ms + 100, False)
-        built = []
-        _timed(costs, "build (leader)", lambda: built.append(leader.build(effect, ready)))
-        block = built[0]
-        copy = voter.add(block.digest, block.header, block.transactions)
-        _timed(costs, "execute (others)", lambda: voter.execute(copy))
-        if copy.failure or len(block.transactions) != BLOCK:
-            raise SystemExit(f"the block did not execute: {copy.failure}, {len(block.transactions)} transactions")
-        raw = encode_block(block.header.encode(), [t.raw for t in block.transactions])
-        _timed(costs, "log and sync", lambda raw=raw: (log.append(int(LogKind.BLOCK), raw), log.sync()))
-        _timed(costs, "frames (encode, decode, hash)", lambda part=part: [
-            digest(Domain.TRANSACTION, t) for t in codec.decode(codec.encode([1, [t.raw for t in part]]))[1]])
-        for chain in (leader, voter):
-            chain.finalize(block.digest, None)
+        with costs.of("admit (the node that accepts it)"):
+            admission = leader.chain.admission()
+            for transaction in part:
+                admission.admit(transaction)
+        with costs.of("pool"):
+            for transaction in part:
+                pool.add(transaction, leader.chain.nonce_at_head(transaction.sender))
+            ready = pool.ready(leader.chain.nonces_at(leader.chain.head), BLOCK, 1 << 20)
+        with costs.of("build (the leader)"):
+            block = leader.build(ready)
+        if len(block.transactions) != BLOCK:
+            raise SystemExit(f"{len(block.transactions)} transactions in a block of {BLOCK}")
+        _both(block, leader, voter, costs)
         pool.remove(block.ids)
-    finals = voter.stored_finals()
-    _timed(costs, "checkpoint", lambda: voter_store.checkpoint(finals))
-    log.close()
-    for chain, store in ((leader, leader_store), (voter, voter_store)):
-        chain.close()
-        store.close()
-    return costs
+        with costs.of("log and sync"):
+            log.append(int(LogKind.BLOCK), encode_block(block.header.encode(), [t.raw for t in block.transactions]))
+            log.sync()
+        with costs.of("frames (encode, decode, hash)"):
+            for raw in codec.decode(codec.encode([1, [t.raw for t in part]]))[1]:
+                digest(Domain.TRANSACTION, raw)
+    with costs.of("checkpoint"):
+        voter.store.checkpoint(voter.chain.stored_finals())
+    return costs.by_stage
+
+
+def main() -> None:
+    for stage, cost in stage_costs().items():
+        print(f"{stage:34} {cost:7.1f} us")
 
 
 if __name__ == "__main__":
-    for stage, cost in stage_costs().items():
-        print(f"{stage:34} {cost:7.1f} us")
+    main()

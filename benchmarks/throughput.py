@@ -2,9 +2,8 @@
 
     python -m benchmarks.throughput [--authorities 4] [--seconds 30] [--offered 2000]
 
-Transactions are signed beforehand: three in four place an order (in 16 windows and seven zones, both sides, some of
-them match), the others transfer money. They are offered to all nodes in turn through the public interface. The
-named limit is signature verification: each node verifies each transaction once, so no more than
+Transactions (`benchmarks/workload.py`) are signed beforehand and offered to all nodes in turn through the public
+interface. The named limit is signature verification: each node verifies each transaction once, so no more than
 cores / (nodes x one verification) can be reached; it is measured in the same run.
 """
 
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import tempfile
 import time
 from pathlib import Path
@@ -23,27 +21,15 @@ from attrs import define, field
 
 from benchmarks.cluster import Cluster, benchmark_genesis, running
 from benchmarks.stages import stage_costs
+from benchmarks.workload import FEE_UTHB, FOREVER, MONEY_UTHB, licences, meters, signed_load, traders
 from gridtokenx.client import Account, connect
 from gridtokenx.client.connection import Client
-from gridtokenx.crypto.keys import PrivateKey
-from gridtokenx.grid.kinds import Network, Role, Source
 from gridtokenx.ledger.genesis import Genesis
-from gridtokenx.ledger.operations import Operation, PlaceOrder, RegisterMeter, RegisterParticipant, Transfer
-from gridtokenx.market.orders import Force, Side
-from gridtokenx.units import UTHB_PER_THB
+from gridtokenx.ledger.operations import Operation
 from testnet.keys import testnet_key
 
-TRADERS = 100
 BATCH = 64
-FOREVER = 1 << 40
-FEE_UTHB = 100_000
-FIRST_WINDOW_AHEAD = 8
-WINDOWS = 16
 WARM_UP_S = 3.0
-
-
-def traders() -> list[PrivateKey]:
-    return [testnet_key(f"bench {number}") for number in range(TRADERS)]
 
 
 async def set_up(genesis: Genesis, client: Client) -> list[int]:
@@ -54,14 +40,8 @@ async def set_up(genesis: Genesis, client: Client) -> list[int]:
     registrar = Account(registrar_key, genesis.chain_id, 0 if known is None else known["nonce"])
     far_ms = (status["market_time_s"] + 365 * 86_400) * 1000
     zones = len(genesis.zones)
-    licences: list[Operation] = [
-        RegisterParticipant(key.public, f"bench {number}", Role.PROSUMER, number % zones, far_ms, 10**12)
-        for number, key in enumerate(traders())]
-    ids = await carry_out(client, registrar, licences)
-    meters: list[Operation] = [
-        RegisterMeter(ids[number], testnet_key(f"bench meter {number}").public, number % zones, Network.PEA,
-                      Source.SOLAR, 0, 100_000_000, 100_000_000) for number in range(TRADERS)]
-    return await carry_out(client, registrar, meters)
+    participants = await carry_out(client, registrar, licences(zones, far_ms))
+    return await carry_out(client, registrar, meters(participants, zones))
 
 
 async def carry_out(client: Client, account: Account, operations: list[Operation]) -> list[int]:
@@ -75,23 +55,6 @@ async def carry_out(client: Client, account: Account, operations: list[Operation
             raise SystemExit(f"set-up refused: {answer.message} {fate}")
         numbers += [data[0] for _, data in fate["receipts"]]
     return numbers
-
-
-def signed_load(genesis: Genesis, meters: list[int], window: int, count: int) -> list[bytes]:
-    """`count` transactions of all traders in turn, in nonce order."""
-    draw = random.Random(7)
-    accounts = [Account(key, genesis.chain_id, 0) for key in traders()]
-    load = []
-    for number in range(count):
-        at = number % TRADERS
-        if draw.random() < 0.75:
-            operation: Operation = PlaceOrder(
-                meters[at], window + FIRST_WINDOW_AHEAD + draw.randrange(WINDOWS), Side(draw.randrange(2)),
-                10 * draw.randrange(380, 520), 100 * draw.randrange(1, 50), Force.GOOD_TILL_GATE, 0)
-        else:
-            operation = Transfer(accounts[draw.randrange(TRADERS)].address, draw.randrange(1, 1000))
-        load.append(accounts[at].sign([operation], valid_until_height=FOREVER, fee_uthb=FEE_UTHB).raw)
-    return load
 
 
 @define
@@ -142,11 +105,11 @@ async def offer(clients: list[Client], load: list[bytes], per_s: float, counted:
 async def measure(authorities: int, seconds: float, offered: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        genesis = benchmark_genesis(authorities, traders(), 10_000_000 * UTHB_PER_THB, 1)
+        genesis = benchmark_genesis(authorities, traders(), MONEY_UTHB, 1)
         async with running(folder, genesis) as cluster, connect([cluster.addresses[0]]) as first:
-            meters = await set_up(genesis, first)
+            ids = await set_up(genesis, first)
             window = (await first.status())["window"]
-            load = signed_load(genesis, meters, window, int(offered * (seconds + WARM_UP_S)))
+            load = signed_load(genesis, ids, window, int(offered * (seconds + WARM_UP_S)))
             return await _measured(cluster, load, seconds, offered)
 
 
@@ -167,7 +130,8 @@ async def _measured(cluster: Cluster, load: list[bytes], seconds: float, offered
         result = {
             "seconds": wall, "transactions": done, "per_s": done / wall, "blocks": counted.blocks - before[1],
             "trades": counted.trades - before[2], "failed": counted.failed - before[3], "refused": counted.refused,
-            "confirmation_p50_ms": 1000 * delays[len(delays) // 2], "confirmation_p99_ms": 1000 * delays[int(0.99 * len(delays))],
+            "confirmation_p50_ms": 1000 * delays[len(delays) // 2],
+            "confirmation_p99_ms": 1000 * delays[int(0.99 * len(delays))],
             "node_cpu_us_per_transaction": (cluster.cpu_s() - cpu) / len(cluster.children) / max(1, done) * 1e6,
             "client_cpu_us_per_transaction": (time.process_time() - own) / max(1, done) * 1e6,
             "rss_mib": cluster.rss_mib(),
@@ -201,7 +165,7 @@ async def _held(address: str, task_status: trio.TaskStatus[Client]) -> None:
 @click.command()
 @click.option("--authorities", default=4, show_default=True, type=click.IntRange(1, 5))
 @click.option("--seconds", default=30.0, show_default=True, type=click.FloatRange(5))
-@click.option("--offered", default=2000.0, show_default=True, type=click.FloatRange(10), help="Transactions per second.")
+@click.option("--offered", default=2000.0, show_default=True, type=click.FloatRange(10), help="Per second.")
 @click.option("--json", "as_json", is_flag=True)
 def main(authorities: int, seconds: float, offered: float, as_json: bool) -> None:
     """Finalized signed transactions per second, and the cost of one by stage."""
@@ -215,11 +179,13 @@ def main(authorities: int, seconds: float, offered: float, as_json: bool) -> Non
     if as_json:
         click.echo(json.dumps({"run": result, "stages_us": stages}))
         return
-    click.echo(f"{authorities} authorities on {cores} cores, {result['seconds']:.0f} s, {offered:.0f}/s offered")
-    click.echo(f"  finalized       {result['per_s']:.0f} transactions/s in {result['blocks'] / result['seconds']:.1f} "
-               f"blocks/s; {result['trades']:.0f} trades; {result['failed']:.0f} failed, {result['refused']:.0f} refused")
-    click.echo(f"  limit           {limit:.0f}/s if nothing but verifying took time: {result['per_s'] / limit:.2f} of it")
-    click.echo(f"  confirmation    p50 {result['confirmation_p50_ms']:.0f} ms, p99 {result['confirmation_p99_ms']:.0f} ms")
+    rate, seconds = result["per_s"], result["seconds"]
+    click.echo(f"{authorities} authorities on {cores} cores, {seconds:.0f} s, {offered:.0f}/s offered")
+    click.echo(f"  finalized       {rate:.0f} transactions/s in {result['blocks'] / seconds:.1f} blocks/s; "
+               f"{result['trades']:.0f} trades; {result['failed']:.0f} failed, {result['refused']:.0f} refused")
+    click.echo(f"  limit           {limit:.0f}/s if nothing but verifying took time: {rate / limit:.2f} of it")
+    click.echo(f"  confirmation    p50 {result['confirmation_p50_ms']:.0f} ms, "
+               f"p99 {result['confirmation_p99_ms']:.0f} ms")
     click.echo(f"  CPU             {result['node_cpu_us_per_transaction']:.0f} us per transaction and node, "
                f"{result['client_cpu_us_per_transaction']:.0f} us in the client; {result['rss_mib']:.0f} MiB resident")
     click.echo("one transaction by stage, one process, us (before and after the run, averaged)")

@@ -100,9 +100,16 @@ fi
 if ! same "$packages_stamp" "$wanted_packages"; then
     say "installing dependencies and the package (a few minutes the first time)"
     rm -f -- "$packages_stamp" "$native_stamp" native/*.c
-    "$python" -m pip install --quiet --disable-pip-version-check "setuptools>=68" "Cython>=3.1" wheel
-    "$python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
+    log="$venv/install.log"
+    { "$python" -m pip install --disable-pip-version-check "setuptools>=68" "Cython>=3.1" wheel \
+        && "$python" -m pip install --disable-pip-version-check --no-build-isolation --editable '.[dev]'
+    } >"$log" 2>&1 || {
+        tail -n 40 "$log" >&2
+        fail "installing failed; the whole output is in .venv/install.log"
+    }
     printf '%s\n' "$wanted_packages" >"$packages_stamp"
+    # An editable install builds the extensions in place, all of them, since their C files were removed above.
+    if built; then printf '%s\n' "$wanted_native" >"$native_stamp"; fi
 fi
 
 if ! same "$native_stamp" "$wanted_native" || ! built; then

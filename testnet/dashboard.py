@@ -42,8 +42,8 @@ class Picture:
         if head is None or head.status is None:
             return "no node answers yet"
         status = head.status
-        return (f"{status['chain_name']}   market time {output.moment(status['market_time_s'])} Bangkok, "
-                f"x {status['market_rate']}   delivering {output.window(status['window'])}")
+        return (f"market clock {output.moment(status['market_time_s'])[:16]} (x {status['market_rate']})   "
+                f"delivering {output.window(status['window'])[11:]}")
 
     def _nodes(self) -> Table:
         table = Table(expand=True, box=None, pad_edge=False)

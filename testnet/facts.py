@@ -34,6 +34,7 @@ class Money:
 class Fault:
     """A kill, restart or late observer, and what finality did meanwhile."""
 
+    name: str
     text: str
     holds: bool
 
@@ -46,6 +47,8 @@ class Facts:
     produced: Mapping[str, int]
     """Final blocks per authority since the start of this run."""
     transactions_finalized: int
+    longest_gap_s: float
+    """Between two final blocks, seconds."""
     trades: int
     traded_wh: int
     latencies: int
@@ -122,14 +125,15 @@ def judge(facts: Facts) -> list[Verdict]:
     """Every condition of a good run, in the order they are printed."""
     return [
         _blocks(facts),
-        Verdict("transactions are finalized", facts.transactions_finalized > 0, f"{facts.transactions_finalized:,}"),
+        Verdict("transactions are finalized", facts.transactions_finalized > 0,
+                f"{facts.transactions_finalized:,}; longest gap between two blocks {facts.longest_gap_s:.2f} s"),
         Verdict("households trade", facts.trades > 0 and facts.traded_wh > 0,
                 f"{facts.trades:,} trades, {facts.traded_wh / 1000:,.1f} kWh"),
         Verdict("the client measured confirmations", facts.latencies > 0,
                 f"p50 {facts.p50_ms:.0f} ms, p99 {facts.p99_ms:.0f} ms over {facts.latencies:,} transactions"),
         _roots(facts),
         *_money(facts),
-        *[Verdict("fault", fault.holds, fault.text) for fault in facts.faults],
+        *[Verdict(fault.name, fault.holds, fault.text) for fault in facts.faults],
         Verdict("nothing went wrong on the way", not facts.troubles, "; ".join(facts.troubles) or "no trouble"),
     ]
 

@@ -69,12 +69,18 @@ class ChainView:
     value_uthb: int = 0
     zones: list[ZoneView] = field(factory=list)
     views_skipped: int = 0
+    longest_gap_s: float = 0.0
+    """Between two final blocks, as they were told to this program."""
     _view: int = -1
+    _told_s: float | None = None
 
-    def add(self, block: BlockPush) -> None:
-        """Takes a block once; those at or below the height seen are left out."""
+    def add(self, block: BlockPush, now_s: float) -> None:
+        """Takes a block once, told at `now_s`; those at or below the height seen are left out."""
         if block.height <= self.height:
             return
+        if self._told_s is not None:
+            self.longest_gap_s = max(self.longest_gap_s, now_s - self._told_s)
+        self._told_s = now_s
         if self._view >= 0 and block.view > self._view + 1:
             self.views_skipped += block.view - self._view - 1
         self.height, self._view = block.height, block.view
@@ -106,7 +112,7 @@ async def follow_chain(chain: ChainView, addresses: Callable[[], list[str]]) -> 
                 async for block in client.blocks():
                     if chain.height and block.height > chain.height + 1:
                         await _fill(chain, client, block.height)
-                    chain.add(block)
+                    chain.add(block, trio.current_time())
         except ClientError:
             await trio.sleep(RETRY_S)
 
@@ -117,4 +123,4 @@ async def _fill(chain: ChainView, client: Client, until: int) -> None:
         if not blocks:
             return
         for block in blocks:
-            chain.add(block)
+            chain.add(block, trio.current_time())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from pathlib import Path
 
 from attrs import define, evolve, field
@@ -11,6 +12,8 @@ from gridtokenx.consensus.authorities import Authorities
 from gridtokenx.consensus.certificates import certificate_verifies
 from gridtokenx.consensus.config import ConsensusConfig, KeySigner, KeyVerifier, Recovered
 from gridtokenx.consensus.core import Core
+from gridtokenx.consensus.interface import Note
+from gridtokenx.consensus.messages import Propose, Vote, decode_message
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.ledger.genesis import Authority, Genesis
 from gridtokenx.ledger.parameters import BY_NAME, Parameters
@@ -120,6 +123,11 @@ class Cluster:
     _queue: list[tuple[int, int, int, int, Channel, bytes]] = field(factory=list)
     _sequence: int = 0
     dropped: set[tuple[int, int]] = field(factory=set)
+    notes: list[tuple[int, Note]] = field(factory=list)
+    votes: dict[int, list[Vote | Propose]] = field(factory=dict)
+    """What each member signed and sent, over all its restarts."""
+    tamper: Callable[[int, int, Channel, bytes], bytes] | None = None
+    """(sender, receiver, channel, frame) -> what arrives instead."""
 
     def __attrs_post_init__(self) -> None:
         self.members = [Member(self.genesis, index, self.path / str(index))
@@ -161,6 +169,8 @@ class Cluster:
     def _carry_out(self, index: int) -> None:
         member = self.members[index]
         while True:
+            while member.replica.backlog:
+                member.replica.verify_some(64)
             turn = member.replica.take_turn()
             for kind, payload in turn.log:
                 member.log.append(int(kind), payload)
@@ -173,8 +183,16 @@ class Cluster:
                     if (index, to) in self.dropped:
                         continue
                     self._sequence += 1
+                    frame = outgoing.frame
+                    if self.tamper is not None:
+                        frame = self.tamper(index, to, outgoing.channel, frame)
                     heapq.heappush(self._queue, (self.now_ms + self.delay_ms, self._sequence, index, to,
-                                                 outgoing.channel, outgoing.frame))
+                                                 outgoing.channel, frame))
+                if outgoing.channel is Channel.VOTES:
+                    message = decode_message(outgoing.frame)
+                    if isinstance(message, Vote | Propose):
+                        self.votes.setdefault(index, []).append(message)
+            self.notes += [(index, note) for note in turn.notes]
             self.finals.setdefault(index, []).extend(block.digest for block in turn.finals)
             if turn.catch_up is not None:
                 self._sync(index, turn.catch_up.holders)

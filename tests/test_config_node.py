@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gridtokenx.node.config import ConfigError, NodeConfig, load_config
+from gridtokenx.crypto.keystore import KeyFileModeError
+from gridtokenx.node.config import ConfigError, NodeConfig, load_config, load_network_key
 
 GOOD = """
 [node]
@@ -97,3 +98,20 @@ def test_mistakes_in_the_environment_name_the_variable(
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gridtokenx init"):
         load_config(tmp_path / "absent.toml", {})
+
+
+def test_the_key_of_a_private_network_is_checked_and_kept_private(tmp_path: Path) -> None:
+    assert load_network_key(load(tmp_path, GOOD)) is None
+    config = load(tmp_path, GOOD + 'private_key_file = "network.key"\n')
+    path = tmp_path / "network.key"
+    with pytest.raises(ConfigError, match=r"cannot read the private network's key"):
+        load_network_key(config)
+    path.write_text("ab" * 32 + "\n")
+    path.chmod(0o640)
+    with pytest.raises(KeyFileModeError, match="chmod 600"):
+        load_network_key(config)
+    path.chmod(0o600)
+    assert load_network_key(config) == "ab" * 32
+    path.write_text("ab" * 31)
+    with pytest.raises(ConfigError, match="64 hexadecimal digits"):
+        load_network_key(config)

@@ -7,7 +7,7 @@ from attrs import evolve
 from ledger_support import FEE, ISSUER, THB, Chain, genesis, key, trading_chain
 
 from gridtokenx.ledger import queries
-from gridtokenx.ledger.admission import admit, spendable
+from gridtokenx.ledger.admission import Admission, admit, spendable
 from gridtokenx.ledger.operations import CancelOrder, PlaceOrder, Transfer
 from gridtokenx.ledger.receipts import Code, Refused
 from gridtokenx.ledger.transaction import FLAG_ALL_OR_NOTHING, Transaction
@@ -66,6 +66,25 @@ def test_who_has_transactions_pending_is_refused_only_what_they_cannot_cure() ->
     assert refusal(chain, waiting) is Code.OK                  # something before it may bring the money
     assert refusal(chain, chain.transaction(H[0], order, order)) is Code.UNFUNDED
     assert refusal(chain, chain.transaction(H[0], evolve(order, price_mthb_kwh=5001), nonce=5)) is Code.OUT_OF_TICK
+
+
+def test_one_submission_sees_nothing_of_another() -> None:
+    chain = trading_chain(1, money=6 * THB, max_open_orders=100)
+    order = PlaceOrder(1, chain.window, Side.BUY, 5000, 1000)
+    admission = Admission(chain.head, chain.head.header.height + 1)
+    for _ in range(150):
+        admission.admit(chain.transaction(H[0], order))
+    with pytest.raises(Refused, match="escrow"):
+        admission.admit(chain.transaction(H[0], order, order))
+    admission.admit(chain.transaction(H[0], order))
+
+
+def test_a_full_book_is_told_at_submission() -> None:
+    chain = trading_chain(1, max_open_orders=100)
+    small = PlaceOrder(1, chain.window, Side.BUY, 4000, 100)
+    for _ in range(2):
+        chain.do(H[0], *[small] * 50)
+    assert refusal(chain, chain.transaction(H[0], small)) is Code.BOOK_FULL
 
 
 def test_admission_changes_nothing() -> None:

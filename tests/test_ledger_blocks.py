@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
 from ledger_support import EGAT, FEE, ISSUER, REGISTRAR, THB, Chain, genesis, key, trading_chain
 
 from gridtokenx.crypto import mountain_range
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.errors import InvariantError
-from gridtokenx.ledger import build, spaces, timed, trie
+from gridtokenx.ledger import build, spaces, timed, trie, weights
 from gridtokenx.ledger.build import build_block
-from gridtokenx.ledger.conservation import audit_totals
 from gridtokenx.ledger.execute import BlockInputs, execute_block
 from gridtokenx.ledger.operations import CancelOrder, PlaceOrder, Transfer
 from gridtokenx.ledger.receipts import Code, InvalidBlock
@@ -25,6 +26,7 @@ from gridtokenx.ledger.records import Account, Authorities, Peaks
 from gridtokenx.ledger.run import authorities_hash
 from gridtokenx.ledger.state import StateView
 from gridtokenx.market.book import Books
+from gridtokenx.market.clock import gate_ms
 from gridtokenx.market.desk import Desk
 from gridtokenx.market.orders import Force, Side
 
@@ -144,17 +146,41 @@ def test_weight_is_bounded_and_the_builder_stays_below() -> None:
         execute_block(chain.head, chain.inputs(), in_order, books(chain))
 
 
-def test_one_transaction_too_heavy_for_any_block_is_refused() -> None:
-    chain = trading_chain(2, max_block_weight=20_000)
-    for _ in range(5):
-        chain.do(key("house 0"), *[order(chain, 1, Side.SELL, 4500) for _ in range(20)])
-    heavy = chain.transaction(key("house 1"), *[order(chain, 2) for _ in range(64)])
-    light = chain.transaction(key("house 0"), order(chain, 1))
-    _, included, refused = build_block(chain.head, chain.inputs(), [heavy, light], books(chain))
-    assert included == [light] or refused == []
-    for transaction, reason in refused:
-        assert transaction is heavy
-        assert reason.startswith("TOO_HEAVY")
+def test_a_transaction_too_heavy_for_any_block_is_refused() -> None:
+    """It is tried, since its bound says nothing certain, and the block is then built without it."""
+    chain = trading_chain(2, max_block_weight=20_000, injection_w=4_000_000, withdrawal_w=4_000_000,
+                          money=10_000 * THB)
+    for _ in range(14):
+        chain.do(key("house 0"), *[order(chain, 1, Side.SELL, 4500) for _ in range(40)])
+    heavy = chain.transaction(key("house 1"), *[order(chain, 2, quantity=10_000) for _ in range(5)])
+    light = chain.transaction(key("house 0"), order(chain, 1, Side.SELL, 4500))
+    result, included, refused = build_block(chain.head, chain.inputs(), [heavy, light], books(chain))
+    assert included == [light]
+    assert [(t, reason) for t, reason in refused] == [(heavy, "TOO_HEAVY: it does not fit into a block")]
+    assert execute_block(chain.head, chain.inputs(), [light], books(chain)).header == result.header
+    with pytest.raises(InvalidBlock, match="weight"):
+        execute_block(chain.head, chain.inputs(), [heavy], books(chain))
+
+
+def test_a_transaction_that_only_might_be_too_heavy_is_included() -> None:
+    chain = trading_chain(2, max_block_weight=20_000, injection_w=4_000_000, withdrawal_w=4_000_000,
+                          money=10_000 * THB)
+    for _ in range(14):
+        chain.do(key("house 0"), *[order(chain, 1, Side.SELL, 4500) for _ in range(40)])
+    broad = chain.send(key("house 1"), *[order(chain, 2, price=4400, quantity=10_000) for _ in range(64)])
+    chain.block()
+    assert all(outcome.code is Code.OK for outcome in chain.outcomes(broad))
+
+
+@given(st.integers(1, 100_000), st.integers(0, 300_000), st.integers(0, 500_000))
+def test_the_bound_on_fills_holds(lots: int, loss: int, more: int) -> None:
+    """A fill that does not end the search takes at least 50 Wh of the incoming order, whatever the losses."""
+    quantity, keep = 100 * lots, 1_000_000 - max(loss, more)
+    delivered = 100 * keep // 1_000_000                 # a whole resting sell of one lot
+    injected = -(-100 * 1_000_000 // keep)              # a whole resting buy of one lot
+    assert delivered >= 50
+    assert injected >= 100
+    assert weights.most_fills(quantity) >= min(128, -(-quantity // delivered))
 
 
 def test_an_empty_block_takes_nothing() -> None:
@@ -260,7 +286,7 @@ def test_broken_conservation_is_no_block(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_escrow_that_goes_astray_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     chain = trading_chain(2)
     [placed] = chain.do(key("house 0"), order(chain, 1))
-    monkeypatch.setattr("gridtokenx.market.desk._escrow", lambda order, quantity: 0)
+    monkeypatch.setattr("gridtokenx.market.posting.escrow_of", lambda order, quantity: 0)
     cancel = chain.transaction(key("house 0"), CancelOrder(placed.data[0]))
     with pytest.raises(InvariantError, match="BIDS"):
         execute_block(chain.head, chain.inputs(), [cancel], books(chain))
@@ -303,32 +329,75 @@ def test_timed_work_is_bounded_and_goes_on_in_the_next_block() -> None:
     assert all(chain.account(key(f"house {house}")).bids == 0 for house in range(4))
 
 
-def test_unswept_money_can_be_spent_at_once() -> None:
-    """An order closed by the parent's time counts as released although the sweep is far behind."""
-    chain = trading_chain(2, max_timed_weight=1_000, rate=1_000, money=50 * THB)
-    window = chain.window
-    chain.do(key("house 0"), *[PlaceOrder(1, window, Side.BUY, 4000, 100) for _ in range(60)])
-    chain.do(key("house 1"), *[PlaceOrder(2, window, Side.BUY, 4000, 100) for _ in range(60)])
-    chain.until(timed.WINDOW_MS * window - 900_000)
+def lagging(side: Side, *, gtt: bool = False) -> tuple[Chain, int]:
+    """House 0 has some 200 orders due at the same time, and the sweep needs several blocks for them."""
+    chain = trading_chain(1, max_timed_weight=1_000, rate=100, money=110 * THB, injection_w=80_000,
+                          withdrawal_w=80_000)
+    window = chain.window + 8
+    until = chain.now_ms + 1_000_000
+    for _ in range(4):
+        outcomes = chain.do(key("house 0"), *[
+            PlaceOrder(1, window, side, 4000, 100, Force.GOOD_TILL_TIME if gtt else Force.GOOD_TILL_GATE,
+                       until if gtt else 0) for _ in range(50)])
+        assert all(outcome.code is Code.OK for outcome in outcomes)
+    chain.until(until if gtt else gate_ms(window))
     assert chain.results[-1].unfinished
-    behind = max((key("house 0"), key("house 1")), key=lambda house: chain.account(house).bids)
-    assert chain.account(behind).bids > 0
-    [moved] = chain.do(behind, Transfer(A.public, 50 * THB - 3 * FEE))
+    assert len(list(chain.head.scan(spaces.orders_of_window(window)))) > 120
+    return chain, window
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_unswept_money_can_be_spent_at_once(side: Side) -> None:
+    """An order closed by the parent's time counts as released although the sweep is far behind."""
+    chain, _ = lagging(side)
+    account = chain.account(key("house 0"))
+    assert account.bids + account.locked > 5 * THB
+    [moved] = chain.do(key("house 0"), Transfer(A.public, account.total - FEE))
     assert moved.code is Code.OK
-    assert chain.account(behind).bids == 0
-    audit_totals(chain.head)
+    account = chain.account(key("house 0"))
+    assert (account.total, account.collateral) == (0, 0)
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_unswept_money_and_capacity_serve_new_orders_at_once(side: Side) -> None:
+    chain, window = lagging(side, gtt=True)
+    before = chain.account(key("house 0"))
+    [full] = chain.do(key("house 0"), PlaceOrder(1, window, side, 4000, 20_000))
+    assert full.code is Code.OK
+    after = chain.account(key("house 0"))
+    assert after.total == before.total - FEE
+    assert after.bids + after.collateral > 60 * THB
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_unswept_money_alone_serves_new_orders_at_once(side: Side) -> None:
+    """In another window, where capacity is free and only the money is missing."""
+    chain, window = lagging(side)
+    [full] = chain.do(key("house 0"), PlaceOrder(1, window + 4, side, 4000, 20_000))
+    assert full.code is Code.OK
+
+
+def test_an_unswept_order_cannot_be_cancelled() -> None:
+    chain, window = lagging(Side.BUY, gtt=True)
+    last = max(where for where, _ in chain.head.scan(spaces.orders_of_window(window)))
+    [refused] = chain.do(key("house 0"), CancelOrder(int.from_bytes(last[1:], "big")))
+    assert refused.code is Code.UNKNOWN_ORDER
+    assert chain.head.get(last) is not None         # it was the time that counted, not the sweep
+
+
+def test_an_unswept_fee_is_there() -> None:
+    chain, _ = lagging(Side.BUY)
+    account = chain.account(key("house 0"))
+    assert account.balance < account.total - THB
+    [done] = chain.do(key("house 0"), Transfer(A.public, 1), fee=account.total - 1)
+    assert done.code is Code.OK
 
 
 def test_a_candidate_left_out_leaves_nothing_behind() -> None:
     """Looking for the fee of a transaction releases lapsed orders; left out after all, they are as they were."""
-    chain = trading_chain(2, max_timed_weight=1_000, rate=1_000, money=50 * THB)
-    window = chain.window
-    for house in range(2):
-        chain.do(key(f"house {house}"), *[PlaceOrder(house + 1, window, Side.BUY, 4000, 100) for _ in range(60)])
-    chain.until(timed.WINDOW_MS * window - 900_000)
-    assert chain.results[-1].unfinished
-    made = [chain.transaction(key(f"house {house}"), Transfer(A.public, 1), fee=51 * THB) for house in range(2)]
-    result, included, _ = build_block(chain.head, chain.inputs(), made, books(chain))
+    chain, _ = lagging(Side.BUY)
+    made = chain.transaction(key("house 0"), Transfer(A.public, 1), fee=chain.account(key("house 0")).total + 1)
+    result, included, _ = build_block(chain.head, chain.inputs(), [made], books(chain))
     assert included == []
     assert execute_block(chain.head, chain.inputs(), [], books(chain)).header == result.header
 

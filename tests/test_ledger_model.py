@@ -74,7 +74,7 @@ def play(chain: Chain, stream: list[Any], model: Model | None = None) -> list[An
         orders = [chain.ids[data[0]] for outcomes in seen for _, _, data in outcomes if len(data) == 4]
         for action in actions:
             chain.send(key(f"house {action['who']}"), operation(action, next_ms, orders))
-        chain.block(after_ms)
+        chain.block(after_ms, all_of_them=False)        # who has spent everything cannot pay a fee
         outcomes = []
         for transaction in chain.transactions[-1]:
             [outcome] = chain.outcomes(transaction)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from attrs import evolve
 from ledger_support import FEE, ISSUER, OPERATOR, REGISTRAR, START_MS, TAX, THB, Chain, genesis, key, trading_chain
 
 from gridtokenx.grid.kinds import Network, Role, Source
-from gridtokenx.ledger import queries, spaces
+from gridtokenx.ledger import build, queries, spaces
 from gridtokenx.ledger.operations import (
     CancelOrder,
     Deposit,
@@ -17,7 +18,9 @@ from gridtokenx.ledger.operations import (
 )
 from gridtokenx.ledger.receipts import Code
 from gridtokenx.ledger.records import Position, Trade, WindowBook
+from gridtokenx.ledger.run import BlockRun
 from gridtokenx.ledger.spaces import Space
+from gridtokenx.ledger.transaction import Transaction
 from gridtokenx.market import money
 from gridtokenx.market.clock import final_ms, gate_ms, opens_ms, settles_ms, tradable, window_at
 from gridtokenx.market.orders import Force, Side
@@ -291,6 +294,75 @@ def test_expiry_at_its_millisecond() -> None:
     assert chain.outcomes(sent[0])[0].data[1] == 0
     assert chain.account(H[0]).collateral == 0
     assert queries.open_orders(chain.head, H[0].public) == []
+
+
+def test_the_engine_forgets_what_the_sweep_closed() -> None:
+    """Chain.block compares the engine with the state after every block."""
+    chain = trading_chain(2, rate=1)
+    window, until = chain.window, chain.now_ms + 1_000
+    chain.do(H[0], order(chain, 1, SELL, 4500, 300, Force.GOOD_TILL_TIME, until, window))
+    chain.block(until - chain.now_ms - 1)
+    chain.send(H[1], order(chain, 2, BUY, 4000, 300, window=window))       # in the same window, meets nothing
+    chain.block(200)
+    assert queries.book(chain.head, window, 0)["asks"] == []
+
+
+def test_what_lapses_since_the_parent_is_spent_from_the_next_block_on() -> None:
+    chain = trading_chain(1, rate=1, money=6 * THB)
+    window, until = chain.window, chain.now_ms + 1_000
+    [placed] = chain.do(H[0], order(chain, 1, BUY, 5000, 1000, Force.GOOD_TILL_TIME, until, window))
+    assert placed.code is Code.OK
+    chain.block(until - chain.now_ms - 1)
+    early = chain.send(H[0], Transfer(ISSUER.public, 5 * THB))
+    chain.block(200)                                   # lapses in this block: not yet
+    assert chain.outcomes(early)[0].code is Code.UNFUNDED
+    [late] = chain.do(H[0], Transfer(ISSUER.public, 5 * THB))
+    assert late.code is Code.OK
+
+
+def test_capacity_that_lapses_since_the_parent_is_free_from_the_next_block_on() -> None:
+    chain = trading_chain(1, rate=1)
+    window, until = chain.window, chain.now_ms + 1_000
+    chain.do(H[0], order(chain, 1, BUY, 5000, 10_000, Force.GOOD_TILL_TIME, until, window))
+    chain.block(until - chain.now_ms - 1)
+    early = chain.send(H[0], order(chain, 1, BUY, 5000, 100, window=window))
+    chain.block(200)
+    assert chain.outcomes(early)[0].code is Code.NO_CAPACITY
+    [late] = chain.do(H[0], order(chain, 1, BUY, 5000, 100, window=window))
+    assert late.code is Code.OK
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The builder runs the engine after every transaction; the voter, as always, once."""
+    include = build._include
+
+    def flushing(run: BlockRun, transaction: Transaction) -> bool:
+        done = include(run, transaction)
+        run.desk.flush()
+        return done
+
+    monkeypatch.setattr(build, "_include", flushing)
+
+
+@pytest.mark.usefixtures("eager")
+def test_nothing_that_matching_gives_is_used_in_its_block_however_early_it_runs() -> None:
+    chain = trading_chain(2, injection_w=4_000, loss_ppm=0)
+    chain.do(H[0], order(chain, 1, SELL, 4500, 1000))
+    bought = chain.send(H[1], order(chain, 2, BUY, 5000, 1000))
+    resold = chain.send(H[1], order(chain, 2, SELL, 7000, 1100))
+    chain.block()
+    assert chain.outcomes(bought)[0].data[1] == 1000
+    assert chain.outcomes(resold)[0].code is Code.NO_CAPACITY
+    [placed] = chain.do(H[0], order(chain, 1, BUY, 4000, 10_000, window=chain.window + 1))
+    cancelled = chain.send(H[0], CancelOrder(placed.data[0]))
+    again = chain.send(H[0], order(chain, 1, BUY, 4000, 100, window=chain.window + 1))
+    chain.block()
+    assert (chain.outcomes(cancelled)[0].code, chain.outcomes(again)[0].code) == (Code.OK, Code.NO_CAPACITY)
+    sold = chain.send(H[1], order(chain, 2, SELL, 4000, 1000, window=chain.window + 1))
+    more = chain.send(H[1], order(chain, 2, SELL, 4000, 100, window=chain.window + 1), CancelOrder(placed.data[0] + 2))
+    chain.block()
+    assert [outcome.code for outcome in chain.outcomes(sold, more)] == [Code.OK, Code.NO_CAPACITY, Code.UNKNOWN_ORDER]
 
 
 def test_one_participant_trades_with_itself_in_no_meter() -> None:

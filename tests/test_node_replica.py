@@ -95,6 +95,7 @@ def test_a_body_that_never_arrived_is_asked_for(cluster: Cluster) -> None:
     member = cluster.members[3]
     member.replica.at(cluster.now_ms, 0)
     member.replica.gossiped([raw])          # taken in, but not passed on
+    member.replica.verify_some(1)
     cluster.run(6_000)
     settled(cluster)
     assert all(nonce_of(m.chain.state, TRADER.public) == 1 for m in cluster.members)

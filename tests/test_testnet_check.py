@@ -20,10 +20,10 @@ def money(peer: str, **changes: int) -> Money:
 
 
 GOOD = Facts(
-    authorities=FIVE, produced=dict.fromkeys(FIVE, 3), transactions_finalized=10, trades=4, traded_wh=700,
-    latencies=10, p50_ms=20.0, p99_ms=80.0, peers=FIVE, root_height=9, roots=dict.fromkeys(FIVE, ROOT),
+    authorities=FIVE, produced=dict.fromkeys(FIVE, 3), transactions_finalized=10, longest_gap_s=0.4, trades=4,
+    traded_wh=700, latencies=10, p50_ms=20.0, p99_ms=80.0, peers=FIVE, root_height=9, roots=dict.fromkeys(FIVE, ROOT),
     money=[money(peer) for peer in FIVE], deposited_uthb=50, withdrawn_uthb=20,
-    faults=[Fault(text="pea killed; 40 blocks became final without it", holds=True)],
+    faults=[Fault(name="finality without pea", text="pea killed; 40 blocks became final without it", holds=True)],
 )
 
 
@@ -48,7 +48,8 @@ def test_a_good_run_passes() -> None:
     (evolve(GOOD, money=GOOD.money[:4]), ["no totals from nepo"]),
     (evolve(GOOD, money=[]), ["THB held"]),
     (evolve(GOOD, deposited_uthb=51), ["deposits and withdrawals", "0.000050 THB in"]),
-    (evolve(GOOD, faults=[Fault(text="pea did not catch up", holds=False)]), ["pea did not catch up"]),
+    (evolve(GOOD, faults=[Fault(name="pea comes back", text="pea is at height 3", holds=False)]),
+     ["pea comes back", "pea is at height 3"]),
     (evolve(GOOD, troubles=["mea ended with exit code 1"]), ["mea ended"]),
 ])
 def test_each_thing_that_is_wrong_fails_and_is_named(facts: Facts, words: list[str]) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from gridtokenx.ledger.operations.base import Operation
 
 CONFIG_NAME = "gridtokenx.toml"
+NETWORK_KEY_VARIABLE = "GRIDTOKENX_NETWORK_KEY"
+"""Names the file with the key of a private network, for commands that are given --node."""
 VALID_BLOCKS = 600
 """How many blocks a transaction made here stays valid: a minute under load, longer on a quiet chain."""
 
@@ -58,11 +60,11 @@ def _dialled(listen: str) -> str:
     return listen.replace("/ip4/0.0.0.0/", "/ip4/127.0.0.1/").replace("/ip6/::/", "/ip6/::1/")
 
 
-def configured_node() -> str:
-    """The address of the node configured in this folder. Raises CommandError if there is none."""
+def configured_node() -> tuple[str, str | None]:
+    """Address and network key of the node configured in this folder. Raises CommandError if there is none."""
     from gridtokenx.crypto.keystore import read_public
     from gridtokenx.network.identity import with_peer_id
-    from gridtokenx.node.config import load_config
+    from gridtokenx.node.config import load_config, load_network_key
 
     path = Path(os.environ.get("GRIDTOKENX_CONFIG", CONFIG_NAME))
     if not path.is_file():
@@ -71,14 +73,24 @@ def configured_node() -> str:
             "address when it starts), or run this in a folder made by `gridtokenx init`")
     config = load_config(path)
     public, _ = read_public(config.node.key_file)
-    return with_peer_id(_dialled(config.network.listen[0]), public)
+    return with_peer_id(_dialled(config.network.listen[0]), public), load_network_key(config)
 
 
-def node_addresses(node: str | None) -> list[str]:
-    """The addresses named by --node, or the configured one. Raises CommandError."""
-    if node:
-        return [part.strip() for part in node.split(",") if part.strip()]
-    return [configured_node()]
+def chosen_nodes(node: str | None) -> tuple[list[str], str | None]:
+    """The addresses named by --node with the key of GRIDTOKENX_NETWORK_KEY, or the configured node's."""
+    if not node:
+        address, network_key = configured_node()
+        return [address], network_key
+    key_file = os.environ.get(NETWORK_KEY_VARIABLE)
+    if not key_file:
+        return split_addresses(node), None
+    from gridtokenx.node.config import read_network_key
+
+    return split_addresses(node), read_network_key(Path(key_file))
+
+
+def split_addresses(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def ask(node: str | None, work: Callable[[Client], Awaitable[Result]]) -> Result:
@@ -87,10 +99,10 @@ def ask(node: str | None, work: Callable[[Client], Awaitable[Result]]) -> Result
 
     from gridtokenx.client import connect
 
-    addresses = node_addresses(node)
+    addresses, network_key = chosen_nodes(node)
 
     async def run() -> Result:
-        async with connect(addresses) as client:
+        async with connect(addresses, network_key=network_key) as client:
             return await work(client)
 
     try:

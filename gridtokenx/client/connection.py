@@ -152,17 +152,19 @@ class Client:
 
 
 @asynccontextmanager
-async def connect(addresses: Sequence[str], *, timeout_s: float = CONNECT_TIMEOUT_S) -> AsyncIterator[Client]:
+async def connect(addresses: Sequence[str], *, timeout_s: float = CONNECT_TIMEOUT_S,
+                  network_key: str | None = None) -> AsyncIterator[Client]:
     """A connection to the first of `addresses` that answers, each tried for `timeout_s`.
 
     Addresses are multiaddrs with the node's identity: `/ip4/127.0.0.1/tcp/9401/p2p/12D3KooW…`. The connection
-    proves that identity. Raises NoNode, with every reason, if none answers.
+    proves that identity. `network_key` is a private network's, in hex. Raises NoNode, with every reason, if none
+    answers.
     """
     reasons = []
     for address in addresses:
         async with AsyncExitStack() as stack:
             try:
-                rpc = await stack.enter_async_context(open_session(address, timeout_s=timeout_s))
+                rpc = await stack.enter_async_context(open_session(address, psk=network_key, timeout_s=timeout_s))
             except NetworkError as error:
                 reasons.append(str(error))
                 continue

@@ -40,6 +40,7 @@ class Kind(IntEnum):
     WAKE = 8
 
 
+_KINDS = frozenset(int(kind) for kind in Kind)
 VOTE_KINDS = (Kind.NOTARIZE, Kind.NULLIFY, Kind.FINALIZE)
 
 
@@ -199,7 +200,7 @@ def decode_certificate(fields: Any) -> Certificate:
 def decode_message(raw: bytes) -> Message:
     """Reads any message. Raises MessageError or CodecError naming what is wrong; verifies no signature."""
     fields = codec.decode(raw, max_bytes=MAX_MESSAGE_BYTES)
-    if type(fields) is not list or not fields or type(fields[0]) is not int or fields[0] not in set(Kind):
+    if type(fields) is not list or not fields or type(fields[0]) is not int or fields[0] not in _KINDS:
         raise MessageError("a message is [kind, ...] with kind 1 to 8")
     kind = Kind(fields[0])
     if kind in VOTE_KINDS:

@@ -11,15 +11,17 @@ from __future__ import annotations
 from functools import lru_cache
 
 import nacl.exceptions
-from nacl import bindings
+from nacl import _sodium, bindings
 from nacl.utils import random as random_bytes
 
+from gridtokenx._native.signatures import verify_many
 from gridtokenx.crypto.hashing import Domain
 from gridtokenx.errors import GridTokenXError, InvariantError
 
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 SEED_BYTES = 32
+_SIGN_OPEN = int(_sodium.ffi.cast("uintptr_t", _sodium.ffi.addressof(_sodium.lib, "crypto_sign_open")))
 
 
 class InvalidKeyError(GridTokenXError):
@@ -52,13 +54,17 @@ class PrivateKey:
 
 def verify(public: bytes, signature: bytes, domain: Domain, chain_id: bytes, payload: bytes) -> bool:
     """True iff `signature` is `public`'s over `domain || chain_id || payload`, by the strict rule."""
-    if len(public) != PUBLIC_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
-        return False
-    try:
-        bindings.crypto_sign_open(signature + bytes((domain,)) + chain_id + payload, public)
-    except nacl.exceptions.BadSignatureError:
-        return False
-    return True
+    return verify_many(_SIGN_OPEN, [(public, signature, bytes((domain,)) + chain_id + payload)])[0]
+
+
+def verify_all(signed: list[tuple[bytes, bytes, bytes]]) -> list[bool]:
+    """The same for many `(public, signature, domain || chain_id || payload)` at once; see `signed_bytes`."""
+    return verify_many(_SIGN_OPEN, signed) if signed else []
+
+
+def signed_bytes(domain: Domain, chain_id: bytes, payload: bytes) -> bytes:
+    """What a signature is over."""
+    return bytes((domain,)) + chain_id + payload
 
 
 @lru_cache(maxsize=65_536)

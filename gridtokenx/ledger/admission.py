@@ -7,10 +7,10 @@ from gridtokenx.ledger.context import open_context
 from gridtokenx.ledger.operations import Block, kind_of, parse_operation
 from gridtokenx.ledger.parameters import read_parameters
 from gridtokenx.ledger.receipts import Code, Failed, Refused
-from gridtokenx.ledger.records import Clock
+from gridtokenx.ledger.records import Clock, Counters, Identity
 from gridtokenx.ledger.run import charge, check_transaction
 from gridtokenx.ledger.session import Session
-from gridtokenx.ledger.spaces import CLOCK
+from gridtokenx.ledger.spaces import CLOCK, COUNTERS, IDENTITY
 from gridtokenx.ledger.state import StateReader
 from gridtokenx.ledger.transaction import Transaction
 from gridtokenx.market.desk import Desk
@@ -25,41 +25,69 @@ ALWAYS = frozenset({
 """Codes that nothing still pending can cure: refused also for a transaction that waits for others of its account."""
 
 
-def admit(state: StateReader, transaction: Transaction, height: int, *, verify_signatures: bool = False) -> None:
-    """Raises Refused, with the code that a receipt would have, for what a block of `height` on `state` would refuse.
+class Admission:
+    """Judges submissions on one state, each by itself: nothing that one transaction does is seen by the next.
 
-    A transaction whose nonce lies ahead (its account has others pending) is refused only for what those cannot
-    change. Operations are tried in order on a scratch copy of what they touch, at the market time of `state`; the
-    book is not consulted, so an order that passes here can still find itself filled, cancelled or late.
+    Operations are tried in order on a scratch copy of what they touch, at the market time of `state`; the book is
+    not consulted, so an order that passes here can still find itself filled, cancelled or late.
     """
-    session = Session(state, height)
-    parameters = read_parameters(state)
-    clock: Clock = session.get(CLOCK)
-    context = open_context(session, parameters, clock.timestamp_ms)
-    if verify_signatures and not transaction.signatures_verify(context.identity.chain_id):
-        raise Refused(Code.BAD_SIGNATURE, "a signature does not verify for this chain")
-    if len(transaction.raw) > parameters.max_block_bytes:
-        raise Refused(Code.OVERSIZED, f"{len(transaction.raw)} bytes; a block holds {parameters.max_block_bytes}")
-    desk = Desk(context, None)
-    session.release_due = desk.release_due
-    try:
-        account = check_transaction(session, parameters, transaction, height, nonce_ahead=MAX_NONCE_AHEAD)
-    except Failed as failure:
-        raise Refused(failure.code, str(failure)) from failure
-    waits = transaction.nonce > account.nonce
-    charge(session, transaction, account)
-    block = Block(context, desk)
-    for index, fields in enumerate(transaction.operations):
-        mark, queued = session.mark(), desk.mark()
+
+    def __init__(self, state: StateReader, height: int) -> None:
+        self._session = Session(state, height)
+        self._height = height
+        self._parameters = read_parameters(state)
+        clock: Clock = self._session.get(CLOCK)
+        self._context = open_context(self._session, self._parameters, clock.timestamp_ms)
+        counters: Counters = self._session.get(COUNTERS)
+        self._desk = Desk(self._context, None, open_before=counters.open_orders)
+        self._session.release_due = self._desk.release_due
+
+    def admit(self, transaction: Transaction) -> None:
+        """Raises Refused, with the code that a receipt would have, for what a block of `height` would refuse.
+
+        A transaction whose nonce lies ahead (its account has others pending) is refused only for what those cannot
+        change. Signatures are not verified here.
+        """
+        if len(transaction.raw) > self._parameters.max_block_bytes:
+            raise Refused(Code.OVERSIZED, f"{len(transaction.raw)} bytes; a block holds "
+                                          f"{self._parameters.max_block_bytes}")
+        before, queued_before = self._session.mark(), self._desk.mark()
         try:
-            if transaction.all_or_nothing and kind_of(fields[0]).IS_ORDER:
-                raise Failed(Code.ORDER_IN_ALL_OR_NOTHING, "order operations cannot be all or nothing")
-            parse_operation(fields).apply(block, transaction.sender)
+            self._try(transaction)
+        finally:
+            self._session.rollback(before)
+            self._desk.rollback(queued_before)
+
+    def _try(self, transaction: Transaction) -> None:
+        session, desk = self._session, self._desk
+        try:
+            account = check_transaction(session, self._parameters, transaction, self._height,
+                                        nonce_ahead=MAX_NONCE_AHEAD)
         except Failed as failure:
-            if not waits or failure.code in ALWAYS:
-                raise Refused(failure.code, f"operation {index}: {failure}") from failure
-            session.rollback(mark)
-            desk.rollback(queued)
+            raise Refused(failure.code, str(failure)) from failure
+        waits = transaction.nonce > account.nonce
+        charge(session, transaction, account)
+        block = Block(self._context, desk)
+        for index, fields in enumerate(transaction.operations):
+            mark, queued = session.mark(), desk.mark()
+            try:
+                if transaction.all_or_nothing and kind_of(fields[0]).IS_ORDER:
+                    raise Failed(Code.ORDER_IN_ALL_OR_NOTHING, "order operations cannot be all or nothing")
+                parse_operation(fields).apply(block, transaction.sender)
+            except Failed as failure:
+                if not waits or failure.code in ALWAYS:
+                    raise Refused(failure.code, f"operation {index}: {failure}") from failure
+                session.rollback(mark)
+                desk.rollback(queued)
+
+
+def admit(state: StateReader, transaction: Transaction, height: int, *, verify_signatures: bool = False) -> None:
+    """`Admission.admit` for a single transaction, whose signatures can be verified first."""
+    if verify_signatures:
+        identity: Identity = Session(state, height).get(IDENTITY)
+        if not transaction.signatures_verify(identity.chain_id):
+            raise Refused(Code.BAD_SIGNATURE, "a signature does not verify for this chain")
+    Admission(state, height).admit(transaction)
 
 
 def spendable(state: StateReader, address: bytes, height: int) -> int:

@@ -22,6 +22,14 @@ class _Quarantined(Exception):
         self.transaction = transaction
 
 
+class _TooHeavy(Exception):
+    """A transaction that was tried although it might not fit, and did not."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        super().__init__("it does not fit into a block")
+        self.transaction = transaction
+
+
 class _Broken(Exception):
     """These transactions together break the end of the block."""
 
@@ -49,6 +57,10 @@ def build_block(
             books.abandon()
             refused.append((bad.transaction, _reason(Code.INTERNAL, bad)))
             chosen = [transaction for transaction in chosen if transaction is not bad.transaction]
+        except _TooHeavy as heavy:
+            books.abandon()
+            refused.append((heavy.transaction, _reason(Code.TOO_HEAVY, heavy)))
+            chosen = [transaction for transaction in chosen if transaction is not heavy.transaction]
         except _Broken as broken:
             books.abandon()
             if len(broken.included) == 1:
@@ -80,11 +92,11 @@ def _attempt(parent: StateView, inputs: BlockInputs, candidates: list[Transactio
         try:
             if _include(run, transaction):
                 included.append(transaction)
-            elif not included:
-                refused.append((transaction, f"{Code.TOO_HEAVY.name}: it does not fit into a block of its own"))
         except Failed as failure:
             if failure.code not in _PASSING or _used_up(run, transaction):
                 refused.append((transaction, _reason(failure.code, failure)))
+        except _TooHeavy:
+            raise
         except Exception as error:
             raise _Quarantined(transaction, error) from error
     try:
@@ -96,10 +108,14 @@ def _attempt(parent: StateView, inputs: BlockInputs, candidates: list[Transactio
 
 
 def _include(run: BlockRun, transaction: Transaction) -> bool:
-    """Applies the transaction if the block stays within its weight whatever the engine makes of queued orders."""
+    """Applies the transaction if the block stays within its weight whatever the engine makes of queued orders.
+
+    One that might be too heavy for any block is tried on a block still half empty, and the engine asked at once.
+    """
     limit = run.parameters.max_block_weight
-    for again in (False, True):
-        mark = run.mark()
+    run_before = run.desk.mark() > 0
+    for engine_ran in (False, True):
+        mark, before = run.mark(), run.weight
         try:
             run.apply(transaction)
         except Failed:
@@ -107,8 +123,13 @@ def _include(run: BlockRun, transaction: Transaction) -> bool:
             raise
         if run.weight_worst <= limit:
             return True
+        if (engine_ran or not run_before) and before < limit // 2 and run.weight_worst - before > limit // 2:
+            run.desk.flush()
+            if run.weight > limit:
+                raise _TooHeavy(transaction)
+            return True
         run.rollback(mark)
-        if again or not run.desk.mark():
+        if engine_ran or not run_before:
             return False
         run.desk.flush()        # what the queued orders really weigh is less than the worst
     return False

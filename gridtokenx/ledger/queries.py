@@ -32,7 +32,7 @@ from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader
 from gridtokenx.market import positions
 from gridtokenx.market.clock import MarketClock, tradable
-from gridtokenx.market.desk import due_ms
+from gridtokenx.market.closing import due_ms
 from gridtokenx.market.orders import BUY, SELL
 from gridtokenx.market.reference import window_band
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
+import cbor2
 from attrs import frozen
 
 from gridtokenx import codec
@@ -77,6 +78,7 @@ class Code(IntEnum):
     QUANTITY_LIMIT = 83
 
 
+_CODES = frozenset(int(code) for code in Code)
 SUCCESS = frozenset({Code.OK, Code.REMAINDER_CANCELLED, Code.SELF_TRADE})
 
 
@@ -118,8 +120,9 @@ class Receipt:
 
     def encode(self) -> bytes:
         """Canonical array `[transaction id, fee, [[code, data...], ...]]`."""
-        return codec.encode([self.transaction, self.fee_uthb,
-                             [[int(outcome.code), *outcome.data] for outcome in self.outcomes]])
+        # Integers and bytes of our own making, for which plain CBOR is the canonical form.
+        return cbor2.dumps([self.transaction, self.fee_uthb,
+                            [[int(outcome.code), *outcome.data] for outcome in self.outcomes]])
 
     @property
     def hash(self) -> bytes:
@@ -138,7 +141,7 @@ def decode_receipt(raw: bytes) -> Receipt:
         raise GridTokenXError("a receipt is [transaction id, fee, [[code, data...], ...]]")
     outcomes = []
     for entry in fields[2]:
-        if type(entry) is not list or not entry or entry[0] not in set(Code):
+        if type(entry) is not list or not entry or entry[0] not in _CODES:
             raise GridTokenXError("an outcome is [code, data...] with a known code")
         outcomes.append(Outcome(Code(entry[0]), tuple(entry[1:])))
     return Receipt(fields[0], fields[1], tuple(outcomes))

@@ -29,7 +29,8 @@ from gridtokenx.ledger.timed import TimedWork
 from gridtokenx.ledger.transaction import Transaction
 from gridtokenx.market.book import Books
 from gridtokenx.market.clock import gate_ms
-from gridtokenx.market.desk import Deferred, Desk, Fill
+from gridtokenx.market.desk import Desk
+from gridtokenx.market.posting import Deferred, Fill
 
 Mark = tuple[int, int, int, int, int, int]
 _NOT_APPLIED = Outcome(Code.NOT_APPLIED)
@@ -54,6 +55,7 @@ class BlockResult:
     header: Header
     state: StateView
     receipts: tuple[Receipt, ...]
+    receipts_raw: tuple[bytes, ...]
     trades: tuple[Fill, ...]
     weight: int
     unfinished: bool
@@ -148,9 +150,8 @@ class BlockRun:
         session.put(spaces.CLOCK, Clock(self.inputs.height, self.inputs.timestamp_ms))
         peaks: Peaks = session.get(spaces.PEAKS)
         session.put(spaces.PEAKS, Peaks(mountain_range.append(peaks.peaks, self.inputs.parent_hash)))
-        self._timed = TimedWork(self.context, self.desk)
+        self._timed = TimedWork(self.context)
         self._timed.run()
-        self.desk.weight = 0
         counters: Counters = session.get(spaces.COUNTERS)
         self.desk.open_before = counters.open_orders
         self._keys_before = session.keys_touched
@@ -245,6 +246,7 @@ class BlockRun:
         header = self.parent.header
         state_root, pages = trie.update(self.parent.page, header.state_root, list(encoded.items()))
         receipts = tuple(self._receipt(applied) for applied in self._applied)
+        receipts_raw = tuple(receipt.encode() for receipt in receipts)
         authorities: Authorities = session.get(spaces.AUTHORITIES)
         listed = authorities_hash(authorities)
         peaks: Peaks = session.get(spaces.PEAKS)
@@ -253,15 +255,15 @@ class BlockRun:
             view=inputs.view, height=inputs.height, parent=inputs.parent_hash, timestamp_ms=inputs.timestamp_ms,
             proposer=inputs.proposer,
             transactions_root=merkle_root([applied.transaction.id for applied in self._applied]),
-            receipts_root=merkle_root([receipt.encode() for receipt in receipts]), state_root=state_root,
+            receipts_root=merkle_root(receipts_raw), state_root=state_root,
             headers_root=mountain_range.root(peaks.peaks), authorities_hash=listed, next_authorities_hash=listed,
             market=self._market_summary(),
         )
         view = StateView(self.parent, result_header, encoded, pages)
         touched = self._sync_books(changes)
         self.books.commit(result_header.hash, inputs.parent_hash, touched)
-        return BlockResult(result_header, view, receipts, tuple(self.desk.fills), weight + self._timed.spent,
-                           self._timed.unfinished, touched)
+        return BlockResult(result_header, view, receipts, receipts_raw, tuple(self.desk.fills),
+                           weight + self._timed.spent, self._timed.unfinished, touched)
 
     def _receipt(self, applied: _Applied) -> Receipt:
         outcomes = []

@@ -39,15 +39,36 @@ _SPACES: dict[int, Callable[[bytes], Value]] = {
 _RAW = frozenset({Space.PARAMETER, Space.LICENCE, Space.METER_KEY, Space.METERS_OF, Space.ORDERS_OF, Space.TIMED})
 
 
+KNOWN_MOST = 32_768
+_known: dict[tuple[int, bytes], Value] = {}     # records are immutable: equal bytes of a space are one record
+
+
 def decode_value(key: bytes, raw: bytes) -> Value:
     """The record (or, for numbers and indexes, the canonical bytes) that `key` holds."""
     space = key[0]
-    if space == Space.CHAIN:
-        return _CHAIN[key[1]].decode(raw)
     if space in _RAW:
         return raw
-    return _SPACES[space](raw)
+    if space == Space.CHAIN:
+        return _CHAIN[key[1]].decode(raw)
+    value = _known.get((space, raw))
+    if value is None:
+        value = _SPACES[space](raw)
+        _remember(space, raw, value)
+    return value
 
 
-def encode_value(value: Value) -> bytes:
-    return value if type(value) is bytes else value.encode()  # type: ignore[union-attr]
+def _remember(space: int, raw: bytes, value: Value) -> None:
+    """What was decoded or encoded lately need not be decoded again: the next block reads what this one wrote."""
+    if len(_known) >= KNOWN_MOST:
+        _known.clear()
+    _known[space, raw] = value
+
+
+def encode_value(key: bytes, value: Value) -> bytes:
+    """The canonical bytes of what `key` is to hold."""
+    if type(value) is bytes:
+        return value
+    raw: bytes = value.encode()  # type: ignore[union-attr]
+    if key[0] != Space.CHAIN:
+        _remember(key[0], raw, value)
+    return raw

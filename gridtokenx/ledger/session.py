@@ -93,4 +93,4 @@ class Session:
 
 def encode_changes(changes: list[tuple[bytes, Any, Any]]) -> dict[bytes, bytes | None]:
     """The changeset's new values as bytes; None where the key is gone."""
-    return {key: None if now is None else encode_value(now) for key, _, now in changes}
+    return {key: None if now is None else encode_value(key, now) for key, _, now in changes}

@@ -40,6 +40,30 @@ class EmptyState:
         return None
 
 
+class Recent:
+    """The changes of several blocks over `base`, merged: what reads at the last of them need not walk through."""
+
+    __slots__ = ("base", "pages", "values")
+
+    def __init__(self, base: StateReader) -> None:
+        self.base = base
+        self.values: dict[bytes, bytes | None] = {}
+        self.pages: dict[bytes, bytes | None] = {}
+
+    def add(self, view: StateView) -> None:
+        """Takes in the changes of the next block."""
+        self.values.update(view.changes)
+        self.pages.update(view.pages)
+
+    def get(self, key: bytes) -> bytes | None:
+        values = self.values
+        return values[key] if key in values else self.base.get(key)
+
+    def page(self, path: bytes) -> bytes | None:
+        pages = self.pages
+        return pages[path] if path in pages else self.base.page(path)
+
+
 class StateView:
     """The state after the block `header`: that block's net changes over the state of its parent.
 
@@ -47,7 +71,7 @@ class StateView:
     the view is made. Laid over a store's snapshot with no changes, it is that snapshot's state.
     """
 
-    __slots__ = ("_sorted", "changes", "header", "pages", "parent")
+    __slots__ = ("_sorted", "changes", "header", "pages", "parent", "recent")
 
     def __init__(self, parent: StateReader, header: Header, changes: dict[bytes, bytes | None] | None = None,
                  pages: dict[bytes, bytes | None] | None = None) -> None:
@@ -56,6 +80,8 @@ class StateView:
         self.changes: dict[bytes, bytes | None] = {} if changes is None else changes
         self.pages: dict[bytes, bytes | None] = {} if pages is None else pages
         self._sorted: list[bytes] | None = None
+        self.recent: Recent | None = None
+        """A short cut past `parent`, given to the newest final block as long as it is that."""
 
     def rebase(self, reader: StateReader) -> None:
         """Reads below this view go to `reader`, which holds the same state as the parent did."""
@@ -67,6 +93,8 @@ class StateView:
             changes = reader.changes
             if key in changes:
                 return changes[key]
+            if reader.recent is not None:
+                return reader.recent.get(key)
             reader = reader.parent
         return reader.get(key)
 
@@ -76,6 +104,8 @@ class StateView:
             pages = reader.pages
             if path in pages:
                 return pages[path]
+            if reader.recent is not None:
+                return reader.recent.page(path)
             reader = reader.parent
         return reader.page(path)
 

@@ -11,8 +11,8 @@ from gridtokenx.ledger import spaces, weights
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.records import Halt, WindowBook
 from gridtokenx.market.clock import WINDOW_MS
+from gridtokenx.market.closing import lapse
 from gridtokenx.market.delivery import clear_window, settle_window
-from gridtokenx.market.desk import Desk
 from gridtokenx.market.work import Work, read_timed_key, timed_key
 
 HALT_MS = 60_000
@@ -22,9 +22,8 @@ HALT_MS = 60_000
 class TimedWork:
     """One block's share of the queue."""
 
-    def __init__(self, context: Context, desk: Desk) -> None:
+    def __init__(self, context: Context) -> None:
         self.context = context
-        self.desk = desk
         self.spent = 0
         self.unfinished = False
         self.gated: set[int] = set()        # windows of which no order is left
@@ -65,7 +64,7 @@ class TimedWork:
         for key, order in session.scan(spaces.orders_of_window(window)):
             if not self._spend(weights.RELEASE):
                 return False
-            self.desk.lapse(int.from_bytes(key[1:], "big"), order)
+            lapse(self.context, int.from_bytes(key[1:], "big"), order)
         book: WindowBook = session.get(spaces.window(window))
         session.put(spaces.window(window), WindowBook(book.trades, book.settled, 1))
         self.gated.add(window)
@@ -77,7 +76,7 @@ class TimedWork:
             return True
         if not self._spend(weights.RELEASE):
             return False
-        self.desk.lapse(order_id, order)
+        lapse(self.context, order_id, order)
         return True
 
     def _spend(self, weight: int) -> bool:

@@ -7,13 +7,14 @@ flags, operations]`; an operation is `[kind, field, ...]`. Signatures are over t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import field, frozen
 
 from gridtokenx import codec
 from gridtokenx.crypto.hashing import Domain, digest
-from gridtokenx.crypto.keys import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, PrivateKey, verify
+from gridtokenx.crypto.keys import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, PrivateKey, signed_bytes, verify, verify_all
 from gridtokenx.errors import GridTokenXError
 
 VERSION = 1
@@ -53,6 +54,19 @@ class Transaction:
             verify(public, signature, Domain.TRANSACTION_SIGNATURE, chain_id, self.payload)
             for public, signature in self.signatures
         )
+
+
+def signatures_verify(chain_id: bytes, transactions: Sequence[Transaction]) -> list[bool]:
+    """Per transaction whether all of its signatures are good; the whole batch is verified in one native call."""
+    entries = [(public, signature, signed_bytes(Domain.TRANSACTION_SIGNATURE, chain_id, transaction.payload))
+               for transaction in transactions for public, signature in transaction.signatures]
+    good = verify_all(entries)
+    answers, start = [], 0
+    for transaction in transactions:
+        end = start + len(transaction.signatures)
+        answers.append(all(good[start:end]))
+        start = end
+    return answers
 
 
 def _freeze(value: Any) -> Any:

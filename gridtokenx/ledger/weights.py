@@ -12,14 +12,22 @@ SIGNATURE = 45
 FILL = 25
 VISIT = 1
 KEY = 8                 # encode, trie path, history
-RELEASE = 15            # an order closed by a sweep or lazily
-SETTLE_TRADE = 40
+RELEASE = 40            # an order closed by a sweep or lazily, keys included
+SETTLE_TRADE = 25
 CLEAR_RECORD = 8
 
 MOST_FILLS = 128        # of one order operation
-MOST_VISITS = 1024
 
 # Upper bounds that a block's builder reserves for queued orders: keys that a fill, a new order and a batch change.
-KEYS_PER_FILL = 7
-KEYS_PER_ORDER = 3
-KEYS_PER_BATCH = 48
+KEYS_PER_FILL = 6       # the maker's order, its two indexes, account and position; the trade
+KEYS_PER_ORDER = 5      # the order and its indexes; its window's records
+KEYS_PER_BATCH = 20     # accounts of networks, operator and tax; counters
+
+
+def most_fills(quantity_wh: int) -> int:
+    """How many fills an order of this quantity can have at most.
+
+    A fill consumes a resting order, of a lot (100 Wh) or more at its own meter and so of 50 Wh or more at the other
+    side's (losses are at most half), or ends the search.
+    """
+    return min(MOST_FILLS, quantity_wh // 50 + 2)

@@ -20,7 +20,7 @@ from libp2p.transport.tcp.tcp import TCP
 from gridtokenx import codec
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.network.framing import STREAM_ERRORS, FrameStream, join_frames, shielded
-from gridtokenx.network.guarded import GuardedYamux, make_upgrader, negotiate, quiet_libp2p
+from gridtokenx.network.guarded import GuardedYamux, make_upgrader, negotiate, quiet_libp2p, read_ahead
 from gridtokenx.network.identity import key_pair_of, parse_address, peer_id_of
 from gridtokenx.network.links import Outlet
 from gridtokenx.network.rpc import RPC_PROTOCOL
@@ -180,7 +180,7 @@ async def connect(address: str, key: PrivateKey | None = None, *, psk: str | Non
             try:
                 try:
                     with trio.fail_after(timeout_s):
-                        raw = await TCP().dial(target)
+                        raw = read_ahead(await TCP().dial(target))
                         try:
                             secured = await upgrader.upgrade_security(
                                 new_protected_conn(raw, psk) if psk else raw, True, peer_id)
@@ -203,7 +203,10 @@ async def connect(address: str, key: PrivateKey | None = None, *, psk: str | Non
                 client = RpcClient(stream, address)
                 nursery.start_soon(client._write)
                 nursery.start_soon(client._read)
-                yield client
+                try:
+                    yield client
+                finally:
+                    client._end(PeerGone(f"{address}: the session was closed here"))
             except BaseException as error:
                 raised = error
                 raise

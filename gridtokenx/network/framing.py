@@ -65,6 +65,19 @@ class FrameStream:
             raise TooLarge(f"a frame of {size} bytes; at most {limit} are allowed here")
         return await self.read_exactly(size)
 
+    def buffered_frame(self, limit: int) -> bytes | None:
+        """The next frame if it has been received in whole already. Raises TooLarge."""
+        start = self._position + HEADER_BYTES
+        if len(self._buffer) < start:
+            return None
+        size = int.from_bytes(self._buffer[self._position:start], "big")
+        if size > limit:
+            raise TooLarge(f"a frame of {size} bytes; at most {limit} are allowed here")
+        if len(self._buffer) < start + size:
+            return None
+        self._position = start + size
+        return bytes(memoryview(self._buffer)[start:self._position])
+
     async def write(self, data: bytes) -> None:
         """Raises PeerGone if the stream has ended or the peer stopped reading it."""
         try:

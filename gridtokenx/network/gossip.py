@@ -14,6 +14,8 @@ Traps of py-libp2p 0.8.1 handled here, each with a test in test_network_gossip.p
   longer.
 - The heartbeat is 120 s by default and stretched by "adaptive gossip"; an exception in it ends the process.
 - A signed address record is rebuilt for every RPC and checked twice on arrival: it is neither sent nor read.
+- A peer that comes back before its old connection is cleaned up loses its subscriptions, and is never sent a message
+  again: they are kept while the stream on which it sent them lives.
 - Two tasks write to one stream, so that the chunks of large messages can interleave: writes are serialized.
 - Maps that grow with whatever a peer names (topics in PRUNE, back-offs, deliveries) or pin whole messages
   (equivocation): control messages are filtered first, and the maps are cut at each heartbeat.
@@ -33,7 +35,7 @@ import libp2p.pubsub.pubsub as pubsub_module
 import structlog
 import trio
 from google.protobuf.message import DecodeError
-from libp2p.abc import INetStream
+from libp2p.abc import IMuxedConn, INetStream
 from libp2p.crypto.keys import PrivateKey as LibPrivateKey
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.connection.swarm_connection import SwarmConn
@@ -211,6 +213,7 @@ class GuardedPubsub(Pubsub):
         self._guarded_router = router
         self._locks: WeakKeyDictionary[INetStream, trio.Lock] = WeakKeyDictionary()
         self._serialized: tuple[rpc_pb2.RPC, bytes] | None = None
+        self._reading: dict[ID, INetStream] = {}
         super().__init__(host, router, strict_signing=True, max_inbound_rpc_size=max_rpc,
                          max_subscriptions_per_rpc=16, max_subscriptions_per_peer=16, allowed_topics=router.topics)
         self.seen_messages.stop()
@@ -269,6 +272,7 @@ class GuardedPubsub(Pubsub):
         if public is None:
             await frames.reset()
             return
+        self._reading[peer_id] = stream
         try:
             while True:
                 size = await _read_varint(frames)
@@ -280,7 +284,19 @@ class GuardedPubsub(Pubsub):
         except (TooLarge, DecodeError, ValueError) as error:
             self.gossip.report(public, Offence.INVALID, f"gossip: {error}")
         finally:
+            if self._reading.get(peer_id) is stream:
+                del self._reading[peer_id]
+                self._forget_all_subscriptions(peer_id)
             await frames.reset()
+
+    def _handle_dead_peer(self, peer_id: ID) -> None:
+        # Called when our stream has ended. A peer that restarted has sent its subscriptions on a new stream already
+        # and will not repeat them.
+        kept = [topic for topic, peers in self.peer_topics.items() if peer_id in peers]
+        super()._handle_dead_peer(peer_id)
+        if peer_id in self._reading:
+            for topic in kept:
+                self.handle_subscription(peer_id, rpc_pb2.RPC.SubOpts(subscribe=True, topicid=topic))
 
     async def _take(self, peer_id: ID, public: bytes, raw: bytes) -> None:
         rpc = rpc_pb2.RPC()
@@ -330,8 +346,8 @@ class Gossip:
             await stack.enter_async_context(background_trio_service(self.pubsub))
             await stack.enter_async_context(background_trio_service(self.router))
             await self.pubsub.wait_until_ready()
-            for name in self._topics:
-                await self.pubsub.subscribe(name)
+            for topic in sorted(self._config.topics):
+                await self.pubsub.subscribe(self.names[topic])
             task_status.started()
             await trio.sleep_forever()
 
@@ -342,6 +358,12 @@ class Gossip:
                 await self.pubsub._handle_new_peer_with_retry(peer_id_of(public))
             except (BaseLibp2pError, OSError) as error:
                 log.info("network.gossip_refused", peer=public.hex()[:16], reason=str(error))
+
+    def connection_down(self, public: bytes, muxed: IMuxedConn) -> None:
+        """One of several connections of a peer has ended; our stream is opened anew if it was on that one."""
+        stream = self.pubsub.peers.get(peer_id_of(public))
+        if stream is None or stream.muxed_conn is muxed:
+            self.pubsub._handle_dead_peer(peer_id_of(public))
 
     def peer_down(self, public: bytes) -> None:
         self._by_peer.forget(public)
@@ -355,6 +377,8 @@ class Gossip:
     async def publish(self, topic: Topic, data: bytes) -> None:
         if len(data) > self._config.max_gossip:
             raise TooLarge(f"a message of {len(data)} bytes; gossip takes at most {self._config.max_gossip}")
+        if not self.pubsub.peer_topics.get(self.names[topic]):
+            return                          # nobody near listens
         message = rpc_pb2.Message(
             data=data, topicIDs=[self.names[topic]], from_id=self._host.get_id().to_bytes(),
             seqno=self.pubsub._next_seqno())

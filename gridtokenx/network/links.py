@@ -205,9 +205,11 @@ class Links:
                 previous.cancel()
             try:
                 while public in self.authorities:
-                    with trio.move_on_after(silence) as timer:
-                        frame = await stream.read_frame(limit)
-                    if timer.cancelled_caught:
+                    frame = stream.buffered_frame(limit)
+                    if frame is None:
+                        with trio.move_on_after(silence):
+                            frame = await stream.read_frame(limit)
+                    if frame is None:
                         log.info("network.authority_silent", peer=public.hex()[:16], seconds=silence)
                         if connection is not None:
                             await _sever(connection)

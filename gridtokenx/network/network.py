@@ -459,7 +459,7 @@ class Network:
             waiting.set()
         if public in self._links.authorities:
             self._link(peer)
-        if self._gossip is not None and gossip and len(peer.connections) == 1:
+        if self._gossip is not None and gossip:
             self._tasks.start_soon(self._gossip.peer_up, connection, public)
         self._asking.set()
 
@@ -511,7 +511,9 @@ class Network:
         if peer is None or conn not in peer.connections:
             return
         peer.connections.remove(conn)
-        if peer.connections:
+        if peer.connections:  # it came back before its old connection was cleaned up
+            if self._gossip is not None and peer.gossip:
+                self._gossip.connection_down(public, muxed)
             if public in self._links.authorities and not self._links.linked(public):
                 self._link(peer)
             return

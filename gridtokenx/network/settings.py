@@ -94,6 +94,8 @@ class NetworkConfig:
     bootstrap: tuple[str, ...] = ()
     """Dialled for as long as the network runs; enough to find all others by peer exchange."""
     gossip: bool = True
+    topics: frozenset[Topic] = frozenset(Topic)
+    """Those subscribed to. Others can still be published to, for the connected peers that subscribe."""
     peer_exchange: bool = True
     mdns: bool = False
     psk: str | None = None

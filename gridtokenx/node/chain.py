@@ -7,7 +7,8 @@ store as checkpoints, and answers reads at its head. It does no I/O but reads of
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
 from attrs import define, field
@@ -17,14 +18,15 @@ from gridtokenx.consensus.messages import Certificate
 from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.errors import GridTokenXError, InvariantError
 from gridtokenx.ledger import spaces
-from gridtokenx.ledger.admission import admit
+from gridtokenx.ledger.admission import Admission
 from gridtokenx.ledger.block import BlockError, Header, decode_header
 from gridtokenx.ledger.build import build_block
 from gridtokenx.ledger.execute import BlockInputs, BlockResult, execute_block
 from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.ledger.receipts import Code, Failed, InvalidBlock
 from gridtokenx.ledger.records import Account
-from gridtokenx.ledger.state import StateReader, StateView
+from gridtokenx.ledger.schema import decode_value
+from gridtokenx.ledger.state import Recent, StateReader, StateView
 from gridtokenx.ledger.transaction import Transaction, decode_transaction
 from gridtokenx.market.book import Books
 from gridtokenx.node.index import index_rows
@@ -89,6 +91,7 @@ class Chain:
         self.base = root
         self.head = root
         self._final: deque[ChainBlock] = deque()
+        self._recent = Recent(self._snapshot)
         self._final_digests = {root.digest}
         self._transactions: dict[bytes, Transaction] = {}
         self._refused: list[tuple[bytes, str]] = []
@@ -131,9 +134,9 @@ class Chain:
         assert state is not None
         return lambda sender: nonce_of(state, sender)
 
-    def admit(self, transaction: Transaction) -> None:
-        """Raises Refused, with its code, for what the ledger would refuse on the newest final state."""
-        admit(self.state, transaction, self.head.header.height + 1)
+    def admission(self) -> Admission:
+        """What judges submissions on the newest final state."""
+        return Admission(self.state, self.head.header.height + 1)
 
     def refusal(self, error: GridTokenXError) -> tuple[int, str]:
         """The code and message that a client gets for an error at submission."""
@@ -166,8 +169,11 @@ class Chain:
         return parent is not None and parent.executed
 
     def execute(self, block: ChainBlock) -> None:
-        """Executes on the parent's state; sets `state` and `result`, or `failure`. Never raises for a bad block."""
-        if block.executed:
+        """Executes on the parent's state; sets `state` and `result`, or `failure`. Never raises for a bad block.
+
+        Sets nothing if the parent was dropped while the execution waited for its turn: nobody asks any more.
+        """
+        if block.executed or not self.can_execute(block):
             return
         parent = self._blocks[block.header.parent]
         assert parent.state is not None
@@ -195,13 +201,21 @@ class Chain:
         if block.body_bytes > self.rules.max_block_bytes:
             raise InvalidBlock(f"{block.body_bytes} bytes of transactions; at most {self.rules.max_block_bytes}")
 
-    def build(self, effect: Build, candidates: Sequence[Transaction]) -> ChainBlock:
-        """Makes and executes the own block. A transaction that raises is dropped; see `take_refused`."""
-        parent = self._blocks[effect.parent]
-        assert parent.state is not None
+    def build(self, effect: Build, candidates: Sequence[Transaction]) -> ChainBlock | None:
+        """Makes and executes the own block. A transaction that raises is dropped; see `take_refused`.
+
+        None if the parent was dropped meanwhile, or no block can be made of it: then the view passes without one.
+        """
+        parent = self._blocks.get(effect.parent)
+        if parent is None or parent.state is None:
+            return None
         inputs = BlockInputs(view=effect.view, epoch=effect.epoch, height=effect.height,
                              timestamp_ms=effect.timestamp_ms, proposer=self.rules.me, parent_hash=effect.parent)
-        result, included, refused = build_block(parent.state, inputs, candidates, self._books, empty=effect.empty)
+        try:
+            result, included, refused = build_block(parent.state, inputs, candidates, self._books, empty=effect.empty)
+        except Exception:  # noqa: BLE001 - whatever it was, the view passes without a block of this node's
+            self._log.exception("build_failed", view=effect.view, height=effect.height)
+            return None
         self._refused += [(transaction.id, reason) for transaction, reason in refused]
         block = self.add(result.header.hash, result.header, tuple(included))
         block.result, block.state = result, result.state
@@ -219,17 +233,26 @@ class Chain:
         block = self._blocks.get(block_digest)
         if block is None:
             raise InvariantError(f"block {block_digest.hex()} is final but not held")
-        if not block.executed:
+        if block.state is None:
             raise InvariantError(f"block {block.header.height} ({block_digest.hex()}) is final but does not execute "
                                  f"here: {block.failure or 'not executed yet'}")
         if block.header.parent != self.head.digest:
             raise InvariantError(f"block {block.header.height} ({block_digest.hex()}) is final but does not follow on "
                                  f"the final block {self.head.digest.hex()}")
         block.certificate = certificate
+        self._recent.add(block.state)
+        self.state.recent = None
+        block.state.recent = self._recent
         self.head = block
         self._final.append(block)
         self._final_digests.add(block_digest)
         return block
+
+    def certify(self, block_digest: bytes, certificate: Certificate) -> None:
+        """Keeps the own certificate of a block that became final by a descendant's."""
+        block = self._blocks.get(block_digest)
+        if block is not None and block.certificate is None:
+            block.certificate = certificate
 
     def is_final(self, block_digest: bytes) -> bool:
         """Whether a block above the last checkpoint, or that checkpoint's own, is final already."""
@@ -237,13 +260,19 @@ class Chain:
 
     def drop(self, digests: Sequence[bytes]) -> None:
         """Forgets blocks that can never be final, with their overlays."""
-        for block_digest in digests:
-            block = self._blocks.get(block_digest)
-            if block is None or block_digest in self._final_digests:
-                continue
-            del self._blocks[block_digest]
+        self._forget([block_digest for block_digest in digests
+                      if block_digest in self._blocks and block_digest not in self._final_digests])
+
+    def _forget(self, digests: Sequence[bytes]) -> None:
+        gone = [self._blocks.pop(block_digest) for block_digest in digests]
+        if not any(block.transactions for block in gone):
+            return
+        # A rival often holds the same transactions: they stay to be had as long as any block has them.
+        kept = {transaction.id for block in self._blocks.values() for transaction in block.transactions}
+        for block in gone:
             for transaction in block.transactions:
-                self._transactions.pop(transaction.id, None)
+                if transaction.id not in kept:
+                    self._transactions.pop(transaction.id, None)
 
     # ------------------------------------------------------------ checkpoints
 
@@ -263,8 +292,6 @@ class Chain:
         last: ChainBlock | None = None
         for _ in range(blocks):
             last = self._final.popleft()
-            for transaction in last.transactions:
-                self._transactions.pop(transaction.id, None)
         if last is None:
             return
         snapshot = self._database.snapshot()
@@ -278,12 +305,37 @@ class Chain:
         old, self._snapshot = self._snapshot, snapshot
         last.state = base
         last.result = None
-        for block_digest in [d for d, b in self._blocks.items()
-                             if b.header.height <= last.header.height and b is not last]:
-            del self._blocks[block_digest]
+        self._forget([d for d, b in self._blocks.items()
+                      if b.header.height <= last.header.height and b is not last])
+        for transaction in last.transactions:
+            self._transactions.pop(transaction.id, None)
         self._final_digests = {last.digest, *(block.digest for block in self._final)}
+        self._recent = Recent(snapshot)
+        for block in self._final:
+            if block.state is not None:
+                self._recent.add(block.state)
+        if self.head is not last:
+            self.state.recent = self._recent
         self.base = last
         old.close()
+
+    @contextmanager
+    def private_state(self) -> Iterator[StateView]:
+        """The state at the head for one other thread: the same overlays on a snapshot of its own.
+
+        To be entered on the event loop, while no block is being executed.
+        """
+        snapshot = self._database.snapshot()
+        try:
+            view = StateView(snapshot, self.base.header)
+            for block in self._final:
+                if block.header.height > snapshot.height and block.state is not None:
+                    view = StateView(view, block.header, block.state.changes, block.state.pages)
+                elif block.header.height == snapshot.height:
+                    view = StateView(snapshot, block.header)
+            yield view
+        finally:
+            snapshot.close()
 
     def close(self) -> None:
         self._snapshot.close()
@@ -306,8 +358,13 @@ class BlockRules:
 
 def nonce_of(state: StateReader, sender: bytes) -> int:
     """The next nonce of an account; 0 for one that does not exist."""
-    raw = state.get(spaces.account(sender))
-    return 0 if raw is None else Account.decode(raw).nonce
+    key = spaces.account(sender)
+    raw = state.get(key)
+    if raw is None:
+        return 0
+    account = decode_value(key, raw)
+    assert isinstance(account, Account)
+    return account.nonce
 
 
 def _difference(ours: Header, theirs: Header) -> str:
@@ -329,5 +386,5 @@ def _stored(block: ChainBlock) -> FinalizedBlock:
         transactions=[(transaction.id, transaction.raw) for transaction in block.transactions],
         certificate=None if block.certificate is None else encode_stored_certificate(block.certificate),
         changes=block.state.changes, pages=block.state.pages,
-        receipts=[receipt.encode() for receipt in result.receipts], events=index_rows(block.header, result),
+        receipts=result.receipts_raw, events=index_rows(block.header, result),
     )

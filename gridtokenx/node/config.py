@@ -283,15 +283,20 @@ def load_config(path: Path | str, environment: Mapping[str, str] | None = None) 
         raise ConfigError(f"{source}: {error}") from None
 
 
-def read_passphrase_file(path: Path) -> str:
-    """The first line of `path`. Raises ConfigError if it cannot be read or is empty, KeyFileModeError if others may."""
+def _private_text(path: Path, what: str) -> str:
+    """The text of a file that only its owner may read. Raises ConfigError, or KeyFileModeError if others may."""
     try:
-        mode = path.stat().st_mode & 0o777
-        lines = path.read_text("utf-8").splitlines()
+        mode, text = path.stat().st_mode & 0o777, path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the passphrase file {path}: {error}") from error
+        raise ConfigError(f"cannot read {what} {path}: {error}") from error
     if mode & 0o077:
         raise KeyFileModeError(f"others may read or write {path} (mode {mode:04o}); run: chmod 600 {path}")
+    return text
+
+
+def read_passphrase_file(path: Path) -> str:
+    """The first line of `path`. Raises ConfigError if it cannot be read or is empty, KeyFileModeError if others may."""
+    lines = _private_text(path, "the passphrase file").splitlines()
     if not lines or not lines[0]:
         raise ConfigError(f"the passphrase file {path} is empty; its first line is the passphrase")
     return lines[0]
@@ -301,3 +306,17 @@ def load_node_key(config: NodeConfig) -> PrivateKey:
     """The node's own key. Raises KeystoreError or ConfigError, saying what to do."""
     passphrase_file = config.node.passphrase_file
     return load_key(config.node.key_file, None if passphrase_file is None else read_passphrase_file(passphrase_file))
+
+
+def read_network_key(path: Path) -> str:
+    """The key of a private network, in hexadecimal. Raises as `read_passphrase_file`."""
+    text = _private_text(path, "the private network's key").strip()
+    if not re.fullmatch(r"[0-9A-Fa-f]{64}", text):
+        raise ConfigError(f"{path} must hold 64 hexadecimal digits, a private network's key of 32 bytes")
+    return text
+
+
+def load_network_key(config: NodeConfig) -> str | None:
+    """The key of the private network that the node belongs to; None on an open one. Raises as `read_network_key`."""
+    path = config.network.private_key_file
+    return None if path is None else read_network_key(path)

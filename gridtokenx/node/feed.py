@@ -8,10 +8,17 @@ from typing import Any
 import trio
 from attrs import define, field, frozen
 
+from gridtokenx.errors import GridTokenXError
 from gridtokenx.node.chain import ChainBlock
 
 RECENT_FINAL = 200_000
 MAX_WAITED = 100_000
+
+
+class FeedFull(GridTokenXError):
+    """Too many transactions are waited for."""
+
+    code = "too_many_waits"
 
 
 @frozen
@@ -41,8 +48,12 @@ class Feed:
         self._subscribers[number] = (session, push)
         return number
 
-    def unsubscribe(self, number: int) -> None:
-        self._subscribers.pop(number, None)
+    def unsubscribe(self, number: int, session: int) -> bool:
+        """Ends a subscription of `session`; False if it has none of that number."""
+        if number not in self._subscribers or self._subscribers[number][0] != session:
+            return False
+        del self._subscribers[number]
+        return True
 
     def subscriptions_of(self, session: int) -> int:
         return sum(owner == session for owner, _ in self._subscribers.values())
@@ -63,15 +74,23 @@ class Feed:
             for _, subscriber in list(self._subscribers.values()):
                 subscriber(push)
 
+    def refused(self, transaction_id: bytes) -> None:
+        """The transaction will never be final: who waits need not any longer."""
+        for event in self._waiting.pop(transaction_id, ()):
+            event.set()
+
     def recent(self, transaction_id: bytes) -> Final | None:
         return self._recent.get(transaction_id)
 
     async def wait(self, transaction_id: bytes) -> None:
-        """Returns when the transaction is final; the caller sets the timeout. Cancelling forgets the waiter."""
+        """Returns when the transaction is final or refused; the caller sets the timeout. Cancelling forgets the waiter.
+
+        Raises FeedFull when too much is waited for.
+        """
         if transaction_id in self._recent:
             return
         if len(self._waiting) >= MAX_WAITED:
-            raise trio.TooSlowError(f"{MAX_WAITED} transactions are waited for already")
+            raise FeedFull(f"{MAX_WAITED} transactions are waited for already; ask again later")
         event = trio.Event()
         self._waiting.setdefault(transaction_id, []).append(event)
         try:

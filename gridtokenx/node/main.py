@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -23,9 +24,9 @@ from gridtokenx.ledger.genesis import Genesis, load_genesis
 from gridtokenx.ledger.parameters import read_parameters
 from gridtokenx.market.book import Books
 from gridtokenx.network.network import Network
-from gridtokenx.network.settings import Hello, NetworkConfig, Rate
+from gridtokenx.network.settings import Hello, NetworkConfig, Rate, Topic
 from gridtokenx.node.chain import BlockRules, Chain
-from gridtokenx.node.config import NodeConfig, load_node_key
+from gridtokenx.node.config import NodeConfig, load_network_key, load_node_key
 from gridtokenx.node.feed import Feed
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.recover import replay
@@ -34,12 +35,20 @@ from gridtokenx.node.rpc import RpcServer
 from gridtokenx.node.service import Checkpoints, Service
 from gridtokenx.node.sync import decode_stored_certificate
 from gridtokenx.store.database import Database
-from gridtokenx.store.errors import NotInitialised
-from gridtokenx.store.log import Log
+from gridtokenx.store.disk import RealDisk
+from gridtokenx.store.errors import LogLost, NotInitialised
+from gridtokenx.store.log import Log, set_aside
 
 EXIT_CONFIG = 2
+GC_ALLOCATIONS = 50_000
+"""Between collections of cycles: a block makes thousands of objects that live as long as it is not checkpointed. With
+Python's default of 700 a loaded node spent a fifth of its time looking through them."""
+SWITCH_S = 0.0005
+"""A thread that computes (a checkpoint, a big block) gives way to the event loop so often. With Python's default of
+5 ms every call that lets go of the interpreter, as each signature check does, waits that long to get it back."""
 EXIT_INVARIANT = 3
 LOG_DIRECTORY = "log"
+LOST_MARK = "log-was-lost"
 
 
 def configure_logging(config: NodeConfig) -> None:
@@ -54,6 +63,7 @@ def configure_logging(config: NodeConfig) -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            lambda _, __, event: {"node": config.node.name, **event},
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info if config.log.format == "json" else _unchanged,
             renderer,
@@ -80,13 +90,39 @@ def open_database(config: NodeConfig, genesis: Genesis) -> Database:
                                header=header.encode(), header_hash=header.hash, map_bytes=map_bytes)
 
 
-def network_settings(config: NodeConfig) -> NetworkConfig:
+def open_log(data_dir: Path, genesis: Genesis, database: Database) -> tuple[Log, bool]:
+    """The durable log, and whether the node may sign: not if what it signed may have been forgotten (CONSENSUS 6).
+
+    A lost log is set aside, and a mark left that outlives restarts. Raises LogError for what does not fit.
+    """
+    path, mark = data_dir / LOG_DIRECTORY, data_dir / LOST_MARK
+
+    def leave_mark() -> None:       # durable before the fresh log has anything in it
+        if not mark.exists():
+            disk = RealDisk()
+            disk.create(mark).close()
+            disk.sync_directory(data_dir)
+
+    try:
+        log = Log.open(path, genesis.chain_id)
+    except LogLost as error:
+        leave_mark()
+        kept = set_aside(path)
+        structlog.get_logger("node").error("log_damaged", error=str(error), kept=str(kept))
+        log = Log.open(path, genesis.chain_id)
+    if log.fresh and database.executed_height > 0:
+        leave_mark()
+    return log, not mark.exists()
+
+
+def network_settings(config: NodeConfig, *, authority: bool) -> NetworkConfig:
+    """Authorities get final blocks from one another, so they need no gossip of them; they publish it for others."""
     section = config.network
-    psk = None if section.private_key_file is None else section.private_key_file.read_text("ascii").strip()
     return NetworkConfig(
         listen=section.listen, announce=section.announce, bootstrap=section.bootstrap, mdns=section.mdns,
         peer_exchange=section.peer_exchange, max_peers=section.max_peers,
-        max_connections_per_address=section.max_connections_per_address, psk=psk,
+        max_connections_per_address=section.max_connections_per_address, psk=load_network_key(config),
+        topics=frozenset(Topic) - {Topic.BLOCK} if authority else frozenset(Topic),
         rpc_max_sessions=config.rpc.max_sessions, rpc_max_sessions_per_peer=config.rpc.max_sessions_per_peer,
         rpc_queue_frames=config.rpc.max_queued_pushes, max_request=config.rpc.max_request_bytes,
         rpc_requests=Rate(per_s=config.rpc.max_requests_per_s, burst=2 * config.rpc.max_requests_per_s),
@@ -99,16 +135,23 @@ async def serve(config: NodeConfig, stop: trio.Event) -> None:
     genesis = load_genesis(config.node.genesis)
     key = load_node_key(config)
     database = open_database(config, genesis)
-    log_file = Log.open(Path(config.node.data_dir) / LOG_DIRECTORY, genesis.chain_id)
     try:
-        await _serve(config, stop, genesis, key, database, log_file, log)
+        if key.public in {authority.public for authority in genesis.authorities}:
+            log_file, may_sign = open_log(config.node.data_dir, genesis, database)
+        else:
+            log_file, may_sign = Log.open(config.node.data_dir / LOG_DIRECTORY, genesis.chain_id), False
+        if (config.node.data_dir / LOST_MARK).exists():
+            log.warning("log_lost", consequence="this authority follows the chain and signs nothing")
+        try:
+            await _serve(config, stop, genesis, key, database, log_file, log, may_sign)
+        finally:
+            log_file.close()
     finally:
-        log_file.close()
         database.close()
 
 
 async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: PrivateKey, database: Database,
-                 log_file: Log, log: structlog.stdlib.BoundLogger) -> None:
+                 log_file: Log, log: structlog.stdlib.BoundLogger, may_sign: bool) -> None:
     keys = tuple(authority.public for authority in genesis.authorities)
     names = {authority.public: authority.name for authority in genesis.authorities}
     genesis_hash = genesis.header().hash
@@ -140,13 +183,13 @@ async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: Pr
             min_block_interval_ms=parameters.min_block_interval_ms,
             max_block_weight=parameters.max_block_weight, max_block_bytes=parameters.max_block_bytes)
         core = Core(consensus, keys.index(key.public), KeySigner(key, genesis.chain_id), verifier, root, recovered,
-                    int(trio.current_time() * 1000), time.time_ns() // 1_000_000)
+                    int(trio.current_time() * 1000), time.time_ns() // 1_000_000, may_sign=may_sign)
     pool = Pool(max_transactions=config.pool.max_transactions, max_bytes=config.pool.max_bytes,
                 max_per_account=config.pool.max_transactions_per_account)
     replica = Replica(chain, pool, core)
     hello = Hello(chain_id=genesis.chain_id, genesis_hash=genesis_hash, name=config.node.name,
                   head_height=lambda: chain.head.header.height)
-    network = Network(network_settings(config), key, hello)
+    network = Network(network_settings(config, authority=core is not None), key, hello)
     network.set_authorities(keys)
     feed = Feed(names)
     for block in replayed:
@@ -180,6 +223,9 @@ async def _until_signalled(config: NodeConfig) -> None:
 def run(config: NodeConfig) -> int:
     """Runs until SIGTERM or Ctrl-C. Exit codes: 0 stopped on request, 2 cannot start, 3 a broken invariant."""
     configure_logging(config)
+    sys.setswitchinterval(SWITCH_S)
+    gc.freeze()                                 # what is imported stays: no need to look through it again
+    gc.set_threshold(GC_ALLOCATIONS, 10, 20)
     log = structlog.get_logger("node")
     code = 0
     try:

@@ -48,6 +48,8 @@ class Pool:
     _accounts: dict[bytes, dict[int, Transaction]] = field(factory=dict)
     _size_bytes: int = 0
     _refused: int = 0
+    version: int = 0
+    """Grows with every change."""
 
     def __contains__(self, transaction_id: bytes) -> bool:
         return transaction_id in self._by_id
@@ -71,6 +73,7 @@ class Pool:
         self._by_id[transaction.id] = transaction
         self._accounts.setdefault(transaction.sender, {})[transaction.nonce] = transaction
         self._size_bytes += len(transaction.raw)
+        self.version += 1
 
     def _admit(self, transaction: Transaction, account_nonce: int) -> None:
         if transaction.id in self._by_id:
@@ -96,6 +99,7 @@ class Pool:
             if transaction is None:
                 continue
             self._size_bytes -= len(transaction.raw)
+            self.version += 1
             queue = self._accounts[transaction.sender]
             del queue[transaction.nonce]
             if not queue:

@@ -37,11 +37,11 @@ from gridtokenx.consensus.interface import (
 from gridtokenx.consensus.messages import Certificate, Wake, decode_message, encode_message
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.errors import GridTokenXError, InvariantError
-from gridtokenx.ledger.block import Header
-from gridtokenx.ledger.receipts import Code, Refused
-from gridtokenx.ledger.transaction import Transaction, TransactionError, decode_transaction
+from gridtokenx.ledger.transaction import Transaction, TransactionError
+from gridtokenx.node.bodies import ANSWER_BYTES, Bodies
 from gridtokenx.node.chain import Chain, ChainBlock
-from gridtokenx.node.pool import Pool, PoolRefused
+from gridtokenx.node.intake import Intake
+from gridtokenx.node.pool import Pool
 from gridtokenx.node.records import (
     BlockFrame,
     BodyFrame,
@@ -55,11 +55,8 @@ from gridtokenx.node.records import (
 )
 from gridtokenx.node.sync import SyncedBlock
 
-ASK_AGAIN_MS = 300
-ANSWER_BYTES = 512 << 10
 INLINE_TRANSACTIONS = 128
 MAX_WAKE_IDS = 256
-KNOWN_SIGNATURES = 100_000
 
 
 class Channel(IntEnum):
@@ -99,23 +96,7 @@ class Turn:
     notes: list[Note] = field(factory=list)
     misbehaviour: list[Misbehaviour] = field(factory=list)
     catch_up: CatchUp | None = None
-
-
-@define
-class _Wanted:
-    """A block whose body is being gathered."""
-
-    digest: bytes
-    header: Header
-    ids: tuple[bytes, ...]
-    sources: tuple[int, ...]
-    have: dict[bytes, Transaction]
-    asked_ms: int = 0
-    asked: int = 0
-
-    @property
-    def missing(self) -> tuple[bytes, ...]:
-        return tuple(i for i in self.ids if i not in self.have)
+    refused: list[bytes] = field(factory=list)    # transactions out of the pool for good
 
 
 class Replica:
@@ -130,13 +111,13 @@ class Replica:
         self._clock_ms = 0
         self._events: deque[Event] = deque()
         self._stepping = False
-        self._wanted: dict[bytes, _Wanted] = {}
-        self._fetching: dict[bytes, Fetch] = {}
+        self._intake = Intake(chain.chain_id)
+        self._bodies = Bodies(chain, pool, self._intake, self._send_body, self._held, self._body_refused)
         self._orphans: dict[bytes, list[bytes]] = {}
         self._jobs: deque[Job] = deque()
         self._busy = False
         self._work: tuple[bytes, bool] | None = None
-        self._verified: dict[bytes, None] = {}
+        self._looked: tuple[bytes, int] | None = None
         self._quarantine: dict[bytes, str] = {}
 
     # ------------------------------------------------------------ the shell's side
@@ -148,19 +129,15 @@ class Replica:
     @property
     def deadline_ms(self) -> int | None:
         """Monotonic time at which `tick` is wanted next."""
-        times = [wanted.asked_ms + ASK_AGAIN_MS for wanted in self._wanted.values()]
-        if self.core is not None and self.core.deadline_ms is not None:
-            times.append(self.core.deadline_ms)
-        return min(times, default=None)
+        times = (self._bodies.deadline_ms, None if self.core is None else self.core.deadline_ms)
+        return min((time for time in times if time is not None), default=None)
 
     def at(self, now_ms: int, clock_ms: int) -> None:
         """Sets the time for the calls that follow: monotonic, and Unix wall clock."""
         self._now_ms, self._clock_ms = now_ms, clock_ms
 
     def tick(self) -> None:
-        for wanted in list(self._wanted.values()):
-            if wanted.asked_ms + ASK_AGAIN_MS <= self._now_ms:
-                self._ask(wanted)
+        self._bodies.ask_again(self._now_ms)
         if self.core is not None and self.core.deadline_ms is not None and self.core.deadline_ms <= self._now_ms:
             self._step(Tick())
 
@@ -180,18 +157,19 @@ class Replica:
 
         Accepted ones go to all authorities at once.
         """
+        wanted = list(raws)
         answers: list[tuple[bytes, int, str]] = []
         accepted: list[bytes] = []
-        for raw in raws:
+        admission = self.chain.admission()
+        for raw, checked in zip(wanted, self._intake.check(wanted), strict=True):
             transaction_id = digest(Domain.TRANSACTION, raw)
             try:
-                transaction = decode_transaction(raw)
-                self._verify(transaction)
-                self.chain.admit(transaction)
-                self.pool.add(transaction, self.chain.nonce_at_head(transaction.sender))
+                if isinstance(checked, GridTokenXError):
+                    raise checked
+                admission.admit(checked)
+                self.pool.add(checked, self.chain.nonce_at_head(checked.sender))
             except GridTokenXError as error:
-                code, message = self.chain.refusal(error)
-                answers.append((transaction_id, code, message))
+                answers.append((transaction_id, *self.chain.refusal(error)))
             else:
                 accepted.append(raw)
                 answers.append((transaction_id, 0, "accepted"))
@@ -199,22 +177,34 @@ class Replica:
         self._report_work()
         return answers
 
-    def gossiped(self, raws: Iterable[bytes]) -> int:
-        """Transactions that other nodes accepted; returns how many were useless or bad."""
-        bad = sum(not self._take(raw) for raw in raws)
+    def gossiped(self, raws: Iterable[bytes]) -> None:
+        """Transactions that other nodes accepted: set aside until `verify_some`, or a block that needs them."""
+        self._intake.set_aside(raws, self.pool.__contains__, self._bodies.wants)
+        self._bodies.arrived()
+
+    @property
+    def backlog(self) -> bool:
+        """Whether `verify_some` has anything to do."""
+        return self._intake.backlog > 0
+
+    def verify_some(self, most: int) -> None:
+        """Verifies the oldest set-aside transactions and takes the good ones into the pool."""
+        if not self._intake.backlog:
+            return
+        for checked in self._intake.oldest(most):
+            try:
+                if isinstance(checked, GridTokenXError):
+                    raise checked
+                self.pool.add(checked, self.chain.nonce_at_head(checked.sender))
+            except GridTokenXError as error:
+                self._turn.notes.append(Note("transaction_dropped", 0, str(error)))
         self._report_work()
-        return bad
 
     def job_done(self, job: Job) -> None:
         self._busy = False
         job.finish()
         self._pump()
         self._report_work()
-
-    @property
-    def busy(self) -> bool:
-        """A job is on another thread: the chain must not be checkpointed onto a new base now."""
-        return self._busy
 
     def execute_final(self, synced: Sequence[SyncedBlock]) -> list[ChainBlock]:
         """Executes and finalizes blocks that sync has proven final (on a worker thread, nothing else running).
@@ -224,14 +214,18 @@ class Replica:
         """
         done: list[ChainBlock] = []
         for entry in synced:
-            known = self.chain.block(digest(Domain.HEADER, entry.header_raw))
+            block_digest = digest(Domain.HEADER, entry.header_raw)
+            known = self.chain.block(block_digest)
             if known is None:
-                header, transactions = self.chain.read_block(entry.header_raw, entry.raws)
-                if not self.chain.matches_root(header, transactions):
-                    raise TransactionError(f"height {header.height}: the body does not match the transactions root")
-                for transaction in transactions:
-                    self._verify(transaction)
-                known = self.chain.add(digest(Domain.HEADER, entry.header_raw), header, transactions)
+                transactions: list[Transaction] = []
+                for checked in self._intake.check(entry.raws):
+                    if isinstance(checked, GridTokenXError):
+                        raise checked
+                    transactions.append(checked)
+                if not self.chain.matches_root(entry.header, transactions):
+                    raise TransactionError(f"height {entry.header.height}: the body does not match the transactions "
+                                           "root")
+                known = self.chain.add(block_digest, entry.header, tuple(transactions))
             self.chain.execute(known)
             if known.failure:
                 raise InvariantError(f"block {known.header.height} ({known.digest.hex()}) is final but does not "
@@ -242,7 +236,10 @@ class Replica:
     def synced(self, blocks: list[ChainBlock], certificate: Certificate) -> None:
         """Blocks that sync verified and the chain executed; the core jumps to the last."""
         for block in blocks:
+            if self.core is not None:
+                self._log_block(block)      # what follows on it is voted for: a restart must find it
             self._became_final(block)
+            self._revive_children(block)
         if self.core is not None and blocks and certificate.digest == blocks[-1].digest:
             self._step(CaughtUp(blocks[-1].header, certificate, blocks[-1].unfinished))
 
@@ -266,9 +263,10 @@ class Replica:
                             self._turn.log.append((LogKind.MESSAGE, encode_message(effect.record)))
                             self._turn.must_sync |= not isinstance(effect.record, Certificate)
                         case Execute():
-                            self._gather(effect.digest, effect.header, effect.transaction_ids, (effect.source,))
+                            self._bodies.gather(effect.digest, effect.header, effect.transaction_ids, effect.source,
+                                                self._now_ms)
                         case Fetch():
-                            self._fetch(effect)
+                            self._bodies.fetch(effect)
                         case Build():
                             self._build(effect)
                         case Finalize():
@@ -290,38 +288,33 @@ class Replica:
         for position, block_digest in enumerate(effect.digests):
             last = position == len(effect.digests) - 1
             if self.chain.is_final(block_digest):
-                continue                # sync brought it in, proven by a descendant's certificate
+                if last:                # sync brought it in, proven by a descendant's certificate
+                    self.chain.certify(block_digest, effect.certificate)
+                continue
             block = self.chain.finalize(block_digest, effect.certificate if last else None)
             self._became_final(block)
 
     def _became_final(self, block: ChainBlock) -> None:
-        self._wanted.pop(block.digest, None)
-        self._fetching.pop(block.digest, None)
+        self._bodies.settled(block.digest, block.header.view)
+        for parent in [p for p, children in self._orphans.items()
+                       if all(self.chain.block(child) is None for child in children)]:
+            del self._orphans[parent]
         self.pool.remove(transaction.id for transaction in block.transactions)
         senders = {transaction.sender for transaction in block.transactions}
-        self.pool.forget_stale(senders, self.chain.nonce_at_head, block.header.height)
+        for stale in self.pool.forget_stale(senders, self.chain.nonce_at_head, block.header.height):
+            self._refuse(stale, "another transaction took its nonce, or it expired")
         if block.header.height % 64 == 0:
-            self.pool.expired(block.header.height)
+            for expired in self.pool.expired(block.header.height):
+                self._refuse(expired, f"it expired; the chain is at height {block.header.height}")
         self._turn.finals.append(block)
 
     def _drop(self, effect: Drop) -> None:
         self.chain.drop(effect.digests)
         for block_digest in effect.digests:
-            self._wanted.pop(block_digest, None)
-            self._fetching.pop(block_digest, None)
+            self._bodies.forget(block_digest)
             self._orphans.pop(block_digest, None)
 
     # ------------------------------------------------------------ transactions
-
-    def _verify(self, transaction: Transaction) -> None:
-        """Once per transaction and peer: good ones are remembered by the hash of their full bytes."""
-        if transaction.id in self._verified:
-            return
-        if not transaction.signatures_verify(self.chain.chain_id):
-            raise Refused(Code.BAD_SIGNATURE, "a signature does not verify for this chain")
-        self._verified[transaction.id] = None
-        if len(self._verified) > KNOWN_SIGNATURES:
-            del self._verified[next(iter(self._verified))]
 
     def _spread(self, raws: list[bytes]) -> None:
         batch: list[bytes] = []
@@ -335,133 +328,42 @@ class Replica:
         if batch:
             self._turn.sends.append(Outgoing(Channel.BODIES, encode_frame(Transactions(tuple(batch)))))
 
-    def _take(self, raw: bytes) -> bool:
-        """A transaction from another peer, for the pool or for a block that waits for it."""
-        transaction_id = digest(Domain.TRANSACTION, raw)
-        waiting = [wanted for wanted in self._wanted.values() if transaction_id in wanted.missing]
-        if not waiting and transaction_id in self.pool:
-            return True
-        try:
-            transaction = decode_transaction(raw)
-            self._verify(transaction)
-        except GridTokenXError as error:
-            for wanted in waiting:
-                self._invalid(wanted, f"transaction {transaction_id.hex()[:16]}: {error}")
-            return False
-        for wanted in waiting:
-            wanted.have[transaction_id] = transaction
-            if not wanted.missing:
-                self._complete(wanted)
-        try:
-            self.pool.add(transaction, self.chain.nonce_at_head(transaction.sender))
-        except PoolRefused:
-            return bool(waiting)
-        return True
-
     def _receive_body(self, sender: int, frame: BodyFrame) -> None:
         match frame:
             case Transactions():
-                for raw in frame.raws:
-                    self._take(raw)
-                self._report_work()
+                self.gossiped(frame.raws)
             case GetTransactions():
-                self._answer_transactions(sender, frame.ids)
+                self._bodies.answer_transactions(frame.ids, sender)
             case GetBlock():
-                block = self.chain.body(frame.digest)
-                if block is not None:
-                    header, raws = block
-                    self._turn.sends.append(Outgoing(
-                        Channel.BODIES, encode_frame(BlockFrame(header, tuple(raws))), sender))
+                self._bodies.answer_block(frame.digest, sender)
             case BlockFrame():
-                self._receive_block(frame)
-
-    def _answer_transactions(self, sender: int, ids: tuple[bytes, ...]) -> None:
-        found: list[bytes] = []
-        size = 0
-        for transaction_id in ids:
-            transaction = self.pool.get(transaction_id) or self.chain.transaction(transaction_id)
-            if transaction is not None:
-                size += len(transaction.raw)
-                if size > ANSWER_BYTES:
-                    break
-                found.append(transaction.raw)
-        if found:
-            self._turn.sends.append(Outgoing(Channel.BODIES, encode_frame(Transactions(tuple(found))), sender))
+                self._bodies.block_arrived(frame)
 
     def _fetch_woken(self, sender: int, wake: Wake) -> None:
         unknown = tuple(i for i in wake.transaction_ids[:MAX_WAKE_IDS]
-                        if i not in self.pool and self.chain.transaction(i) is None)
+                        if i not in self.pool and i not in self._intake and self.chain.transaction(i) is None)
         if unknown:
-            self._turn.sends.append(Outgoing(Channel.BODIES, encode_frame(GetTransactions(unknown)), sender))
+            self._send_body(GetTransactions(unknown), sender)
 
-    # ------------------------------------------------------------ bodies
+    def _send_body(self, frame: BodyFrame, to: int) -> None:
+        self._turn.sends.append(Outgoing(Channel.BODIES, encode_frame(frame), to))
 
-    def _gather(self, block_digest: bytes, header: Header, ids: tuple[bytes, ...], sources: tuple[int, ...]) -> None:
-        if block_digest in self._wanted:
-            return
-        known = self.chain.block(block_digest)
-        if known is not None:
-            self._held(known)
-            return
-        have = {}
-        for transaction_id in ids:
-            transaction = self.pool.get(transaction_id) or self.chain.transaction(transaction_id)
-            if transaction is not None:
-                have[transaction_id] = transaction
-        wanted = _Wanted(block_digest, header, ids, sources, have)
-        self._wanted[block_digest] = wanted
-        if wanted.missing:
-            self._ask(wanted)
-        else:
-            self._complete(wanted)
+    # ------------------------------------------------------------ blocks that are complete
 
-    def _ask(self, wanted: _Wanted) -> None:
-        wanted.asked_ms = self._now_ms
-        source = wanted.sources[wanted.asked % len(wanted.sources)]
-        wanted.asked += 1
-        self._turn.sends.append(Outgoing(Channel.BODIES, encode_frame(GetTransactions(wanted.missing)), source))
-
-    def _invalid(self, wanted: _Wanted, reason: str) -> None:
-        if self._wanted.pop(wanted.digest, None) is not None:
-            self._step(BlockExecuted(wanted.digest, valid=False, reason=reason))
-
-    def _complete(self, wanted: _Wanted) -> None:
-        self._wanted.pop(wanted.digest, None)
-        transactions = tuple(wanted.have[transaction_id] for transaction_id in wanted.ids)
-        self._held(self.chain.add(wanted.digest, wanted.header, transactions))
-
-    def _fetch(self, effect: Fetch) -> None:
-        known = self.chain.block(effect.digest)
-        if known is not None:
-            self._held(known)
-            return
-        self._fetching[effect.digest] = effect
-        wanted = self._wanted.get(effect.digest)
-        if wanted is not None:
-            wanted.sources = tuple(dict.fromkeys((*wanted.sources, *effect.holders)))
-        for holder in effect.holders[:2]:
-            self._turn.sends.append(Outgoing(Channel.BODIES, encode_frame(GetBlock(effect.digest)), holder))
-
-    def _receive_block(self, frame: BlockFrame) -> None:
-        block_digest = digest(Domain.HEADER, frame.header)
-        if block_digest not in self._fetching:
-            return
-        header, transactions = self.chain.read_block(frame.header, list(frame.raws))
-        if not self.chain.matches_root(header, transactions):
-            raise TransactionError("the body does not match the header's transactions root")
-        for transaction in transactions:
-            self._verify(transaction)
-        self._fetching.pop(block_digest)
-        self._wanted.pop(block_digest, None)
-        self._held(self.chain.add(block_digest, header, transactions))
+    def _body_refused(self, block_digest: bytes, reason: str) -> None:
+        """What the leader handed out cannot be the block's body: says nothing about the block itself."""
+        self._step(BlockExecuted(block_digest, valid=False, reason=reason))
 
     def _held(self, block: ChainBlock) -> None:
+        self._log_block(block)
+        self._step(BlockHeld(block.digest, block.header, block.ids, block.body_bytes))
+        self._execute_when_ready(block)
+
+    def _log_block(self, block: ChainBlock) -> None:
         if not block.logged:
             block.logged = True
             self._turn.log.append(
                 (LogKind.BLOCK, encode_block(block.header.encode(), [t.raw for t in block.transactions])))
-        self._step(BlockHeld(block.digest, block.header, block.ids, block.body_bytes))
-        self._execute_when_ready(block)
 
     # ------------------------------------------------------------ execution
 
@@ -477,10 +379,16 @@ class Replica:
             self._orphans.setdefault(block.header.parent, []).append(block.digest)
 
     def _executed(self, block: ChainBlock) -> None:
+        if not block.executed and not block.failure:
+            return                          # dropped, with its parent, before its turn came
         if block.failure:
             self._step(BlockExecuted(block.digest, valid=False, reason=block.failure))
             return
         self._step(BlockExecuted(block.digest, valid=True, weight=block.weight, unfinished=block.unfinished))
+        self._revive_children(block)
+
+    def _revive_children(self, block: ChainBlock) -> None:
+        """Executes what waited for `block`."""
         for child in self._orphans.pop(block.digest, []):
             waiting = self.chain.block(child)
             if waiting is not None and not waiting.executed:
@@ -495,7 +403,7 @@ class Replica:
         if not effect.empty:
             candidates = self.pool.ready(self.chain.nonces_at(parent), self.chain.rules.max_block_transactions,
                                          self.chain.rules.max_block_bytes)
-        built: list[ChainBlock] = []
+        built: list[ChainBlock | None] = []
 
         def run() -> None:
             built.append(self.chain.build(effect, candidates))
@@ -504,16 +412,13 @@ class Replica:
             block = built[0]
             for transaction_id, reason in self.chain.take_refused():
                 self._refuse(transaction_id, reason)
-            if not block.logged:
-                block.logged = True
-                self._turn.log.append(
-                    (LogKind.BLOCK, encode_block(block.header.encode(), [t.raw for t in block.transactions])))
+            if block is None:
+                self._turn.notes.append(Note("build_skipped", effect.view, "nothing to extend, or it failed"))
+                return
+            self._log_block(block)
             self._step(BlockBuilt(effect.view, block.header, block.ids, block.body_bytes, block.weight,
                                   block.unfinished))
-            for child in self._orphans.pop(block.digest, []):
-                waiting = self.chain.block(child)
-                if waiting is not None:
-                    self._execute_when_ready(waiting)
+            self._revive_children(block)
 
         self._schedule(Job(run, finish, len(candidates)))
 
@@ -521,6 +426,7 @@ class Replica:
         """Left out while building for a reason that will not pass: out of the pool, the reason kept a while."""
         self.pool.remove([transaction_id])
         self._quarantine[transaction_id] = reason
+        self._turn.refused.append(transaction_id)
         if len(self._quarantine) > 10_000:
             del self._quarantine[next(iter(self._quarantine))]
 
@@ -550,6 +456,10 @@ class Replica:
         tip = None if tip_digest is None else self.chain.block(tip_digest)
         if tip is None or not tip.executed:
             return
+        looked = (tip.digest, self.pool.version)
+        if looked == self._looked:
+            return                          # looking again at every account of a full pool would delay votes
+        self._looked = looked
         first = self.pool.first_ready(self.chain.nonces_at(tip)) if len(self.pool) else None
         work = (tip.digest, first is not None)
         if work == self._work:

@@ -12,9 +12,10 @@ from typing import Any
 import trio
 
 from gridtokenx import codec
-from gridtokenx.crypto.hashing import HASH_BYTES
+from gridtokenx.crypto.hashing import HASH_BYTES, Domain, digest
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger import queries, spaces
+from gridtokenx.ledger.block import decode_header
 from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.ledger.receipts import SUCCESS, decode_receipt
 from gridtokenx.ledger.records import Trade
@@ -64,6 +65,7 @@ class RpcServer:
         self._database = database
         self._config = config
         self._version = version
+        self._totalling = trio.CapacityLimiter(1)
         self._names = {authority.public: authority.name for authority in genesis.authorities}
         self._methods: dict[str, tuple[int, Callable[..., Awaitable[Any]]]] = {
             "status": (0, self._status), "submit": (1, self._submit), "transaction": (1, self._transaction),
@@ -83,7 +85,11 @@ class RpcServer:
         if method == "subscribe":
             return self._subscribe(session, arguments)
         if method == "unsubscribe":
-            self._service.feed.unsubscribe(_integer(arguments[0] if arguments else None, "subscription", 1, 1 << 53))
+            if len(arguments) != 1:
+                raise RequestError(f"unsubscribe takes 1 parameters, not {len(arguments)}")
+            number = _integer(arguments[0], "subscription", 1, 1 << 53)
+            if not self._service.feed.unsubscribe(number, session.number):
+                raise RequestError(f"this session has no subscription {number}")
             return True
         known = self._methods.get(method)
         if known is None:
@@ -92,8 +98,8 @@ class RpcServer:
         count, handler = known
         if len(arguments) != count:
             raise RequestError(f"{method} takes {count} parameters, not {len(arguments)}")
-        if method in ("submit", "wait"):
-            return await handler(*arguments)
+        if method in ("submit", "wait", "totals", "blocks"):
+            return await handler(*arguments)        # they wait for other things, and take the lock in between
         async with self._service.chain_lock:
             return await handler(*arguments)
 
@@ -117,7 +123,7 @@ class RpcServer:
             "market_time_s": clock.now_ms // 1000, "market_rate": clock.rate, "window": clock.now_ms // 900_000,
             "peers": sum(peer.connected for peer in service.network.peers()),
             "pending_transactions": len(service.replica.pool), "produced": dict(service.feed.produced),
-            "checkpoint_height": chain.base.header.height,
+            "checkpoint_height": chain.base.header.height, "certificates_verified": service.certificates_verified,
             "uptime_ms": int((trio.current_time() - service.started_s) * 1000),
         }
 
@@ -157,7 +163,7 @@ class RpcServer:
 
         def push(data: dict[str, Any]) -> None:
             if not session.push(mine[0], data):
-                feed.unsubscribe(mine[0])
+                feed.unsubscribe(mine[0], session.number)
 
         mine.append(feed.subscribe(session.number, push))
         return mine[0]
@@ -236,7 +242,15 @@ class RpcServer:
         return queries.parameters(self._chain.state)
 
     async def _totals(self) -> dict[str, Any]:
-        return queries.totals(self._chain.state)
+        # The whole state is read: on a thread and a snapshot of its own, so that blocks go on meanwhile.
+        async with self._totalling:
+            async with self._service.chain_lock:
+                private = self._chain.private_state()
+                state = private.__enter__()
+            try:
+                return await trio.to_thread.run_sync(queries.totals, state)
+            finally:
+                private.__exit__(None, None, None)
 
     # ------------------------------------------------------------ trades
 
@@ -245,26 +259,42 @@ class RpcServer:
         most = _integer(limit, "the limit", 1, MAX_LISTED)
         if type(where) is not dict or not set(where) <= {"account", "window", "zone"}:
             raise RequestError("trades takes a map with any of account, window, zone")
-        if "window" in where:
-            window = _integer(where["window"], "window", 0, spaces.MAX_WINDOW)
-            found = queries.trades(self._chain.state, window)
-            return [trade for trade in found if where.get("zone") in (None, trade["buy_zone"])][-most:]
         account = None if "account" not in where else _hash(where["account"], "account")
-        found = self._unstored_trades(account, most)
-        if len(found) < most:
-            prefix = TRADES if account is None else TRADES_OF + account
-            rows = self._database.index_scan(prefix, most - len(found), reverse=True)
-            found += [_stored_trade(value) for _, value in rows]
-        return found
+        window = None if "window" not in where else _integer(where["window"], "window", 0, spaces.MAX_WINDOW)
+        zone = None if "zone" not in where else _integer(where["zone"], "zone", 0, 63)
 
-    def _unstored_trades(self, account: bytes | None, most: int) -> list[dict[str, Any]]:
+        def matches(trade: dict[str, Any]) -> bool:
+            return (window in (None, trade["window"])
+                    and (zone is None or zone in (trade["buy_zone"], trade["sell_zone"])))
+
+        if window is not None and account is None:
+            return [trade for trade in queries.trades(self._chain.state, window) if matches(trade)][-most:]
+        found = self._unstored_trades(account, matches, most)
+        prefix = TRADES if account is None else TRADES_OF + account
+        # A checkpoint may have stored blocks that the chain still counts among the others: none of them twice.
+        after: bytes | None = prefix + (self._chain.base.header.height + 1).to_bytes(8, "big")
+        looked = 0
+        while len(found) < most and looked < MAX_BLOCK_TRADES:
+            rows = self._database.index_scan(prefix, MAX_LISTED, reverse=True, after=after)
+            found += [trade for _, value in rows if matches(trade := _stored_trade(value))][:most - len(found)]
+            looked += len(rows)
+            if len(rows) < MAX_LISTED:
+                break
+            after = rows[-1][0]
+        return found if window is None else found[::-1]
+
+    def _unstored_trades(self, account: bytes | None, matches: Callable[[dict[str, Any]], bool],
+                         most: int) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for block in reversed(self._chain.finals()):
             if block.result is None:
                 continue
             for made in reversed(block.result.trades):
-                if account in (None, made.buyer, made.seller):
-                    found.append(queries.trade_map(made.window, made.number, made.trade))
+                if account not in (None, made.buyer, made.seller):
+                    continue
+                trade = queries.trade_map(made.window, made.number, made.trade)
+                if matches(trade):
+                    found.append(trade)
                     if len(found) == most:
                         return found
         return found
@@ -276,14 +306,20 @@ class RpcServer:
 
     async def _blocks(self, first: Any, limit: Any) -> list[dict[str, Any]]:
         start = _integer(first, "a height", 0, 1 << 53)
-        maps = (self._block_map(height) for height in range(start, start + _integer(limit, "the limit", 1, 100)))
-        return [found for found in maps if found is not None]
+        found: list[dict[str, Any]] = []
+        for height in range(start, start + _integer(limit, "the limit", 1, 100)):
+            async with self._service.chain_lock:
+                block = self._block_map(height)
+            if block is None:
+                break
+            found.append(block)         # the event loop had a turn between two full blocks: votes come first
+        return found
 
     def _block_map(self, height: int) -> dict[str, Any] | None:
         found = final_block(self._database, self._chain, height)
         if found is None:
             return None
-        header, transactions = self._chain.read_block(found[0], found[1])
+        header = decode_header(found[0])
         unstored = self._unstored(height)
         if unstored is not None:
             codes = first_codes(unstored)
@@ -298,7 +334,7 @@ class RpcServer:
             "timestamp_ms": header.timestamp_ms, "proposer": self._names.get(header.proposer, ""),
             "state_root": header.state_root, "transactions_root": header.transactions_root,
             "receipts_root": header.receipts_root, "certified": found[2] is not None,
-            "transaction_ids": [transaction.id for transaction in transactions], "codes": codes,
+            "transaction_ids": [digest(Domain.TRANSACTION, raw) for raw in found[1]], "codes": codes,
             "trades": trades, "traded_wh": sum(wh for wh, _ in header.market),
             "value_uthb": sum(value for _, value in header.market), "zones": [list(zone) for zone in header.market],
         }

@@ -18,12 +18,14 @@ from attrs import define, field, frozen
 
 from gridtokenx.consensus.messages import Certificate
 from gridtokenx.errors import GridTokenXError, InvariantError
+from gridtokenx.ledger.receipts import Code, Refused
 from gridtokenx.network.limits import Offence
 from gridtokenx.network.network import Network
 from gridtokenx.network.settings import Channel as NetworkChannel
 from gridtokenx.network.settings import NetworkError, Topic
 from gridtokenx.node.chain import ChainBlock
 from gridtokenx.node.feed import Feed
+from gridtokenx.node.inbox import Inbox
 from gridtokenx.node.records import Transactions, decode_frame
 from gridtokenx.node.replica import Channel, Outgoing, Replica, Turn
 from gridtokenx.node.serve import answer_for
@@ -42,13 +44,18 @@ from gridtokenx.node.sync import PROTOCOL as SYNC_PROTOCOL
 from gridtokenx.store.database import Database
 from gridtokenx.store.log import Log
 
-INBOX = 4096
-DRAIN = 512
+SLICE = 64                # transactions between two looks at the clock
+TURN_S = 0.008            # transactions are worked off for so long before votes are looked at again
+LATE_S = 0.05
+READ_FIRST_S = 0.005
 SUBMIT_WAIT_S = 10.0
 SYNC_TIMEOUT_S = 10.0
 SYNC_POLL_S = 3.0
 SYNC_RETRY_S = 0.5
 PRUNE_ROWS = 20_000
+MAX_UNSYNCED_BYTES = 4 << 20
+MAX_ANNOUNCED_BYTES = 1 << 20
+ENVELOPE_BYTES = 8 << 10  # header and certificate of a block, at most
 
 
 @frozen
@@ -64,6 +71,7 @@ class _Submission:
     raws: list[bytes]
     done: trio.Event = field(factory=trio.Event)
     answers: list[tuple[bytes, int, str]] = field(factory=list)
+    abandoned: bool = False
 
 
 @define
@@ -114,9 +122,11 @@ class Service:
         self._authorities = authorities
         self._index = {public: index for index, public in enumerate(authorities)}
         self.me = me
-        self._verify = verify
+        self.certificates_verified = 0
+        """Of blocks that came by sync or gossip; for people to look at."""
+        self._verify_signatures = verify
         self._checkpoints = checkpoints
-        self._send, self._receive = trio.open_memory_channel[_Item](INBOX)
+        self._inbox: Inbox[_Item] = Inbox()
         self._log = structlog.get_logger("node")
         self._want_sync = trio.Event()
         self._sync_holders: list[bytes] = []
@@ -124,6 +134,12 @@ class Service:
         self._checkpoint_s = trio.current_time()
         self._want_checkpoint = trio.Event()
         self._marks: list[tuple[int, int]] = []
+        self._unsynced_bytes = 0
+
+    def _verify(self, certificate: Certificate) -> bool:
+        good = self._verify_signatures(certificate)
+        self.certificates_verified += good
+        return good
 
     @property
     def is_authority(self) -> bool:
@@ -148,15 +164,18 @@ class Service:
     async def submit(self, raws: list[bytes]) -> list[tuple[bytes, int, str]]:
         """A client's transactions; returns (id, code, message) for each once the replica has judged them."""
         submission = _Submission(raws)
-        with trio.fail_after(SUBMIT_WAIT_S):
-            await self._send.send(submission)
+        with trio.move_on_after(SUBMIT_WAIT_S):
+            await self._inbox.put_bulk(submission)
             await submission.done.wait()
-        return submission.answers
+            return submission.answers
+        submission.abandoned = True
+        raise Refused(Code.NOT_READY, f"the node has been too busy for {SUBMIT_WAIT_S:.0f} s; "
+                                      "ask for the transactions' state before submitting them again")
 
     async def _on_frame(self, public: bytes, channel: NetworkChannel, data: bytes) -> None:
         sender = self._index.get(public)
         if sender is not None:
-            await self._send.send(_Frame(sender, public, Channel(int(channel)), data))
+            await self._inbox.put(_Frame(sender, public, Channel(int(channel)), data))
 
     async def _on_gossip(self, topic: Topic, data: bytes, forwarder: bytes, origin: bytes) -> bool | None:
         del forwarder, origin
@@ -164,7 +183,7 @@ class Service:
             frame = decode_frame(data)
             if not isinstance(frame, Transactions):
                 return False
-            await self._send.send(_Gossiped(frame.raws))
+            await self._inbox.put(_Gossiped(frame.raws))
         elif topic is Topic.BLOCK:
             if self.is_authority:
                 return True
@@ -179,7 +198,7 @@ class Service:
             return
         if answer.blocks[0].header.height == head.header.height + 1:
             check_answer(answer, head.header.height + 1, head.digest, self._verify)
-            await self._send.send(_Synced(answer))
+            await self._inbox.put(_Synced(answer))
         else:
             self._want_sync.set()
 
@@ -187,23 +206,48 @@ class Service:
 
     async def _actor(self) -> None:
         while True:
-            deadline_ms = self.replica.deadline_ms
-            wait_s = max(0.0, deadline_ms / 1000 - trio.current_time()) if deadline_ms is not None else 3600.0
-            items: list[_Item] = []
-            with trio.move_on_after(wait_s):
-                items.append(await self._receive.receive())
-            while items and len(items) < DRAIN:
-                try:
-                    items.append(self._receive.receive_nowait())
-                except trio.WouldBlock:
-                    break
+            await self._inbox.wait(self._idle_s())
+            if self._late_s() > LATE_S:
+                # This process was kept from running: what arrived meanwhile is still in the sockets, and a timer
+                # must not give up on a view whose votes are there already.
+                await trio.sleep(READ_FIRST_S)
             self._now()
-            for item in items:
+            for item in self._inbox.take_urgent():
                 await self._take(item)
+            self._work_off()
             self._now()
             self.replica.tick()
             await self._carry_out(self.replica.take_turn())
             await trio.lowlevel.checkpoint()
+
+    def _idle_s(self) -> float:
+        if self.replica.backlog:
+            return 0.0
+        deadline_ms = self.replica.deadline_ms
+        return 3600.0 if deadline_ms is None else max(0.0, deadline_ms / 1000 - trio.current_time())
+
+    def _late_s(self) -> float:
+        """How long ago the replica's timer should have been looked at; negative before that."""
+        deadline_ms = self.replica.deadline_ms
+        return -1.0 if deadline_ms is None else trio.current_time() - deadline_ms / 1000
+
+    def _work_off(self) -> None:
+        """Spends a slice of time on transactions: clients' submissions and other nodes' in turn."""
+        until_s = time.perf_counter() + TURN_S
+        while time.perf_counter() < until_s:
+            self.replica.verify_some(SLICE)
+            submission = self._inbox.first_bulk()
+            if submission is None:
+                if not self.replica.backlog:
+                    return
+                continue
+            assert isinstance(submission, _Submission)
+            if not submission.abandoned:
+                start = len(submission.answers)
+                submission.answers += self.replica.submit(submission.raws[start:start + SLICE])
+            if submission.abandoned or len(submission.answers) == len(submission.raws):
+                submission.done.set()
+                self._inbox.drop_bulk()
 
     def _now(self) -> None:
         self.replica.at(int(trio.current_time() * 1000), time.time_ns() // 1_000_000)
@@ -218,9 +262,10 @@ class Service:
                 except GridTokenXError as error:
                     self._log.warning("bad_frame", sender=item.sender, channel=item.channel.name, error=str(error))
                     self.network.report(item.public, Offence.INVALID, str(error))
-            case _Submission():
-                item.answers = self.replica.submit(item.raws)
-                item.done.set()
+                except Exception:  # noqa: BLE001 - see below
+                    # A defect that one peer's bytes can reach must not stop every node that they are sent to.
+                    self._log.exception("frame_failed", sender=item.sender, channel=item.channel.name)
+                    self.network.report(item.public, Offence.INVALID, "its frame could not be handled")
             case _Gossiped():
                 self.replica.gossiped(item.raws)
             case _Synced():
@@ -236,8 +281,11 @@ class Service:
         while True:
             for kind, payload in turn.log:
                 self._log_file.append(int(kind), payload)
-            if turn.must_sync:
+                self._unsynced_bytes += len(payload)
+            if turn.must_sync or self._unsynced_bytes > MAX_UNSYNCED_BYTES:
+                # Also without votes of its own, as while catching up: the log buffers only so much.
                 await trio.to_thread.run_sync(self._log_file.sync)
+                self._unsynced_bytes = 0
             for outgoing in turn.sends:
                 await self._dispatch(outgoing)
             await self._finals(turn)
@@ -258,22 +306,38 @@ class Service:
         elif self.is_authority:
             self.network.broadcast(channel, outgoing.frame)
         else:
-            await self.network.publish(Topic.TX, outgoing.frame)
+            await self._publish(Topic.TX, outgoing.frame)
+
+    async def _publish(self, topic: Topic, data: bytes) -> None:
+        """Gossip is a hint: what cannot be published reaches the others in another way."""
+        try:
+            await self.network.publish(topic, data)
+        except NetworkError as error:
+            self._log.warning("not_published", topic=topic.value, bytes=len(data), error=str(error))
 
     async def _finals(self, turn: Turn) -> None:
         if turn.catch_up is not None:
             self._sync_holders = [self._authorities[index] for index in turn.catch_up.holders]
             self._want_sync.set()
-        if not turn.finals:
-            return
         for block in turn.finals:
             self.feed.final(block)
+        for transaction_id in turn.refused:
+            self.feed.refused(transaction_id)
+        if not turn.finals:
+            return
         last = turn.finals[-1]
-        if self.is_authority and last.header.proposer == self.me and last.certificate is not None:
-            await self.network.publish(Topic.BLOCK, _announcement(turn.finals))
+        if self._announces(last) and last.certificate is not None:
+            await self._publish(Topic.BLOCK, _announcement(turn.finals))
         chain = self.replica.chain
         if len(chain.finals()) >= self._checkpoints.blocks:
             self._want_checkpoint.set()
+
+    def _announces(self, block: ChainBlock) -> bool:
+        """The proposer and the authority after it publish a final block, each to the observers that it knows."""
+        if not self.is_authority:
+            return False
+        place = self._index.get(block.header.proposer, 0)
+        return self._index[self.me] in (place, (place + 1) % len(self._authorities))
 
     def _notes(self, turn: Turn) -> None:
         for note in turn.notes:
@@ -324,7 +388,7 @@ class Service:
         if not answer.blocks:
             return False
         synced = _Synced(answer)
-        await self._send.send(synced)
+        await self._inbox.put(synced)
         await synced.done.wait()
         if synced.error is not None:
             raise synced.error
@@ -362,10 +426,17 @@ class Service:
                 continue
             self._checkpointing = True
             began = trio.current_time()
+            # First the log: one without any record beside a database with blocks counts as lost (CONSENSUS 6).
+            await trio.to_thread.run_sync(self._log_file.sync)
             await trio.to_thread.run_sync(self._database.checkpoint, blocks)
             self._log.debug("checkpoint", height=blocks[-1].height, blocks=len(blocks),
                             took_ms=round((trio.current_time() - began) * 1000, 1))
-            await self._send.send(_Checkpointed(len(blocks)))
+            await self._inbox.put(_Checkpointed(len(blocks)))
+            self._database.reader_check()       # slots of readers that died would keep old pages from being used
+            usage = self._database.usage()
+            if usage.alarm:
+                self._log.warning("store_filling", used_percent=round(usage.fraction * 100),
+                                  remedy="stop the node and raise store.map_size_mib")
             keep = self._checkpoints.history_blocks
             if keep and blocks[-1].height > keep:
                 await trio.to_thread.run_sync(self._database.prune_history, blocks[-1].height - keep, PRUNE_ROWS,
@@ -373,11 +444,11 @@ class Service:
 
     async def _last_checkpoint(self) -> None:
         with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._log_file.sync)
             if not self._checkpointing:
                 blocks = self.replica.chain.checkpoint_blocks()
                 if blocks:
                     await trio.to_thread.run_sync(self._database.checkpoint, blocks)
-            await trio.to_thread.run_sync(self._log_file.sync)
 
     def _prune_log(self) -> None:
         """Keeps everything about views above the checkpoint's; records are at most 100 views ahead of their time."""
@@ -397,9 +468,15 @@ def _checked(raw: bytes, height: int, parent: bytes, verify: Callable[[Certifica
 
 
 def _announcement(blocks: list[ChainBlock]) -> bytes:
-    """Final blocks for observers, in the form of a sync answer."""
-    last = blocks[-1]
-    return encode_answer(last.header.height, [
+    """The last of the final blocks for observers, as many as a message holds, in the form of a sync answer."""
+    newest: list[ChainBlock] = []
+    size = 0
+    for block in blocks[:-MAX_ANSWER_BLOCKS - 1:-1]:
+        size += block.body_bytes + ENVELOPE_BYTES
+        if newest and size > MAX_ANNOUNCED_BYTES:
+            break
+        newest.append(block)
+    return encode_answer(blocks[-1].header.height, [
         (block.header.encode(), [transaction.raw for transaction in block.transactions],
          None if block.certificate is None else encode_stored_certificate(block.certificate))
-        for block in blocks[-MAX_ANSWER_BLOCKS:]], [], None)
+        for block in reversed(newest)], [], None)

@@ -15,6 +15,7 @@ from attrs import frozen
 from gridtokenx import codec
 from gridtokenx.consensus.messages import Certificate, Kind, decode_certificate, encode_certificate
 from gridtokenx.crypto.hashing import Domain, digest
+from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.block import Header, decode_header
 
@@ -102,7 +103,8 @@ def decode_answer(raw: bytes) -> SyncAnswer:
 
 def check_answer(answer: SyncAnswer, from_height: int, parent: bytes,
                  verify: Callable[[Certificate], bool]) -> None:
-    """Raises SyncError unless the blocks follow on `parent`, every certificate verifies and the last is final."""
+    """Raises SyncError unless the blocks follow on `parent`, bodies are theirs, every certificate verifies and the
+    last is final."""
     previous, height = parent, from_height
     hashes = []
     for block in answer.blocks:
@@ -115,6 +117,8 @@ def check_answer(answer: SyncAnswer, from_height: int, parent: bytes,
         if certificate is not None and not (
                 certificate.kind is Kind.FINALIZE and certificate.digest == previous and verify(certificate)):
             raise SyncError(f"height {block.header.height}: its certificate does not verify")
+        if merkle_root([digest(Domain.TRANSACTION, raw) for raw in block.raws]) != block.header.transactions_root:
+            raise SyncError(f"height {block.header.height}: the body does not match the transactions root")
     if not answer.blocks:
         return
     if answer.blocks[-1].certificate is not None:

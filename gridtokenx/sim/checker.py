@@ -126,9 +126,14 @@ class Checker:
 
     # -------------------------------------------------------- what a node calls final
 
-    def restarted(self, node: int, height: int) -> None:
-        """A node starts again from its log; what it calls final from then on starts there."""
-        self._heights[node] = height
+    def restarted(self, node: int, blocks: tuple[HeldBlock, ...]) -> None:
+        """A node starts again from its log, which must hold all that it ever called final, and the same."""
+        told = self._heights.get(node, 0)
+        if len(blocks) < told:
+            raise Violation(f"node {node} called height {told} final and restarts at {len(blocks)}")
+        self._heights[node] = 0
+        for block in blocks:
+            self.finalizes(node, block, None)
 
     def finalizes(self, node: int, block: HeldBlock, certificate: Certificate | None) -> None:
         """A node calls a block final; `certificate` when it finalizes this very block."""

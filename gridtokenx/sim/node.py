@@ -179,7 +179,7 @@ class SimulatedNode:
         self._timer_us: int | None = None
         self._syncing_chain = False
         if self.honest:
-            self.setting.checker.restarted(self.index, len(self.finals))
+            self.setting.checker.restarted(self.index, restart.finalized)
         self.core = self.setting.factory(
             self.setting.config, self.index, RegistrySigner(self.setting.registry, self.index),
             self.setting.registry, restart.root, restart.recovered, world.now_ms, self.clock.read_ms(world.now_us))

@@ -9,8 +9,10 @@ from attrs import frozen
 from gridtokenx.ledger.operations.base import Block, check_count, integer
 from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.spaces import MAX_WINDOW
-from gridtokenx.market.desk import Deferred
 from gridtokenx.market.orders import Force, Side
+from gridtokenx.market.posting import Deferred
+
+_LAST_FORCE = Force.IOC     # FOK waits for its place in the ledger
 
 
 @frozen
@@ -38,7 +40,7 @@ class PlaceOrder:
         check_count(fields, "meter", "window", "side", "price_mthb_kwh", "quantity_wh", "time_in_force", "expires_ms")
         meter, window, side, price, quantity, force, expires = fields
         force = integer("time_in_force", force)
-        if force > Force.IOC:
+        if force > _LAST_FORCE:
             raise Failed(Code.BAD_TIME_IN_FORCE, f"time in force {force}; 0 (till gate), 1 (till time), 2 (IOC) exist")
         return cls(integer("meter", meter, 0, (1 << 32) - 1), integer("window", window, 0, MAX_WINDOW),
                    Side(integer("side", side, 0, 1)), integer("price_mthb_kwh", price),

@@ -1,0 +1,259 @@
+"""What the engine made of a batch, posted to state: trades, closings, results (MARKET 3 and 5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, evolve, frozen
+from numpy.typing import NDArray
+
+from gridtokenx._native.orderbook import Code as EngineCode
+from gridtokenx._native.orderbook import Reason
+from gridtokenx.errors import InvariantError
+from gridtokenx.ledger import funds, spaces
+from gridtokenx.ledger.context import Context
+from gridtokenx.ledger.receipts import Code, Outcome
+from gridtokenx.ledger.records import Counters, Market, Meter, Order, Trade, WindowBook, Zone
+from gridtokenx.market import positions
+from gridtokenx.market.closing import due_ms, escrow_of, lapse, remove_order
+from gridtokenx.market.money import fee_and_vat
+from gridtokenx.market.orders import BUY
+from gridtokenx.market.work import Work, timed_key
+
+_TRADE_FIELDS = ["maker_id", "taker_id", "delivered_wh", "injected_wh", "wheel_uthb", "maker_remaining_wh",
+                 "taker_remaining_wh", "window", "price_mthb_kwh", "seller_zone", "buyer_zone", "taker_side"]
+_CLOSED_FIELDS = ["order_id", "remaining_wh", "reason"]
+_RESULT_FIELDS = ["sequence", "filled_wh", "remaining_wh", "code"]
+_RESULT_CODES = {
+    EngineCode.RESTING: Code.OK, EngineCode.FILLED: Code.OK, EngineCode.CLOSED_BELOW_LOT: Code.OK,
+    EngineCode.CANCELLED_IOC: Code.OK, EngineCode.CANCELLED_LIMIT: Code.REMAINDER_CANCELLED,
+    EngineCode.CANCELLED_SELF_TRADE: Code.SELF_TRADE, EngineCode.CANCELLED: Code.OK,
+    EngineCode.UNKNOWN_ORDER: Code.UNKNOWN_ORDER,
+}
+
+
+@frozen
+class Fill:
+    """A trade of this block with its place in state and the two accounts."""
+
+    window: int
+    number: int
+    trade: Trade
+    buyer: bytes
+    seller: bytes
+
+
+@define
+class Deferred:
+    """An order operation on its way through the engine; `outcome` is there after the engine ran."""
+
+    order_id: int
+    order: Order | None         # None: a cancel
+    owner: bytes
+    outcome: Outcome | None = None
+
+
+@define
+class _Live:
+    """An order while a batch is posted. `held` is the escrow of a buy's remainder."""
+
+    window: int
+    order: Order
+    owner: bytes
+    remaining: int
+    held: int
+    fresh: bool
+    gone: bool = False
+
+
+class Posting:
+    """Posts one batch: sums per account, position and market first, each record written once."""
+
+    def __init__(self, context: Context, next_sequence: int) -> None:
+        self.context = context
+        self.session = context.session
+        self.next_sequence = next_sequence
+        self.fills: list[Fill] = []
+        self.lapsed: set[int] = set()       # met by a search after their time
+        self.live: dict[int, _Live] = {}
+        self.accounts: dict[bytes, list[int]] = {}
+        self.positions: dict[tuple[int, int], list[int]] = {}
+        self.markets: dict[tuple[int, int], Market] = {}
+        self.windows: dict[int, int] = {}
+
+    def post(self, trades: NDArray[Any], results: NDArray[Any], closed: NDArray[Any],
+             pending: list[Deferred]) -> None:
+        """The engine's answer to the operations `pending`, whose outcomes are set. Raises InvariantError."""
+        for deferred in pending:
+            if deferred.order is not None:
+                order = deferred.order
+                held = escrow_of(order, order.remaining_wh) if order.side == BUY else 0
+                self.live[deferred.order_id] = _Live(
+                    spaces.window_of(deferred.order_id), order, deferred.owner, order.remaining_wh, held, True)
+        for trade in trades[_TRADE_FIELDS].tolist():
+            self._trade(trade)
+        for entry in closed[_CLOSED_FIELDS].tolist():
+            self._closed(entry)
+        opened = 0
+        for deferred, result in zip(pending, results[_RESULT_FIELDS].tolist(), strict=True):
+            opened += self._result(deferred, result)
+        self._write(opened)
+
+    def _order(self, order_id: int) -> _Live:
+        live = self.live.get(order_id)
+        if live is None:
+            order: Order | None = self.session.get(spaces.order(order_id))
+            if order is None:
+                raise InvariantError(f"the engine names order {order_id}, which is not in state")
+            meter: Meter = self.session.get(spaces.meter(order.meter))
+            held = escrow_of(order, order.remaining_wh) if order.side == BUY else 0
+            live = self.live[order_id] = _Live(spaces.window_of(order_id), order, meter.owner, order.remaining_wh,
+                                               held, False)
+        return live
+
+    def _account(self, address: bytes) -> list[int]:
+        """[bids, proceeds, released, freed]"""
+        moves = self.accounts.get(address)
+        if moves is None:
+            moves = self.accounts[address] = [0, 0, 0, 0]
+        return moves
+
+    def _position(self, window: int, meter: int) -> list[int]:
+        """[sold, bought, closed sells, closed buys]"""
+        moves = self.positions.get((window, meter))
+        if moves is None:
+            moves = self.positions[window, meter] = [0, 0, 0, 0]
+        return moves
+
+    def _trade(self, fields: Any) -> None:
+        (maker_id, taker_id, delivered, injected, wheel, maker_left, taker_left, window, price, seller_zone,
+         buyer_zone, taker_side) = fields
+        maker, taker = self._order(maker_id), self._order(taker_id)
+        if taker_side == BUY:
+            buyer, seller, buy_id, sell_id = taker, maker, taker_id, maker_id
+            buyer_left, seller_left = taker_left, maker_left
+        else:
+            buyer, seller, buy_id, sell_id = maker, taker, maker_id, taker_id
+            buyer_left, seller_left = maker_left, taker_left
+        order = buyer.order
+        value = price * injected
+        held_after = escrow_of(order, buyer_left)
+        room = buyer.held - held_after - value - wheel
+        if room < 0:
+            raise InvariantError(f"a fill of order {buy_id} takes {-room} uTHB more than its escrow")
+        fee, vat = fee_and_vat(value + wheel, room, order.term, order.vat_ppm)
+        moves = self._account(buyer.owner)
+        moves[0] += held_after - buyer.held
+        moves[2] += room - fee - vat
+        self._account(seller.owner)[1] += value
+        zone: Zone = self.session.get(spaces.zone(buyer_zone))
+        roles = self.context.roles
+        if wheel:
+            self._account(zone.network)[1] += wheel
+        if fee:
+            self._account(roles.market_operator)[1] += fee
+        if vat:
+            self._account(roles.tax)[1] += vat
+        self._position(window, order.meter)[1] += delivered
+        self._position(window, seller.order.meter)[0] += injected
+        buyer.held, buyer.remaining, seller.remaining = held_after, buyer_left, seller_left
+        if not maker_left:      # to exactly zero: nothing else reports it
+            maker.gone = True
+
+        number = self.windows.get(window)
+        if number is None:
+            number = self.session.get(spaces.window(window)).trades
+        self.windows[window] = number + 1
+        record = Trade(self.context.height, buy_id, sell_id, order.meter, seller.order.meter, buyer_zone,
+                       seller_zone, taker_side, price, delivered, injected, wheel, fee, vat,
+                       seller.order.term * injected)
+        self.session.put(spaces.trade(window, number), record)
+        self.fills.append(Fill(window, number, record, buyer.owner, seller.owner))
+        place = (window, buyer_zone)
+        m = self.markets.get(place)
+        if m is None:
+            m = self.session.get(spaces.market(window, buyer_zone)) or Market()
+        self.markets[place] = Market(
+            m.traded_wh + delivered, m.value_uthb + value, m.trades + 1, price,
+            min(m.low_price, price) if m.trades else price, max(m.high_price, price))
+
+    def _release(self, live: _Live) -> None:
+        """The remainder of an order that left: its escrow, collateral and capacity come back."""
+        quantity = live.remaining
+        order = live.order
+        live.gone = True
+        if not quantity:
+            return
+        if order.side == BUY:
+            moves = self._account(live.owner)
+            moves[0] -= live.held
+            moves[2] += live.held
+            self._position(live.window, order.meter)[3] += quantity
+        else:
+            self._account(live.owner)[3] += order.term * quantity
+            self._position(live.window, order.meter)[2] += quantity
+
+    def _closed(self, fields: Any) -> None:
+        order_id, remaining, reason = fields
+        if reason == Reason.EXPIRED:
+            order = self.session.get(spaces.order(order_id))
+            if order is not None:       # otherwise released lazily in this block already
+                lapse(self.context, order_id, order)
+            self.lapsed.add(order_id)
+            return
+        live = self._order(order_id)
+        if live.remaining != remaining:
+            raise InvariantError(f"order {order_id} leaves the engine with {remaining} Wh; state says {live.remaining}")
+        self._release(live)
+
+    def _result(self, deferred: Deferred, fields: Any) -> int:
+        """Sets the outcome; returns 1 when the order rests."""
+        sequence, filled, remaining, engine_code = fields
+        code = _RESULT_CODES.get(engine_code)
+        if code is None:
+            raise InvariantError(f"the engine refused order {deferred.order_id}: {EngineCode(engine_code).name}")
+        if deferred.order is None:
+            if code is Code.UNKNOWN_ORDER:
+                deferred.outcome = Outcome(code)
+                return 0
+            live = self._order(deferred.order_id)
+            live.remaining = remaining
+            self._release(live)
+            deferred.outcome = Outcome(code, (deferred.order_id, remaining))
+            return 0
+        rests = engine_code == EngineCode.RESTING
+        live = self.live[deferred.order_id]
+        deferred.outcome = Outcome(code, (deferred.order_id, filled, remaining if rests else 0,
+                                          0 if rests else remaining))
+        if rests:
+            live.order = evolve(live.order, sequence=sequence)
+            return 1
+        live.remaining = remaining
+        self._release(live)
+        return 0
+
+    def _write(self, opened: int) -> None:
+        session = self.session
+        for order_id, live in self.live.items():
+            order = live.order
+            if live.gone:
+                if not live.fresh or order.sequence:
+                    remove_order(session, order_id, order, live.owner)
+                continue
+            if live.fresh:
+                session.put(spaces.orders_of(live.owner, due_ms(order, live.window), order_id), spaces.PRESENT)
+                if order.expires_ms:
+                    session.put(timed_key(order.expires_ms, Work.EXPIRY, order_id), spaces.PRESENT)
+            session.put(spaces.order(order_id), evolve(order, remaining_wh=live.remaining))
+        for address, (bids, proceeds, released, freed) in self.accounts.items():
+            funds.apply_moves(session, address, bids=bids, proceeds=proceeds, released=released, freed=freed)
+        for (window, meter), moves in self.positions.items():
+            positions.apply_moves(session, window, meter, moves)
+        for (window, zone), market in self.markets.items():
+            session.put(spaces.market(window, zone), market)
+        for window, trades in self.windows.items():
+            book: WindowBook = session.get(spaces.window(window))
+            session.put(spaces.window(window), WindowBook(trades, book.settled, book.gated))
+        counters: Counters = session.get(spaces.COUNTERS)
+        session.put(spaces.COUNTERS, Counters(counters.participants, counters.meters, counters.orders,
+                                              self.next_sequence, counters.open_orders + opened))

@@ -1,0 +1,68 @@
+"""What waits for the actor: votes, timers and results first, clients' transactions when there is time for them.
+
+A full queue makes its producers wait, and with them the sockets they read: memory stays bounded and a flood of
+transactions never delays a vote by more than one slice of work.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+import trio
+from attrs import define, field
+
+URGENT_MOST = 4096
+BULK_MOST = 256
+
+Item = TypeVar("Item")
+
+
+@define(eq=False)
+class Inbox(Generic[Item]):
+    """Two bounded queues with one reader."""
+
+    _urgent: deque[Item] = field(factory=deque)
+    _bulk: deque[Item] = field(factory=deque)
+    _arrived: trio.Event = field(factory=trio.Event)
+    _space: trio.Event = field(factory=trio.Event)
+
+    async def put(self, item: Item) -> None:
+        """Waits while the queue of urgent items is full."""
+        while len(self._urgent) >= URGENT_MOST:
+            await self._space.wait()
+        self._urgent.append(item)
+        self._arrived.set()
+
+    async def put_bulk(self, item: Item) -> None:
+        """Waits while the queue of bulk items is full."""
+        while len(self._bulk) >= BULK_MOST:
+            await self._space.wait()
+        self._bulk.append(item)
+        self._arrived.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Until something is here, or `timeout_s` has passed."""
+        if not self._urgent and not self._bulk:
+            self._arrived = trio.Event()
+            with trio.move_on_after(timeout_s):
+                await self._arrived.wait()
+
+    def take_urgent(self) -> list[Item]:
+        """All urgent items there are now."""
+        items = list(self._urgent)
+        self._urgent.clear()
+        self._freed()
+        return items
+
+    def first_bulk(self) -> Item | None:
+        """The oldest bulk item; it stays until `drop_bulk`, so that it can be worked off in slices."""
+        return self._bulk[0] if self._bulk else None
+
+    def drop_bulk(self) -> None:
+        self._bulk.popleft()
+        self._freed()
+
+    def _freed(self) -> None:
+        self._space.set()
+        self._space = trio.Event()
