@@ -50,8 +50,9 @@ class Draw:
             flags = rng.randrange(3) | (4 if force < 2 and rng.random() < 0.15 else 0)
             op |= {"order_id": number, "zone": zone, "side": side, "force": force, "flags": flags,
                    "participant": rng.randrange(6), "meter": number,
-                   "expires_ms": rng.randrange(1, 400) if force == 1 else 0,
-                   "minimum": rng.randrange(1, quantity) if flags < 4 and force < 3 and rng.random() < 0.1 else 0,
+                   "expires_ms": rng.randrange(1, 80) * 5 if force == 1 else 0,
+                   "minimum": (100 * rng.randrange(1, quantity // 100 + 1)
+                               if flags < 4 and force < 3 and rng.random() < 0.1 else 0),
                    "display": max(100, -(-quantity // 2000) * 100) if force < 2 and rng.random() < 0.2 else 0,
                    "source": rng.randrange(3) if side else 0, "profile": 0 if side else rng.randrange(len(profiles))}
         return model.Operation(**op)
