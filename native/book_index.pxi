@@ -1,7 +1,8 @@
 # From order id to slot: open addressing sized to live orders, not to capacity nor to the ids, which grow for ever.
 # Eight neighbouring ids share a home group, one cache line, so that ids given in a row stay in a row; a search goes on in the
 # same column of the next groups, which keeps runs short however dense the ids are. Entries hold the id's low half; the
-# order itself tells apart ids that agree in it.
+# order itself tells apart ids that agree in it. Where the caller's ids are dense from 0 (a replayed file), slots are looked up
+# directly instead.
 
 cdef inline uint64_t index_home(Core* c, uint32_t low) noexcept nogil:
     return (<uint64_t>((<uint32_t>(low >> 3) * <uint32_t>0x9E3779B1) >> c.index_shift) << 3) | (low & 7)
@@ -19,7 +20,10 @@ cdef inline uint64_t index_place(Core* c, uint64_t id) noexcept nogil:
 cdef inline uint32_t index_peek(Core* c, uint64_t id) noexcept nogil:
     """Most likely the id's slot, from the index alone, or 0. For prefetching: the orders themselves are not read."""
     cdef uint32_t low = <uint32_t>id, tries
-    cdef uint64_t i = index_home(c, low), entry
+    cdef uint64_t i, entry
+    if c.dense != NULL:
+        return c.dense[id] if id < c.dense_capacity else 0
+    i = index_home(c, low)
     for tries in range(4):
         entry = c.index[i]
         if <uint32_t>(entry >> 32) == low or entry == 0:
@@ -27,23 +31,34 @@ cdef inline uint32_t index_peek(Core* c, uint64_t id) noexcept nogil:
         i = (i + 8) & c.index_mask
     return 0
 
-cdef inline uint32_t index_find(Core* c, uint64_t id) noexcept nogil:
+cdef uint32_t hash_find(Core* c, uint64_t id) noexcept nogil:
     return <uint32_t>c.index[index_place(c, id)]
 
-cdef inline void index_put(Core* c, uint64_t id, uint32_t slot) noexcept nogil:
+cdef inline uint32_t index_find(Core* c, uint64_t id) noexcept nogil:
+    if c.dense != NULL:
+        return c.dense[id] if id < c.dense_capacity else 0
+    return hash_find(c, id)
+
+cdef void hash_put(Core* c, uint64_t id, uint32_t slot) noexcept nogil:
     cdef uint32_t low = <uint32_t>id
     cdef uint64_t i = index_home(c, low)
     while c.index[i]:
         i = (i + 8) & c.index_mask
     c.index[i] = (<uint64_t>low << 32) | slot
 
-cdef inline void index_remove(Core* c, uint32_t slot) noexcept nogil:
+cdef inline void index_put(Core* c, uint64_t id, uint32_t slot) noexcept nogil:
+    if c.dense != NULL:
+        c.dense[id] = slot
+    else:
+        hash_put(c, id, slot)
+
+cdef void hash_remove(Core* c, uint32_t slot) noexcept nogil:
     """Takes the entry out and moves later ones of its run up, so that no tombstones gather."""
     cdef uint32_t low = <uint32_t>c.orders[slot].id
     cdef uint64_t entry = (<uint64_t>low << 32) | slot, mask = c.index_mask
     cdef uint64_t i = index_home(c, low), j
     while c.index[i] != entry:
-        i = (i + 1) & mask
+        i = (i + 8) & mask
     j = i
     while True:
         j = (j + 8) & mask
@@ -55,6 +70,12 @@ cdef inline void index_remove(Core* c, uint32_t slot) noexcept nogil:
             i = j
     c.index[i] = 0
 
+cdef inline void index_remove(Core* c, uint32_t slot) noexcept nogil:
+    if c.dense != NULL:
+        c.dense[c.orders[slot].id] = 0
+    else:
+        hash_remove(c, slot)
+
 cdef int index_reserve(Core* c, uint64_t orders) noexcept nogil:
     """Room for so many live orders in a quarter of the places. False when memory is refused; then nothing changed."""
     cdef uint64_t size = 1024, i, entry
@@ -62,6 +83,8 @@ cdef int index_reserve(Core* c, uint64_t orders) noexcept nogil:
     cdef uint64_t* fresh
     cdef uint64_t old_size = c.index_mask + 1
     cdef uint32_t bits = 10
+    if c.dense != NULL:
+        return True
     while size < 4 * orders:
         size *= 2
         bits += 1
@@ -77,7 +100,7 @@ cdef int index_reserve(Core* c, uint64_t orders) noexcept nogil:
         for i in range(old_size):
             entry = old[i]
             if entry:
-                index_put(c, (entry >> 32), <uint32_t>entry)
+                hash_put(c, (entry >> 32), <uint32_t>entry)
         pool_release(old, old_size * sizeof(uint64_t))
     return True
 

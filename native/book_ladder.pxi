@@ -1,7 +1,7 @@
 # Price levels. A key counts ticks away from the best imaginable price of its side (sells: from 0 upwards, buys: from the
 # highest downwards), so that the best order always has the least key and both sides share all code. Levels lie in pages
-# of 64 with a bitmap, pages in branches of 64, at most 25 branches in a ladder; whatever is empty goes back to its pool.
-# So an empty book costs eight bytes, and pages never outnumber live orders.
+# of 64 with a bitmap, pages in branches of 64, at most 25 branches in a queue; whatever is empty goes back to its pool.
+# So an empty queue costs four bytes, and pages never outnumber live orders.
 
 cdef inline uint32_t key_of(int side, uint32_t tick) noexcept nogil:
     return tick if side else LAST_TICK - tick
@@ -9,81 +9,169 @@ cdef inline uint32_t key_of(int side, uint32_t tick) noexcept nogil:
 cdef inline int32_t price_of(int side, uint32_t key) noexcept nogil:
     return <int32_t>((key if side else LAST_TICK - key) * TICK)
 
-cdef inline uint32_t level_at(Core* c, uint32_t ladder, uint32_t key) noexcept nogil:
-    """The level of a key that has orders."""
-    cdef Branch* branch = c.branches + c.ladders[ladder].branch[key >> 12]
-    return (branch.page[(key >> 6) & 63] << 6) | (key & 63)
+cdef inline uint32_t queue_index(int side, uint32_t zone, uint32_t sub) noexcept nogil:
+    return 8 * zone + sub if side else 128 + 32 * zone + sub
 
-cdef inline uint32_t level_open(Core* c, BookSide* side, uint32_t key) noexcept nogil:
-    """The level of a key that is about to get an order; makes what is missing on the way."""
-    cdef Ladder* ladder
+cdef uint32_t queue_make(Core* c, uint32_t window_slot, int side, uint32_t zone, uint32_t sub) noexcept nogil:
+    cdef uint32_t number = c.queues_free
+    cdef Queue* queue
+    if number:
+        c.queues_free = c.queues[number].free_next
+    else:
+        number = c.queues_top
+        c.queues_top += 1
+    queue = c.queues + number
+    queue.best = NOTHING
+    queue.bits = 0
+    queue.window = <uint16_t>window_slot
+    queue.place = <uint8_t>(16 * side + zone)
+    queue.sub = <uint8_t>sub
+    c.windows[window_slot].queue[queue_index(side, zone, sub)] = number
+    return number
+
+cdef inline uint32_t queue_open(Core* c, uint32_t window_slot, int side, uint32_t zone, uint32_t sub) noexcept nogil:
+    """The queue's number; makes it on first use."""
+    cdef uint32_t number = c.windows[window_slot].queue[queue_index(side, zone, sub)]
+    return number if LIKELY(number != 0) else queue_make(c, window_slot, side, zone, sub)
+
+cdef inline uint32_t level_at(Core* c, Queue* queue, uint32_t key) noexcept nogil:
+    """The level of a key that has orders."""
+    return (c.branches[queue.branch[key >> 12]].page[(key >> 6) & 63] << 6) | (key & 63)
+
+cdef inline uint32_t key_at(Core* c, uint32_t level) noexcept nogil:
+    return c.pages[level >> 6].key | (level & 63)
+
+cdef inline Queue* queue_at(Core* c, uint32_t level) noexcept nogil:
+    return c.queues + c.pages[level >> 6].queue
+
+cdef void page_make(Core* c, uint32_t queue_number, uint32_t key) noexcept nogil:
+    """The page, and the branch, of a key that has none."""
+    cdef Queue* queue = c.queues + queue_number
     cdef Branch* branch
     cdef uint32_t number, place = key >> 12
-    if UNLIKELY(side.ladder == 0):
-        number = c.ladders_free
-        if number:
-            c.ladders_free = c.ladders[number].free_next
-        else:
-            number = c.ladders_top
-            c.ladders_top += 1
-        side.ladder = number
-    ladder = c.ladders + side.ladder
-    if UNLIKELY(not (ladder.bits >> place) & 1):
+    if not (queue.bits >> place) & 1:
         number = c.branches_free
         if number:
             c.branches_free = c.branches[number].free_next
         else:
             number = c.branches_top
             c.branches_top += 1
-        ladder.branch[place] = number
-        ladder.bits |= <uint32_t>1 << place
-    branch = c.branches + ladder.branch[place]
+        queue.branch[place] = number
+        queue.bits |= <uint32_t>1 << place
+    branch = c.branches + queue.branch[place]
     place = (key >> 6) & 63
-    if UNLIKELY(not (branch.bits >> place) & 1):
-        number = c.pages_free
-        if number:
-            c.pages_free = c.pages[number].free_next
-        else:
-            number = c.pages_top
-            c.pages_top += 1
-        branch.page[place] = number
-        branch.bits |= <uint64_t>1 << place
-    number = branch.page[place]
+    number = c.pages_free
+    if number:
+        c.pages_free = c.pages[number].free_next
+    else:
+        number = c.pages_top
+        c.pages_top += 1
+    branch.page[place] = number
+    branch.bits |= <uint64_t>1 << place
+    c.pages[number].key = key & ~<uint32_t>63
+    c.pages[number].queue = queue_number
+
+cdef void best_raise(Core* c, Queue* queue, uint32_t key) noexcept nogil:
+    cdef Window* window = c.windows + queue.window
+    if queue.best == NOTHING:
+        window.filled[queue.place] |= <uint32_t>1 << queue.sub
+    queue.best = key
+    if key < window.best[queue.place]:
+        window.best[queue.place] = key
+
+cdef inline uint32_t level_open(Core* c, uint32_t queue_number, uint32_t key) noexcept nogil:
+    """The level of a key that is about to get an order; makes what is missing on the way."""
+    cdef Queue* queue = c.queues + queue_number
+    cdef Branch* branch
+    cdef uint32_t number
+    # The branch that is not there is branch 0, which has no pages.
+    branch = c.branches + (queue.branch[key >> 12] if (queue.bits >> (key >> 12)) & 1 else 0)
+    if UNLIKELY(not (branch.bits >> ((key >> 6) & 63)) & 1):
+        page_make(c, queue_number, key)
+        branch = c.branches + queue.branch[key >> 12]
+    number = branch.page[(key >> 6) & 63]
     c.pages[number].bits |= <uint64_t>1 << (key & 63)
-    if key < side.best:
-        side.best = key
+    if UNLIKELY(key < queue.best):
+        best_raise(c, queue, key)
     return (number << 6) | (key & 63)
 
-cdef inline uint32_t least_key(Core* c, uint32_t ladder) noexcept nogil:
-    cdef Ladder* l = c.ladders + ladder
+cdef inline uint32_t least_key(Core* c, Queue* queue) noexcept nogil:
     cdef Branch* branch
     cdef uint32_t high, middle
-    if l.bits == 0:
+    if queue.bits == 0:
         return NOTHING
-    high = LOWEST_BIT(l.bits)
-    branch = c.branches + l.branch[high]
+    high = LOWEST_BIT(queue.bits)
+    branch = c.branches + queue.branch[high]
     middle = LOWEST_BIT(branch.bits)
     return (high << 12) | (middle << 6) | LOWEST_BIT(c.pages[branch.page[middle]].bits)
 
-cdef inline void level_close(Core* c, BookSide* side, uint32_t key) noexcept nogil:
-    """The level of this key has become empty."""
-    cdef Ladder* ladder = c.ladders + side.ladder
-    cdef uint32_t high = key >> 12, middle = (key >> 6) & 63
-    cdef uint32_t b = ladder.branch[high]
+cdef uint32_t least_key_from(Core* c, Queue* queue, uint32_t key) noexcept nogil:
+    """The least key >= `key` that has orders, or NOTHING."""
+    cdef Branch* branch
+    cdef uint64_t bits
+    cdef uint32_t high = key >> 12, middle = (key >> 6) & 63, low = key & 63
+    if key > LAST_TICK:
+        return NOTHING
+    if (queue.bits >> high) & 1:
+        branch = c.branches + queue.branch[high]
+        if (branch.bits >> middle) & 1:
+            bits = c.pages[branch.page[middle]].bits & (~<uint64_t>0 << low)
+            if bits:
+                return (key & ~<uint32_t>63) | LOWEST_BIT(bits)
+        bits = branch.bits & (~<uint64_t>0 << middle << 1)
+        if middle < 63 and bits:
+            middle = LOWEST_BIT(bits)
+            return (high << 12) | (middle << 6) | LOWEST_BIT(c.pages[branch.page[middle]].bits)
+    bits = queue.bits & (~<uint64_t>0 << high << 1)
+    if bits == 0:
+        return NOTHING
+    high = LOWEST_BIT(bits)
+    branch = c.branches + queue.branch[high]
+    middle = LOWEST_BIT(branch.bits)
+    return (high << 12) | (middle << 6) | LOWEST_BIT(c.pages[branch.page[middle]].bits)
+
+cdef void page_give(Core* c, Queue* queue, uint32_t p) noexcept nogil:
+    """A page without orders, and its branch if that has no other, go back to their pools."""
+    cdef uint32_t high = c.pages[p].key >> 12, b = queue.branch[high]
     cdef Branch* branch = c.branches + b
-    cdef uint32_t p = branch.page[middle]
+    branch.bits &= ~(<uint64_t>1 << ((c.pages[p].key >> 6) & 63))
+    c.pages[p].free_next = c.pages_free
+    c.pages_free = p
+    if branch.bits == 0:
+        branch.free_next = c.branches_free
+        c.branches_free = b
+        queue.bits &= ~(<uint32_t>1 << high)
+
+cdef void window_best_fall(Core* c, Window* window, Queue* queue) noexcept nogil:
+    """The queue's best is no longer what it was; finds the least over the queues of its zone and side."""
+    cdef uint32_t least = queue.best, bits = window.filled[queue.place] & ~(<uint32_t>1 << queue.sub), other
+    if least == NOTHING:
+        window.filled[queue.place] = bits
+    while bits:
+        other = window.queue[queue_index(queue.place >> 4, queue.place & 15, LOWEST_BIT(bits))]
+        bits &= bits - 1
+        if c.queues[other].best < least:
+            least = c.queues[other].best
+    window.best[queue.place] = least
+
+cdef inline void level_close(Core* c, uint32_t level) noexcept nogil:
+    """The level has become empty."""
+    cdef uint32_t p = level >> 6, key = key_at(c, level)
     cdef Page* page = c.pages + p
+    cdef Queue* queue = c.queues + page.queue
+    cdef Window* window
     page.bits &= ~(<uint64_t>1 << (key & 63))
-    if page.bits == 0:
-        page.free_next = c.pages_free
-        c.pages_free = p
-        branch.bits &= ~(<uint64_t>1 << middle)
-        if branch.bits == 0:
-            branch.free_next = c.branches_free
-            c.branches_free = b
-            ladder.bits &= ~(<uint32_t>1 << high)
-    if key == side.best:
-        side.best = least_key(c, side.ladder)
+    if UNLIKELY(page.bits == 0):
+        page_give(c, queue, p)
+    if key != queue.best:
+        return
+    # Mostly the next price is on the same page.
+    queue.best = (page.key | LOWEST_BIT(page.bits)) if page.bits else least_key(c, queue)
+    window = c.windows + queue.window
+    if (window.filled[queue.place] & (window.filled[queue.place] - 1)) == 0 and queue.best != NOTHING:
+        window.best[queue.place] = queue.best
+    else:
+        window_best_fall(c, window, queue)
 
 # ---- orders in queues
 
@@ -92,17 +180,22 @@ cdef inline uint32_t order_take(Core* c) noexcept nogil:
     if slot:
         c.orders_free = c.orders[slot].next
         PREFETCH(c.orders + c.orders_free)
+        PREFETCH(c.details + c.orders_free)
     else:
         slot = c.orders_top
         c.orders_top += 1
         PREFETCH(c.orders + slot + 8)
+        PREFETCH(c.details + slot + 8)
     return slot
 
-cdef inline void order_join(Core* c, uint32_t slot) noexcept nogil:
-    """Puts a filled-in order at the end of its queue and into the index."""
+cdef inline void order_give(Core* c, uint32_t slot) noexcept nogil:
+    c.orders[slot].next = c.orders_free
+    c.orders_free = slot
+
+cdef inline void order_link(Core* c, uint32_t slot, uint32_t queue_number, uint32_t key) noexcept nogil:
+    """Puts an order at the end of the queue at a price."""
     cdef Order* order = c.orders + slot
-    cdef Window* window = c.windows + order.window
-    cdef uint32_t number = level_open(c, &window.sides[2 * order.zone + order.side], order.key)
+    cdef uint32_t number = level_open(c, queue_number, key)
     cdef Level* level = c.levels + number
     order.level = number
     order.next = 0
@@ -112,92 +205,164 @@ cdef inline void order_join(Core* c, uint32_t slot) noexcept nogil:
     else:
         level.head = slot
     level.tail = slot
-    if order.sequence > window.last_sequence:
-        window.last_sequence = order.sequence
-    window.live += 1
-    c.live += 1
-    index_put(c, order.id, slot)
 
-cdef inline void order_leave(Core* c, uint32_t slot) noexcept nogil:
-    """Takes an order out of its queue and the index; its slot is free afterwards, its other fields still readable."""
+cdef inline void order_unlink(Core* c, uint32_t slot) noexcept nogil:
     cdef Order* order = c.orders + slot
-    cdef Window* window = c.windows + order.window
+    cdef Level* level = c.levels + order.level
     if order.prev:
         c.orders[order.prev].next = order.next
     else:
-        c.levels[order.level].head = order.next
+        level.head = order.next
     if order.next:
         c.orders[order.next].prev = order.prev
     else:
-        c.levels[order.level].tail = order.prev
+        level.tail = order.prev
         if order.prev == 0:
-            level_close(c, &window.sides[2 * order.zone + order.side], order.key)
+            level_close(c, order.level)
+
+cdef inline void order_join(Core* c, uint32_t slot, uint32_t queue_number, uint32_t key) noexcept nogil:
+    """Puts a filled-in order into its queue and the index."""
+    cdef Window* window = c.windows + c.queues[queue_number].window
+    order_link(c, slot, queue_number, key)
+    window.live += 1
+    c.live += 1
+    if UNLIKELY(c.orders[slot].flags & ICEBERG):
+        c.icebergs += 1
+    index_put(c, c.orders[slot].id, slot)
+
+cdef inline void order_leave(Core* c, uint32_t slot) noexcept nogil:
+    """Takes an order out of its queue and the index; its slot is free afterwards, its other fields still readable."""
+    cdef Window* window = c.windows + queue_at(c, c.orders[slot].level).window
+    if UNLIKELY(c.journal):
+        note(c, slot, UNDO_LEAVE)
+    order_unlink(c, slot)
     index_remove(c, slot)
-    order.next = c.orders_free
-    c.orders_free = slot
+    order_give(c, slot)
     window.live -= 1
     c.live -= 1
+    if UNLIKELY(c.orders[slot].flags & ICEBERG):
+        c.icebergs -= 1
 
-# ---- reading a side
+# ---- a dry run and its undoing: every change is written down, and taken back newest first
 
-cdef uint64_t side_read(Core* c, BookSide* side, bint descending, uint64_t levels_most, int64_t now_ms, CResting* records,
-                        CDepth* depth) noexcept nogil:
-    """Writes orders (or, with `depth`, at most `levels_most` levels of unexpired orders) by key; returns how many."""
-    cdef Ladder* ladder
-    cdef Branch* branch
-    cdef Order* order
-    cdef uint64_t high_bits, middle_bits, low_bits, written = 0
-    cdef uint32_t high, middle, low, page, slot
-    if side.best == NOTHING:
-        return 0
-    ladder = c.ladders + side.ladder
-    high_bits = ladder.bits
-    while high_bits:
-        high = HIGHEST_BIT(high_bits) if descending else LOWEST_BIT(high_bits)
-        high_bits &= ~(<uint64_t>1 << high)
-        branch = c.branches + ladder.branch[high]
-        middle_bits = branch.bits
-        while middle_bits:
-            middle = HIGHEST_BIT(middle_bits) if descending else LOWEST_BIT(middle_bits)
-            middle_bits &= ~(<uint64_t>1 << middle)
-            page = branch.page[middle]
-            low_bits = c.pages[page].bits
-            while low_bits:
-                low = HIGHEST_BIT(low_bits) if descending else LOWEST_BIT(low_bits)
-                low_bits &= ~(<uint64_t>1 << low)
-                slot = c.levels[(page << 6) | low].head
-                if depth != NULL:
-                    if written == levels_most:
-                        return written
-                    depth[written].price = price_of(c.orders[slot].side, c.orders[slot].key)
-                    depth[written].orders = 0
-                    depth[written].quantity_wh = 0
-                while slot:
-                    order = c.orders + slot
-                    if depth != NULL:
-                        if order.expires_ms == 0 or order.expires_ms > now_ms:
-                            depth[written].orders += 1
-                            depth[written].quantity_wh += order.quantity_wh
-                    else:
-                        order_record(c, order, records + written)
-                        written += 1
-                    slot = order.next
-                if depth != NULL and depth[written].orders:
-                    written += 1
-    return written
+cdef enum:
+    UNDO_LEAVE = 0
+    UNDO_CHANGE = 1
+    UNDO_SLICE = 2
+    UNDO_JOIN = 3
 
-cdef void order_record(Core* c, Order* order, CResting* out) noexcept nogil:
+cdef void note(Core* c, uint32_t slot, uint32_t what) noexcept nogil:
+    cdef Undo* undo = c.undo + c.undo_used
+    c.undo_used += 1
+    undo.what = what
+    undo.slot = slot
+    undo.order = c.orders[slot]
+    undo.detail = c.details[slot]
+    undo.key = key_at(c, undo.order.level)
+    undo.queue = c.pages[undo.order.level >> 6].queue
+
+cdef void order_put_back(Core* c, Undo* undo) noexcept nogil:
+    """Between the neighbours it had, which are there again since all later changes were taken back before."""
+    cdef uint32_t slot = undo.slot, number = level_open(c, undo.queue, undo.key)
+    c.orders[slot] = undo.order
+    c.details[slot] = undo.detail
+    c.orders[slot].level = number
+    if undo.order.prev:
+        c.orders[undo.order.prev].next = slot
+    else:
+        c.levels[number].head = slot
+    if undo.order.next:
+        c.orders[undo.order.next].prev = slot
+    else:
+        c.levels[number].tail = slot
+
+cdef void undo_to(Core* c, uint64_t mark) noexcept nogil:
+    """Takes back what was noted since `mark`."""
+    cdef Undo* undo
+    cdef Window* window
+    cdef uint32_t slot
+    while c.undo_used > mark:
+        c.undo_used -= 1
+        undo = c.undo + c.undo_used
+        slot = undo.slot
+        window = c.windows + c.queues[undo.queue].window
+        if undo.what == UNDO_JOIN:
+            order_unlink(c, slot)
+            index_remove(c, slot)
+            order_give(c, slot)
+            window.live -= 1
+            c.live -= 1
+            if c.orders[slot].flags & ICEBERG:
+                c.icebergs -= 1
+        elif undo.what == UNDO_LEAVE:
+            c.orders_free = c.orders[slot].next     # the slot itself was the newest free one
+            order_put_back(c, undo)
+            index_put(c, c.orders[slot].id, slot)
+            window.live += 1
+            c.live += 1
+            if c.orders[slot].flags & ICEBERG:
+                c.icebergs += 1
+        elif undo.what == UNDO_SLICE:
+            order_unlink(c, slot)
+            order_put_back(c, undo)
+        else:
+            c.orders[slot].quantity_wh = undo.order.quantity_wh
+            c.details[slot] = undo.detail
+
+# ---- reading
+
+cdef void order_record(Core* c, uint32_t slot, CResting* out) noexcept nogil:
+    cdef Order* order = c.orders + slot
+    cdef Detail* detail = c.details + slot
+    cdef Queue* queue = queue_at(c, order.level)
     memset(out, 0, sizeof(CResting))
     out.order_id = order.id
-    out.sequence = order.sequence
-    out.quantity_wh = order.quantity_wh
-    out.expires_ms = order.expires_ms
+    out.sequence = detail.sequence
+    out.quantity_wh = <int64_t>order.quantity_wh + detail.hidden_wh
+    out.expires_ms = detail.expires_ms
     out.participant = order.participant
-    out.meter = order.meter
-    out.window = c.windows[order.window].window
-    out.price = price_of(order.side, order.key)
-    out.zone = order.zone
-    out.side = order.side
-    out.flags = order.flags
-    out.profile = order.profile
-    out.display_wh = order.display_wh
+    out.meter = detail.meter
+    out.window = c.windows[queue.window].window
+    out.zone = queue.place & 15
+    out.side = queue.place >> 4
+    out.price = price_of(out.side, key_at(c, order.level))
+    out.flags = order.flags & 3
+    if out.side:
+        out.source = queue.sub
+    else:
+        out.profile = queue.sub
+    out.total_wh = detail.total_wh
+    out.display_wh = detail.display_wh
+    out.shown_wh = order.quantity_wh if detail.display_wh else 0
+
+cdef uint64_t queue_read(Core* c, Queue* queue, CResting* records) noexcept nogil:
+    """Writes the queue's orders by key, then sequence; returns how many."""
+    cdef uint64_t written = 0
+    cdef uint32_t key = queue.best, slot
+    while key != NOTHING:
+        slot = c.levels[level_at(c, queue, key)].head
+        while slot:
+            order_record(c, slot, records + written)
+            written += 1
+            slot = c.orders[slot].next
+        key = least_key_from(c, queue, key + 1)
+    return written
+
+cdef uint64_t depth_read(Core* c, Queue* queue, uint64_t levels_most, int64_t now_ms, CDepth* depth) noexcept nogil:
+    """Writes at most `levels_most` prices that have unexpired orders, best first, what is hidden not counted."""
+    cdef uint64_t written = 0
+    cdef uint32_t key = queue.best, slot
+    while key != NOTHING and written < levels_most:
+        slot = c.levels[level_at(c, queue, key)].head
+        depth[written].price = price_of(queue.place >> 4, key)
+        depth[written].orders = 0
+        depth[written].quantity_wh = 0
+        while slot:
+            if c.details[slot].expires_ms == 0 or c.details[slot].expires_ms > now_ms:
+                depth[written].orders += 1
+                depth[written].quantity_wh += c.orders[slot].quantity_wh
+            slot = c.orders[slot].next
+        if depth[written].orders:
+            written += 1
+        key = least_key_from(c, queue, key + 1)
+    return written

@@ -1,19 +1,15 @@
-# The run of one operation over the book, MARKET 3 and 5 for trade inside one zone.
+# One order's run over the book, MARKET 3 and 5.
 #
-# Magnitudes (checked at entry): quantities <= 10^7 Wh, prices <= 10^6, L <= 500 000 ppm, W <= 10^9, hence every product
-# below is at most 2 x 10^16 and 64 bits are exact.
+# Magnitudes (checked at entry): quantities < 2^32 Wh, W <= 10^9, hence every product below is at most 5 x 10^18 and 64 bits
+# are exact.
 
 cdef enum:
     SIDE_BUY = 0
     SIDE_SELL = 1
-    KIND_PLACE = 0
-    KIND_CANCEL = 1
-    FORCE_GATE = 0
-    FORCE_TIME = 1
-    FORCE_IOC = 2
     STP_NEWEST = 0
     STP_OLDEST = 1
     STP_BOTH = 2
+    STP_OFF = 3                 # replayed files only
     # results
     CODE_RESTING = 0
     CODE_FILLED = 1
@@ -22,233 +18,265 @@ cdef enum:
     CODE_CANCELLED_LIMIT = 4
     CODE_CANCELLED_SELF_TRADE = 5
     CODE_CANCELLED = 6
+    CODE_REDUCED = 7
+    CODE_DONE = 8
+    CODE_UNFINISHED = 9
+    CODE_KILLED = 10
     CODE_UNKNOWN_ORDER = 16
     CODE_DUPLICATE_ORDER = 17
     CODE_EXPIRED = 18
     CODE_INVALID = 19
-    # why a resting order was closed in passing
+    CODE_WOULD_TRADE = 20
+    CODE_HALTED = 21
+    CODE_WORK_LEFT = 22
+    CODE_NO_PATH = 23
+    CODE_NO_CAPACITY = 24
+    CODE_GROUP_REFUSED = 25
+    # why a resting order was closed, or changed, in passing
     REASON_EXPIRED = 0
     REASON_BELOW_LOT = 1
     REASON_SELF_TRADE = 2
+    REASON_SLICE = 3
 
-cdef inline void report_closed(Core* c, Order* order, uint32_t operation, uint8_t reason) noexcept nogil:
+cdef struct Amounts:
+    int64_t delivered, injected, wheel, price
+    bint admissible
+
+cdef void report(Core* c, uint32_t slot, uint32_t operation, uint8_t reason) noexcept nogil:
+    """A resting order leaves, or shows its next slice."""
     cdef CClosed* out = c.closed + c.closed_used
+    cdef Queue* queue = queue_at(c, c.orders[slot].level)
     c.closed_used += 1
-    out.order_id = order.id
-    out.remaining_wh = order.quantity_wh
+    out.order_id = c.orders[slot].id
+    out.remaining_wh = <int64_t>c.orders[slot].quantity_wh + c.details[slot].hidden_wh
+    out.sequence = c.details[slot].sequence if reason == REASON_SLICE else 0
     out.operation = operation
-    out.window = c.windows[order.window].window
-    out.participant = order.participant
-    out.zone = order.zone
-    out.side = order.side
+    out.window = c.windows[queue.window].window
+    out.participant = c.orders[slot].participant
+    out.zone = queue.place & 15
+    out.side = queue.place >> 4
     out.reason = reason
 
-cdef inline bint well_formed(Core* c, COperation* op) noexcept nogil:
-    if op.zone >= c.zone_count or op.side > SIDE_SELL or op.force > FORCE_IOC or op.flags > STP_BOTH:
+cdef bint slice_next(Core* c, uint32_t slot, uint32_t operation, uint64_t* next_sequence) noexcept nogil:
+    """What an iceberg shows is below one lot: its next slice takes the next sequence and the end of the queue. False
+    when less than a lot is left of the whole order."""
+    cdef Order* order = c.orders + slot
+    cdef Detail* detail = c.details + slot
+    cdef uint64_t left = <uint64_t>order.quantity_wh + detail.hidden_wh
+    cdef uint32_t key = key_at(c, order.level), queue = c.pages[order.level >> 6].queue
+    if left < LOT:
         return False
-    if op.profile or op.reserved or op.minimum_wh or op.display_wh:
-        return False
-    if op.price < 0 or op.price > LAST_TICK * TICK or op.price % TICK:
-        return False
-    if op.quantity_wh < LOT or op.quantity_wh > MOST_WH or op.quantity_wh % LOT:
-        return False
-    return op.expires_ms > 0 if op.force == FORCE_TIME else op.expires_ms == 0
+    if c.journal:
+        note(c, slot, UNDO_SLICE)
+    order_unlink(c, slot)
+    order.quantity_wh = <uint32_t>min(left, <uint64_t>detail.display_wh)
+    detail.hidden_wh = <uint32_t>(left - order.quantity_wh)
+    detail.sequence = next_sequence[0]
+    next_sequence[0] += 1
+    order_link(c, slot, queue, key)
+    report(c, slot, operation, REASON_SLICE)
+    return True
 
-cdef inline void place(Core* c, COperation* op, uint32_t number, uint32_t window_slot, int64_t now_ms,
-                       uint64_t* next_sequence, CResult* result) noexcept nogil:
-    """Matches an order against the other side of its zone, then rests or cancels what is left."""
-    cdef Window* window = c.windows + window_slot
-    cdef Zone* zone = c.zones + op.zone
-    cdef int side = op.side
-    cdef BookSide* other = &window.sides[2 * op.zone + (side ^ 1)]
-    cdef uint32_t tick = <uint32_t>op.price // TICK
-    cdef uint32_t reach = tick if side == SIDE_BUY else LAST_TICK - tick      # last key of the other side that can trade
-    cdef int64_t left = op.quantity_wh, buyer, seller, delivered, injected, wheel, price, funds
-    cdef int64_t keep = zone.keep_ppm
-    cdef uint32_t fills = 0, visits = 0, slot
-    cdef uint8_t code = CODE_RESTING
-    cdef Order* maker
-    cdef CTrade* trade
-    while left >= LOT:
-        if fills == FILLS_MOST or visits == VISITS_MOST:
-            code = CODE_CANCELLED_LIMIT
-            break
-        if other.best > reach:
-            break
-        slot = c.levels[level_at(c, other.ladder, other.best)].head
-        maker = c.orders + slot
-        if UNLIKELY(maker.expires_ms != 0 and maker.expires_ms <= now_ms):
-            report_closed(c, maker, number, REASON_EXPIRED)
-            order_leave(c, slot)
-            continue
-        PREFETCH(c.orders + maker.next)
-        visits += 1
-
-        if side == SIDE_BUY:
-            buyer = left
-            seller = maker.quantity_wh
-        else:
-            buyer = maker.quantity_wh
-            seller = left
-        delivered = seller if keep == PPM else seller * keep // PPM
+cdef inline void amounts_of(Route* route, int64_t offer, int64_t buyer, int64_t seller, int64_t limit, int64_t sell_price,
+                            bint buy_rests, Amounts* out) noexcept nogil:
+    """The fill of a buy at `limit` with a sell at `sell_price`: q, q_in, wheel(q), p, and whether it is admissible."""
+    cdef int64_t keep = route.keep_ppm, delivered = seller, funds
+    if keep == PPM:
+        if offer < delivered:
+            delivered = offer
         if buyer < delivered:
             delivered = buyer
-        injected = delivered if keep == PPM else (delivered * PPM + keep - 1) // keep
-        wheel = (zone.wheel_uthb_kwh * delivered + 500) // 1000
-        if side == SIDE_BUY:
-            price = price_of(SIDE_SELL, other.best)
-            if price * injected + wheel > op.price * delivered:
-                break
-        else:
-            funds = price_of(SIDE_BUY, other.best) * delivered - wheel
-            if funds < 0:
-                break
-            price = funds // (injected * TICK) * TICK
-            if price < op.price:
-                break
-
-        if UNLIKELY(maker.participant == op.participant):
-            if op.flags != STP_NEWEST:
-                report_closed(c, maker, number, REASON_SELF_TRADE)
-                order_leave(c, slot)
-            if op.flags != STP_OLDEST:
-                code = CODE_CANCELLED_SELF_TRADE
-                break
-            continue
-
-        fills += 1
-        if side == SIDE_BUY:
-            left -= delivered
-            maker.quantity_wh -= <uint32_t>injected
-        else:
-            left -= injected
-            maker.quantity_wh -= <uint32_t>delivered
-        trade = c.trades + c.trades_used
-        c.trades_used += 1
-        trade.maker_id = maker.id
-        trade.taker_id = op.order_id
-        trade.delivered_wh = delivered
-        trade.injected_wh = injected
-        trade.wheel_uthb = wheel
-        trade.maker_remaining_wh = maker.quantity_wh
-        trade.taker_remaining_wh = left
-        trade.operation = number
-        trade.window = op.window
-        trade.price = <int32_t>price
-        trade.seller_zone = op.zone
-        trade.buyer_zone = op.zone
-        trade.taker_side = side
-        trade.path = 0
-        if maker.quantity_wh < LOT:
-            if maker.quantity_wh:
-                report_closed(c, maker, number, REASON_BELOW_LOT)
-            order_leave(c, slot)
-
-    result.visits = <uint16_t>visits
-    result.fills = <uint16_t>fills
-    result.filled_wh = op.quantity_wh - left
-    result.remaining_wh = left
-    if left == 0:
-        code = CODE_FILLED
-    elif left < LOT:
-        code = CODE_CLOSED_BELOW_LOT
-    elif code == CODE_RESTING and op.force == FORCE_IOC:
-        code = CODE_CANCELLED_IOC
-    result.code = code
-    if code != CODE_RESTING:
-        return
-    slot = order_take(c)
-    maker = c.orders + slot
-    maker.id = op.order_id
-    maker.sequence = next_sequence[0]
-    maker.expires_ms = op.expires_ms
-    maker.quantity_wh = <uint32_t>left
-    maker.participant = op.participant
-    maker.meter = op.meter
-    maker.key = key_of(side, tick)
-    maker.window = <uint16_t>window_slot
-    maker.zone = op.zone
-    maker.side = op.side
-    maker.flags = op.flags
-    maker.profile = op.profile
-    maker.display_wh = 0
-    order_join(c, slot)
-    result.sequence = next_sequence[0]
-    next_sequence[0] += 1
-
-cdef inline void apply(Core* c, COperation* op, uint32_t number, uint32_t window_slot, int64_t now_ms,
-                       uint64_t* next_sequence, CResult* result) noexcept nogil:
-    cdef uint32_t slot
-    if op.kind == KIND_CANCEL:
-        slot = index_find(c, op.order_id)
-        if slot == 0 or c.orders[slot].window != window_slot:
-            result.code = CODE_UNKNOWN_ORDER
-            return
-        result.code = CODE_CANCELLED
-        result.remaining_wh = c.orders[slot].quantity_wh
-        order_leave(c, slot)
-    elif op.kind != KIND_PLACE or not well_formed(c, op):
-        result.code = CODE_INVALID
-    elif op.force == FORCE_TIME and op.expires_ms <= now_ms:
-        result.code = CODE_EXPIRED
-    elif index_find(c, op.order_id):
-        result.code = CODE_DUPLICATE_ORDER
+        out.injected = delivered
     else:
-        place(c, op, number, window_slot, now_ms, next_sequence, result)
+        if offer < delivered:
+            delivered = offer       # floor is monotonous: the lesser of the two decides
+        delivered = delivered * keep // PPM
+        if buyer < delivered:
+            delivered = buyer
+        out.injected = (delivered * PPM + keep - 1) // keep
+    out.delivered = delivered
+    out.wheel = (route.wheel_uthb_kwh * delivered + 500) // 1000
+    if not buy_rests:
+        out.price = sell_price
+        out.admissible = sell_price * out.injected + out.wheel <= limit * delivered
+        return
+    funds = limit * delivered - out.wheel
+    if funds < 0:
+        out.admissible = False
+        return
+    out.price = limit if out.wheel == 0 and out.injected == delivered else funds // (out.injected * TICK) * TICK
+    out.admissible = out.price >= sell_price
 
-cdef inline uint32_t level_peek(Core* c, COperation* op, uint32_t window_slot) noexcept nogil:
-    """The level where the order would rest if its page exists, else 0. For prefetching: it may be out of date by then."""
-    cdef BookSide* side
-    cdef Ladder* ladder
-    cdef Branch* branch
-    cdef uint32_t key
-    if op.zone >= c.zone_count or op.side > SIDE_SELL or <uint32_t>op.price > LAST_TICK * TICK:
-        return 0
-    side = &c.windows[window_slot].sides[2 * op.zone + op.side]
-    key = key_of(op.side, <uint32_t>op.price // TICK)
-    ladder = c.ladders + side.ladder
-    if not (ladder.bits >> (key >> 12)) & 1:
-        return 0
-    branch = c.branches + ladder.branch[key >> 12]
-    if not (branch.bits >> ((key >> 6) & 63)) & 1:
-        return 0
-    return (branch.page[(key >> 6) & 63] << 6) | (key & 63)
+cdef inline void write_trade(Core* c, Incoming* order, uint64_t maker_id, uint64_t taker_id, int64_t maker_left,
+                             int64_t taker_left, int taker_side, int64_t price, int64_t delivered, int64_t injected,
+                             int64_t wheel, int seller_zone, int buyer_zone, int path, bint compact) noexcept nogil:
+    cdef CTrade* trade
+    cdef CCompactTrade* small
+    if compact:
+        small = c.compact + c.trades_used
+        c.trades_used += 1
+        small.maker_id = <uint32_t>maker_id
+        small.taker_id = <uint32_t>taker_id
+        small.price = <int32_t>price
+        small.delivered_wh = <uint32_t>delivered
+        small.injected_wh = <uint32_t>injected
+        small.operation = order.number
+        small.window = order.window
+        small.seller_zone = <uint8_t>seller_zone
+        small.buyer_zone = <uint8_t>buyer_zone
+        small.taker_side = <uint8_t>taker_side
+        small.path = <uint8_t>path
+        return
+    trade = c.trades + c.trades_used
+    c.trades_used += 1
+    trade.maker_id = maker_id
+    trade.taker_id = taker_id
+    trade.delivered_wh = delivered
+    trade.injected_wh = injected
+    trade.wheel_uthb = wheel
+    trade.maker_remaining_wh = maker_left
+    trade.taker_remaining_wh = taker_left
+    trade.operation = order.number
+    trade.window = order.window
+    trade.price = <int32_t>price
+    trade.seller_zone = <uint8_t>seller_zone
+    trade.buyer_zone = <uint8_t>buyer_zone
+    trade.taker_side = <uint8_t>taker_side
+    trade.path = <uint8_t>path
 
-cdef inline void look_ahead(Core* c, COperation* ops, uint64_t n, uint64_t i) noexcept nogil:
-    """Asks for the lines that operations 24, 16 and 8 places ahead will touch: most of the time is waiting for them."""
-    cdef uint32_t level, slot
-    cdef Order* order
-    cdef COperation* op
-    if i + 24 < n:
-        PREFETCH(c.index + index_home(c, <uint32_t>ops[i + 24].order_id))
-    if i + 16 < n:
-        op = ops + i + 16
-        if op.kind == KIND_CANCEL:
-            slot = index_peek(c, op.order_id)
-            if slot:
-                PREFETCH(c.orders + slot)
+cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_sequence, bint plain,
+                       bint compact, bint dry) noexcept nogil:
+    """Trades the incoming order with the best of the other side until nothing is left, admissible or allowed.
+
+    `plain` is one zone without losses, wheeling, corridors or profiles: whatever crosses is admissible at the resting
+    price; `dry` says that the run may have to be taken back. They are constants of the caller; the compiler removes what
+    they exclude.
+    """
+    cdef int side = order.side, other = side ^ 1
+    cdef Candidate found
+    cdef Queue* queue
+    cdef Order* maker
+    cdef uint32_t slot, following, reach = 0, key, level
+    cdef int64_t left = order.left, shown, moved, maker_moved, price
+    cdef Amounts fill
+    cdef bint maker_first
+    cdef uint8_t mode
+    if plain:
+        found.queue = window.queue[queue_index(other, 0, 0)]
+        found.alone = True
+        found.route = c.routes
+        reach = key_of(other, <uint32_t>order.price // TICK)
+    while left >= LOT:
+        if UNLIKELY(order.fills >= order.fills_most or order.visits >= order.visits_most) and (
+                plain or order.sequence == 0):
+            order.code = CODE_CANCELLED_LIMIT
+            break
+        if plain:
+            queue = c.queues + found.queue
+            if queue.best > reach:      # NOTHING is beyond every reach
+                break
         else:
-            level = level_peek(c, op, c.slots[i + 16])
-            if level:
-                PREFETCH(c.levels + level)
-                PREFETCH(c.pages + (level >> 6))
-    if i + 8 < n:
-        op = ops + i + 8
-        if op.kind == KIND_CANCEL:
-            slot = index_peek(c, op.order_id)
-            if slot:
-                order = c.orders + slot
-                PREFETCH(c.levels + order.level)
-                PREFETCH(c.orders + order.prev)
-                PREFETCH(c.orders + order.next)
-        else:
-            level = level_peek(c, op, c.slots[i + 8])
-            if level:
-                PREFETCH(c.orders + c.levels[level].tail)
+            if not find_candidate(c, window, order, &found):
+                break
+            queue = c.queues + found.queue
+            order.met = True
+        key = queue.best
+        price = price_of(other, key)
+        level = level_at(c, queue, key)
+        slot = c.levels[level].head
+        while True:
+            maker = c.orders + slot
+            following = maker.next
+            PREFETCH(c.orders + following)
+            if UNLIKELY(maker.flags & EXPIRES) and c.details[slot].expires_ms <= order.now_ms:
+                report(c, slot, order.number, REASON_EXPIRED)
+                order_leave(c, slot)
+                if following and found.alone:
+                    slot = following
+                    continue
+                break
+            if not plain and UNLIKELY(order.sequence != 0) and (
+                    order.fills >= order.fills_most or order.visits >= order.visits_most):
+                order.left = left
+                order.code = CODE_CANCELLED_LIMIT
+                return
+            order.visits += 1
+            shown = maker.quantity_wh
+            maker_first = True
+            if plain:
+                fill.delivered = left if left < shown else shown
+                fill.injected = fill.delivered
+                fill.wheel = 0
+                fill.price = price
+            else:
+                # Uncrossing: of each pair the smaller sequence counts as resting.
+                maker_first = order.sequence == 0 or c.details[slot].sequence < order.sequence
+                if side == SIDE_BUY:
+                    amounts_of(found.route, path_offer(c, window, found.route), left, shown, order.price, price,
+                               not maker_first, &fill)
+                else:
+                    amounts_of(found.route, path_offer(c, window, found.route), shown, left, price, order.price,
+                               True, &fill)
+                if not fill.admissible:
+                    key = found.route.seller_zone if other else found.route.buyer_zone
+                    order.closed[key >> 3] |= <uint64_t>1 << ((key & 7) * 8 + found.route.path)
+                    break
 
-cdef void run(Core* c, COperation* ops, uint64_t n, int64_t now_ms, uint64_t* next_sequence,
-              CResult* results) noexcept nogil:
-    cdef uint64_t i
-    for i in range(n):
-        look_ahead(c, ops, n, i)
-        apply(c, ops + i, <uint32_t>i, c.slots[i], now_ms, next_sequence, results + i)
+            if UNLIKELY(maker.participant == order.participant) and order.mode != STP_OFF:
+                mode = order.mode if maker_first else <uint8_t>(maker.flags & 3)
+                if mode == STP_BOTH or mode == (STP_OLDEST if maker_first else STP_NEWEST):
+                    report(c, slot, order.number, REASON_SELF_TRADE)
+                    order_leave(c, slot)
+                if mode == STP_BOTH or mode == (STP_NEWEST if maker_first else STP_OLDEST):
+                    order.left = left
+                    order.code = CODE_CANCELLED_SELF_TRADE
+                    return
+                if following == 0 or not found.alone or order.visits >= order.visits_most:
+                    break
+                slot = following
+                continue
+
+            order.fills += 1
+            if plain or side == SIDE_BUY:
+                moved, maker_moved = fill.delivered, fill.injected
+            else:
+                moved, maker_moved = fill.injected, fill.delivered
+            left -= moved
+            if dry and c.journal:
+                note(c, slot, UNDO_CHANGE)
+            shown -= maker_moved
+            maker.quantity_wh = <uint32_t>shown
+            if UNLIKELY(maker.flags & ICEBERG):
+                shown += c.details[slot].hidden_wh
+            if plain:
+                write_trade(c, order, maker.id, order.id, shown, left, side, fill.price, fill.delivered, fill.delivered,
+                            0, 0, 0, 0, compact)
+            elif maker_first:
+                write_trade(c, order, maker.id, order.id, shown, left + order.hidden, side, fill.price, fill.delivered,
+                            fill.injected, fill.wheel, found.route.seller_zone, found.route.buyer_zone, found.route.path, compact)
+            else:
+                write_trade(c, order, order.id, maker.id, left + order.hidden, shown, SIDE_SELL,
+                            fill.price, fill.delivered,
+                            fill.injected, fill.wheel, found.route.seller_zone, found.route.buyer_zone,
+                            found.route.path, compact)
+            if not plain and found.route.length:
+                path_take(c, window, found.route, fill.injected, fill.delivered)
+            if maker.quantity_wh < LOT:
+                if UNLIKELY(maker.flags & ICEBERG) and slice_next(c, slot, order.number, next_sequence):
+                    if following == 0:
+                        break
+                else:
+                    if not plain and shown:
+                        report(c, slot, order.number, REASON_BELOW_LOT)
+                    order_leave(c, slot)
+                    if following == 0:
+                        break
+                slot = following
+            if (left < LOT or not found.alone or order.fills >= order.fills_most
+                    or order.visits >= order.visits_most):
+                break
+            if not plain and found.route.length and path_offer(c, window, found.route) == 0:
+                break
+            if slot == 0:
+                break
+    order.left = left

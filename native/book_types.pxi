@@ -1,15 +1,22 @@
-# The structures of the order engine. Layouts of OPERATION, TRADE, RESULT, CLOSED and RESTING equal the NumPy dtypes
-# in orderbook.pyx (checked at import); the others are private.
+# The structures of the order engine. Layouts of the records that go in and out equal the NumPy dtypes in orderbook.pyx
+# (checked at import); the others are private.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 cdef extern from "machine.h" nogil:
+    """
+    /* One piece of matching code serves the general batch and the compact one: inlined with constant arguments, it loses
+       what the compact one has no use for. The compiler is not asked for its opinion. */
+    #undef CYTHON_INLINE
+    #define CYTHON_INLINE inline __attribute__((always_inline))
+    """
     uint32_t LOWEST_BIT(uint64_t)
     uint32_t HIGHEST_BIT(uint64_t)
     void PREFETCH(const void*)
     bint LIKELY(bint)
     bint UNLIKELY(bint)
+    int compare_fractions(int64_t, int64_t, int64_t, int64_t)
     void* pool_reserve(size_t, int)
     void pool_release(void*, size_t)
 
@@ -18,13 +25,27 @@ cdef enum:
     TICK = 10                   # mTHB/kWh
     LAST_TICK = 100_000         # 1 000 000 mTHB/kWh
     MOST_WH = 10_000_000        # an order's quantity
+    MOST_LOTS = 40_000_000      # of a compact record: what 32 bits hold in Wh
     PPM = 1_000_000
     FILLS_MOST = 128            # per operation (CONSENSUS 2)
     VISITS_MOST = 1024
     ZONES_MOST = 16
+    SOURCES_MOST = 8
+    PROFILES_MOST = 32
+    CORRIDORS_MOST = 32
+    PATHS_MOST = 8              # per ordered pair of zones
+    PATH_CORRIDORS_MOST = 6
+    SLICES_MOST = 20            # an iceberg shows at least so much of its quantity, one in 20
+    WIDEST_WH = 1_000_000_000_000       # no corridor carries more in a window
     NOTHING = 0xFFFFFFFF        # no key: beyond every key, so one comparison says "empty or too dear"
 
-cdef struct COperation:         # 56 bytes
+cdef enum:
+    EXPIRES = 4                 # flags of an order; the two low bits are its self-trade mode
+    ICEBERG = 8
+    HALTED = 1                  # flags of a window
+    UNFINISHED = 2
+
+cdef struct COperation:         # 64 bytes
     uint64_t order_id
     int64_t quantity_wh
     int64_t expires_ms
@@ -32,15 +53,20 @@ cdef struct COperation:         # 56 bytes
     uint32_t meter
     int32_t window
     int32_t price
+    uint32_t minimum_wh
+    uint32_t display_wh
     uint8_t zone
     uint8_t kind
     uint8_t side
     uint8_t force
     uint8_t flags
     uint8_t profile
-    uint16_t reserved
-    uint32_t minimum_wh
-    uint32_t display_wh
+    uint8_t source
+    uint8_t to_zone
+    uint8_t path
+    uint8_t corridor
+    uint16_t group
+    uint32_t reserved
 
 cdef struct CTrade:             # 72 bytes
     uint64_t maker_id
@@ -66,9 +92,10 @@ cdef struct CResult:            # 32 bytes
     uint16_t fills
     uint32_t code
 
-cdef struct CClosed:            # 32 bytes
+cdef struct CClosed:            # 40 bytes
     uint64_t order_id
     int64_t remaining_wh
+    uint64_t sequence
     uint32_t operation
     int32_t window
     uint32_t participant
@@ -76,7 +103,7 @@ cdef struct CClosed:            # 32 bytes
     uint8_t side
     uint16_t reason
 
-cdef struct CResting:           # 56 bytes
+cdef struct CResting:           # 72 bytes
     uint64_t order_id
     uint64_t sequence
     int64_t quantity_wh
@@ -85,35 +112,60 @@ cdef struct CResting:           # 56 bytes
     uint32_t meter
     int32_t window
     int32_t price
+    uint32_t total_wh
+    uint32_t display_wh
+    uint32_t shown_wh
     uint8_t zone
     uint8_t side
     uint8_t flags
     uint8_t profile
-    uint32_t display_wh
+    uint8_t source
+    uint8_t spare
+    uint16_t reserved
+    uint32_t reserved_too
 
 cdef struct CDepth:             # 16 bytes
     int32_t price
     uint32_t orders
     int64_t quantity_wh
 
-cdef struct Order:              # 64 bytes, one cache line; slot 0 stands for "none"
+cdef struct CRecord:            # 16 bytes: the compact operation, in ticks and lots
+    uint32_t id
+    int32_t price
+    uint32_t quantity
+    uint8_t kind
+    uint8_t side
+    uint16_t owner
+
+cdef struct CCompactTrade:      # 32 bytes
+    uint32_t maker_id
+    uint32_t taker_id
+    int32_t price
+    uint32_t delivered_wh
+    uint32_t injected_wh
+    uint32_t operation
+    int32_t window
+    uint8_t seller_zone
+    uint8_t buyer_zone
+    uint8_t taker_side
+    uint8_t path
+
+cdef struct Order:              # 32 bytes: what matching touches; slot 0 stands for "none"
     uint64_t id
-    uint64_t sequence
-    int64_t expires_ms          # 0: good till gate
-    uint32_t quantity_wh        # what is left, at the order's own meter
     uint32_t next               # towards later sequences; in a free slot the next free one
     uint32_t prev
     uint32_t level
+    uint32_t quantity_wh        # what is shown and left, at the order's own meter
     uint32_t participant
+    uint32_t flags              # self-trade mode, EXPIRES, ICEBERG
+
+cdef struct Detail:             # 32 bytes: the rest of an order, in a pool beside
+    uint64_t sequence
+    int64_t expires_ms          # 0: good till gate
     uint32_t meter
-    uint32_t key                # ladder key: ticks from the best imaginable price
-    uint16_t window             # slot of the window
-    uint8_t zone
-    uint8_t side
-    uint8_t flags
-    uint8_t profile
-    uint16_t spare
-    uint32_t display_wh
+    uint32_t hidden_wh
+    uint32_t display_wh         # 0: all is shown
+    uint32_t total_wh           # as placed or amended, filled part included
 
 cdef struct Level:              # the queue of one price
     uint32_t head
@@ -121,6 +173,8 @@ cdef struct Level:              # the queue of one price
 
 cdef struct Page:               # 64 neighbouring prices; page p holds levels 64 p .. 64 p + 63
     uint64_t bits               # which levels have orders
+    uint32_t key                # of level 64 p
+    uint32_t queue
     uint32_t free_next
     uint32_t spare
 
@@ -130,46 +184,81 @@ cdef struct Branch:             # 64 neighbouring pages
     uint32_t free_next
     uint32_t spare
 
-cdef struct Ladder:             # all prices of one (window, zone, side): 25 branches reach 100 000 ticks
-    uint32_t bits
-    uint32_t branch[25]
-    uint32_t free_next
-
-cdef struct BookSide:
+cdef struct Queue:              # 128 bytes: sells of one (window, zone, source), buys of one (window, zone, profile)
     uint32_t best               # least key with orders, or NOTHING
-    uint32_t ladder             # 0: no order has ever rested here
+    uint32_t bits               # which branches exist; 25 reach 100 000 ticks
+    uint32_t free_next
+    uint16_t window             # slot of the window
+    uint8_t place               # 16 * side + zone
+    uint8_t sub                 # source or profile
+    uint32_t branch[25]
+    uint32_t spare[3]
 
 cdef struct Window:
-    uint64_t last_sequence      # greatest that ever rested since loading: queues are in sequence order
+    uint32_t best[32]           # [16 * side + zone]: least key over the queues there, or NOTHING
+    uint32_t filled[32]         # which sources or profiles have orders there
+    int64_t residual[64]        # [2 * corridor + direction], signed Wh
+    int64_t capacity[64]
+    uint32_t queue[640]         # [8 * zone + source] for sells, [128 + 32 * zone + profile] for buys; 0: never used
+    uint64_t last_sequence      # no greater one was given up to the last batch: queues are in sequence order
     int32_t window
     uint32_t free_next
     uint32_t live
-    uint32_t used
-    BookSide sides[32]              # [2 * zone + side]
+    uint32_t flags              # HALTED, UNFINISHED
+    uint64_t spare[5]
 
-cdef struct Zone:
-    int64_t keep_ppm            # 10^6 - loss
-    int64_t wheel_uthb_kwh
+cdef struct Route:              # a path of an ordered pair of zones, or a zone to itself
+    int64_t keep_ppm            # 10^6 - L
+    int64_t wheel_uthb_kwh      # W
+    int64_t landed              # keep * W, for landed prices
+    uint8_t seller_zone
+    uint8_t buyer_zone
+    uint8_t path
+    uint8_t length
+    uint8_t edge[8]             # 2 * corridor + direction
+
+cdef struct Undo:               # one order before a dry run changed it; newest last
+    Order order
+    Detail detail
+    uint32_t slot
+    uint32_t key
+    uint32_t queue
+    uint32_t what
 
 cdef struct Core:
     Order* orders
+    Detail* details
     Level* levels
     Page* pages
     Branch* branches
-    Ladder* ladders
+    Queue* queues
     Window* windows
     uint64_t* index             # low half of an order id << 32 | slot, 0 empty
+    uint32_t* dense             # slots by id where ids are dense, else NULL
     uint32_t* window_table      # slots of windows by number
     uint32_t* slots             # scratch: window slot per operation
     CTrade* trades              # scratch of one batch
+    CCompactTrade* compact
     CClosed* closed
-    uint64_t trades_used, trades_capacity, closed_used, closed_capacity, slots_capacity
-    uint32_t orders_capacity, orders_top, orders_free, live
+    Undo* undo
+    uint64_t trades_used, trades_capacity, compact_capacity, closed_used, closed_capacity, slots_capacity
+    uint64_t undo_used, undo_capacity, dense_capacity
+    uint32_t orders_capacity, orders_top, orders_free, live, icebergs
     uint32_t pages_capacity, pages_top, pages_free
     uint32_t branches_capacity, branches_top, branches_free
-    uint32_t ladders_capacity, ladders_top, ladders_free
+    uint32_t queues_capacity, queues_top, queues_free
     uint32_t windows_capacity, windows_top, windows_free, windows_live, window_mask
     uint64_t index_mask
-    uint32_t index_shift, zone_count
+    uint32_t index_shift, zone_count, corridor_count, profile_count, source_count
     int huge
-    Zone zones[16]
+    bint journal                # a dry run: every change is written down
+    bint raised                 # a residual grew in this operation
+    bint plain                  # one zone without losses, wheeling, corridors or profiles
+    int64_t uncross_fills, uncross_visits       # left of the batch's bound
+    Route* routes
+    uint32_t route_first[256]   # [16 * seller zone + buyer zone]
+    uint32_t route_count[256]
+    int32_t least_wheel[256]    # mTHB/kWh, rounded down, over the paths of the pair
+    uint32_t profile_sources[32]
+    uint32_t profile_zones[32]
+    uint32_t accepting[128]     # [8 * seller zone + source]: which profiles buy there

@@ -1,4 +1,5 @@
-/* What the compiled core needs of the machine: bit scans, prefetch, and memory reserved now and paid for on touch. */
+/* What the compiled core needs of the machine: bit scans, prefetch, 128-bit comparison, and memory reserved now and paid for
+ * on touch. */
 #ifndef GRIDTOKENX_MACHINE_H
 #define GRIDTOKENX_MACHINE_H
 #include <stddef.h>
@@ -11,9 +12,21 @@
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+/* Sign of a / b - c / d, exactly, for positive denominators. */
+static inline int compare_fractions(int64_t a, int64_t b, int64_t c, int64_t d) {
+    __int128 left = (__int128)a * d, right = (__int128)c * b;
+    return (left > right) - (left < right);
+}
+
 #if defined(__SANITIZE_ADDRESS__)
 /* Under the address sanitizer pools come from its own allocator, which sees a step beyond their end. */
-static void *pool_reserve(size_t bytes, int huge) { (void)huge; return calloc(1, bytes); }
+static void *pool_reserve(size_t bytes, int huge) {
+    void *memory = NULL;
+    (void)huge;
+    if (posix_memalign(&memory, 64, bytes ? bytes : 1)) return NULL;
+    __builtin_memset(memory, 0, bytes);
+    return memory;
+}
 static void pool_release(void *memory, size_t bytes) { (void)bytes; free(memory); }
 #else
 #include <sys/mman.h>

@@ -1,38 +1,59 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, nonecheck=False
-"""The compiled order book: every window and zone in one Engine, price-time priority, exact fills (MARKET 3 and 5).
+"""The compiled order book: every window and zone in one Engine, shared over corridors (MARKET 3 to 5).
 
 One call takes a batch: a structured array of OPERATION in, arrays of TRADE, RESULT (one per operation) and CLOSED out; the
 GIL is released while it matches. Energy is in Wh, prices in mTHB/kWh (multiples of 10, 0 to 1 000 000), money in uTHB,
 times in ms. Order ids and sequences are the ledger's u64 counters; participants and meters are the ledger's u32 numbers.
 
-OPERATION  order_id u8, quantity_wh i8, expires_ms i8, participant u4, meter u4, window i4, price_mthb_kwh i4, zone u1,
-           kind u1 (Kind), side u1 (Side), force u1 (Force), flags u1 (SelfTrade), profile u1 (0), reserved u2 (0),
-           minimum_wh u4 (0), display_wh u4 (0). A market order is a limit order at the limit the ledger resolved.
-           `expires_ms` is 0 except with GOOD_TILL_TIME. A CANCEL needs order_id and the order's window; the rest is
-           ignored. Fields marked (0) have their place for profiles, minimum fills and icebergs and must be zero.
+OPERATION  order_id u8, quantity_wh i8, expires_ms i8, participant u4, meter u4, window i4, price_mthb_kwh i4, minimum_wh u4,
+           display_wh u4, zone u1, kind u1 (Kind), side u1 (Side), force u1 (Force), flags u1 (SelfTrade, + POST_ONLY),
+           profile u1 (buys), source u1 (sells), to_zone u1, path u1, corridor u1, group u2, reserved u4 (0).
+             PLACE      a market order is a limit order at the limit the ledger resolved; `expires_ms` is 0 except with
+                        GOOD_TILL_TIME; 0 in minimum_wh and display_wh means none
+             CANCEL     order_id and the order's window
+             AMEND      order_id, window, price and quantity_wh, the new total, filled part included; POST_ONLY counts
+             BILATERAL  order_id (of the trade), quantity_wh delivered from `zone` to `to_zone` over `path`, price
+             CAPACITY   quantity_wh is the new capacity of `corridor` in direction `side` (0 as declared, 1 against);
+                        a closed corridor has 0 both ways
+             HALT, RESUME, UNCROSS (goes on with what a bound interrupted)
+           Neighbours with the same `group` other than 0 happen together or not at all: cancels, then POST_ONLY places.
 TRADE      maker_id u8, taker_id u8, delivered_wh i8 (q), injected_wh i8 (q_in), wheel_uthb i8, maker_remaining_wh i8,
-           taker_remaining_wh i8 (both at their own meters, after the fill; 0 means gone), operation u4 (index in the
-           batch), window i4, price_mthb_kwh i4, seller_zone u1, buyer_zone u1, taker_side u1, path u1 (0 inside a zone).
-           The buyer pays price * injected_wh + wheel_uthb, the seller gets price * injected_wh.
+           taker_remaining_wh i8 (both at their own meters, hidden part included, after the fill; 0 means gone), operation
+           u4 (index in the batch), window i4, price_mthb_kwh i4, seller_zone u1, buyer_zone u1, taker_side u1, path u1.
+           The buyer pays price * injected_wh + wheel_uthb, the seller gets price * injected_wh. A bilateral trade has
+           maker_id 0.
 RESULT     sequence u8 (of the resting order, else 0), filled_wh i8, remaining_wh i8 (both at the own meter; what rests,
-           or what is released), visits u2, fills u2, code u4 (Code).
-CLOSED     order_id u8, remaining_wh i8, operation u4, window i4, participant u4, zone u1, side u1, reason u2 (Reason):
-           resting orders that left in passing, in the order of their removal. A maker that was filled to exactly zero is
-           not in it (its trade says maker_remaining_wh 0), nor is one that a CANCEL removed (its result says so).
+           or what is released; of CAPACITY the residual), visits u2, fills u2, code u4 (Code).
+CLOSED     order_id u8, remaining_wh i8, sequence u8, operation u4, window i4, participant u4, zone u1, side u1,
+           reason u2 (Reason): resting orders that left in passing, in the order of their removal, and icebergs that show
+           their next slice under a new `sequence` (else 0). A maker that was filled to exactly zero is not in it (its
+           trade says maker_remaining_wh 0), nor is one that a CANCEL or AMEND removed (its result says so).
 RESTING    order_id u8, sequence u8, quantity_wh i8 (left), expires_ms i8 (0: till gate), participant u4, meter u4,
-           window i4, price_mthb_kwh i4, zone u1, side u1, flags u1, profile u1, display_wh u4: a record of the ledger,
-           loaded in (zone, side, price, sequence) order, which is the digest's order too.
+           window i4, price_mthb_kwh i4, total_wh u4 (filled part included), display_wh u4, shown_wh u4 (of icebergs, else
+           0), zone u1, side u1, flags u1, profile u1, source u1, three that are 0: a record of the ledger, loaded in (zone,
+           side, price, sequence) order, which is the digest's order too.
 DEPTH      price_mthb_kwh i4, orders u4, quantity_wh i8.
+RECORD     the 16 bytes of an order flow file: id u4, price i4 (ticks), quantity u4 (lots), kind u1 (RecordKind), side u1,
+           owner u2; with FILL, their trades: maker_id u4, taker_id u4, price_mthb_kwh i4, delivered_wh u4, injected_wh u4,
+           operation u4, window i4, seller_zone u1, buyer_zone u1, taker_side u1, path u1.
 
-What the rule book leaves open is fixed so. A candidate is *visited* when its limit crosses the incoming limit and it has
-not expired; the first one that does not cross ends the run and is not counted. Self-trade prevention applies to an own
-order with which the incoming one would trade, so after the fill was found admissible. The limits of 128 fills and 1024
-visits end the run as soon as they are reached and at least one lot is left.
+What the rule book leaves open is fixed so.
+- A candidate is *visited* when it ranks first, has not expired, and its landed price is below limit + 1 (for a sell its
+  netback above limit - 1, with and without the losses), in mTHB/kWh: beyond that no fill can be admissible.
+- Self-trade prevention applies to an own order with which the incoming one would trade, so after the fill was found
+  admissible. In uncrossing the mode is that of the order that counts as incoming, which is the newest.
+- The limits of 128 fills and 1024 visits end a run as soon as they are reached and at least one lot is left.
+- A fill-or-kill order is filled when less than a lot is left. An amend that would leave less than a lot open cancels.
+- Fills trade what an iceberg shows; its next slice comes when less than a lot of it is left.
+- Uncrossing runs a resting iceberg by the slice it shows. The bounds of a batch interrupt it when an unexpired candidate
+  is found and none is left; it starts anew when it goes on.
 """
 
+import struct
 import sys
 from collections import namedtuple
 from enum import IntEnum
+from fractions import Fraction
 
 import numpy as np
 
@@ -42,7 +63,10 @@ from gridtokenx.errors import GridTokenXError
 include "book_types.pxi"
 include "book_index.pxi"
 include "book_ladder.pxi"
+include "book_search.pxi"
 include "book_match.pxi"
+include "book_batch.pxi"
+include "book_compact.pxi"
 
 
 class BookError(GridTokenXError):
@@ -60,6 +84,23 @@ class WindowNotLoaded(BookError):
 class Kind(IntEnum):
     PLACE = KIND_PLACE
     CANCEL = KIND_CANCEL
+    AMEND = KIND_AMEND
+    BILATERAL = KIND_BILATERAL
+    CAPACITY = KIND_CAPACITY
+    HALT = KIND_HALT
+    RESUME = KIND_RESUME
+    UNCROSS = KIND_UNCROSS
+
+
+class RecordKind(IntEnum):
+    """Of the compact record. MODIFY names what is to be left, not the total."""
+
+    LIMIT = RECORD_LIMIT
+    CANCEL = RECORD_CANCEL
+    IOC = RECORD_IOC
+    FOK = RECORD_FOK
+    POST_ONLY = RECORD_POST_ONLY
+    MODIFY = RECORD_MODIFY
 
 
 class Side(IntEnum):
@@ -73,14 +114,16 @@ class Force(IntEnum):
     GOOD_TILL_GATE = FORCE_GATE
     GOOD_TILL_TIME = FORCE_TIME
     IOC = FORCE_IOC
+    FOK = FORCE_FOK
 
 
 class SelfTrade(IntEnum):
-    """What to do when an order would trade with one of the same participant."""
+    """What to do when an order would trade with one of the same participant. OFF is for replayed files."""
 
     CANCEL_NEWEST = STP_NEWEST
     CANCEL_OLDEST = STP_OLDEST
     CANCEL_BOTH = STP_BOTH
+    OFF = STP_OFF
 
 
 class Code(IntEnum):
@@ -93,18 +136,29 @@ class Code(IntEnum):
     CANCELLED_LIMIT = CODE_CANCELLED_LIMIT
     CANCELLED_SELF_TRADE = CODE_CANCELLED_SELF_TRADE
     CANCELLED = CODE_CANCELLED
+    REDUCED = CODE_REDUCED
+    DONE = CODE_DONE
+    UNFINISHED = CODE_UNFINISHED
+    KILLED = CODE_KILLED
     UNKNOWN_ORDER = CODE_UNKNOWN_ORDER
     DUPLICATE_ORDER = CODE_DUPLICATE_ORDER
     EXPIRED = CODE_EXPIRED
     INVALID = CODE_INVALID
+    WOULD_TRADE = CODE_WOULD_TRADE
+    HALTED = CODE_HALTED
+    WORK_LEFT = CODE_WORK_LEFT
+    NO_PATH = CODE_NO_PATH
+    NO_CAPACITY = CODE_NO_CAPACITY
+    GROUP_REFUSED = CODE_GROUP_REFUSED
 
 
 class Reason(IntEnum):
-    """Why a resting order was closed in passing."""
+    """Why a resting order was closed, or changed, in passing."""
 
     EXPIRED = REASON_EXPIRED
     BELOW_LOT = REASON_BELOW_LOT
     SELF_TRADE = REASON_SELF_TRADE
+    SLICE = REASON_SLICE
 
 
 LOT_WH = LOT
@@ -114,6 +168,10 @@ QUANTITY_MOST_WH = MOST_WH
 MOST_FILLS = FILLS_MOST
 MOST_VISITS = VISITS_MOST
 MOST_ZONES = ZONES_MOST
+MOST_SLICES = SLICES_MOST
+POST_ONLY_FLAG = POST_ONLY
+HALTED_FLAG = HALTED
+UNFINISHED_FLAG = UNFINISHED
 
 
 def _layout(size, *fields):
@@ -126,10 +184,11 @@ def _layout(size, *fields):
 
 
 OPERATION = _layout(
-    56, ("order_id", "u8", 0), ("quantity_wh", "i8", 8), ("expires_ms", "i8", 16), ("participant", "u4", 24),
-    ("meter", "u4", 28), ("window", "i4", 32), ("price_mthb_kwh", "i4", 36), ("zone", "u1", 40), ("kind", "u1", 41),
-    ("side", "u1", 42), ("force", "u1", 43), ("flags", "u1", 44), ("profile", "u1", 45), ("reserved", "u2", 46),
-    ("minimum_wh", "u4", 48), ("display_wh", "u4", 52))
+    64, ("order_id", "u8", 0), ("quantity_wh", "i8", 8), ("expires_ms", "i8", 16), ("participant", "u4", 24),
+    ("meter", "u4", 28), ("window", "i4", 32), ("price_mthb_kwh", "i4", 36), ("minimum_wh", "u4", 40),
+    ("display_wh", "u4", 44), ("zone", "u1", 48), ("kind", "u1", 49), ("side", "u1", 50), ("force", "u1", 51),
+    ("flags", "u1", 52), ("profile", "u1", 53), ("source", "u1", 54), ("to_zone", "u1", 55), ("path", "u1", 56),
+    ("corridor", "u1", 57), ("group", "u2", 58), ("reserved", "u4", 60))
 TRADE = _layout(
     72, ("maker_id", "u8", 0), ("taker_id", "u8", 8), ("delivered_wh", "i8", 16), ("injected_wh", "i8", 24),
     ("wheel_uthb", "i8", 32), ("maker_remaining_wh", "i8", 40), ("taker_remaining_wh", "i8", 48), ("operation", "u4", 56),
@@ -139,20 +198,37 @@ RESULT = _layout(
     32, ("sequence", "u8", 0), ("filled_wh", "i8", 8), ("remaining_wh", "i8", 16), ("visits", "u2", 24), ("fills", "u2", 26),
     ("code", "u4", 28))
 CLOSED = _layout(
-    32, ("order_id", "u8", 0), ("remaining_wh", "i8", 8), ("operation", "u4", 16), ("window", "i4", 20),
-    ("participant", "u4", 24), ("zone", "u1", 28), ("side", "u1", 29), ("reason", "u2", 30))
+    40, ("order_id", "u8", 0), ("remaining_wh", "i8", 8), ("sequence", "u8", 16), ("operation", "u4", 24),
+    ("window", "i4", 28), ("participant", "u4", 32), ("zone", "u1", 36), ("side", "u1", 37), ("reason", "u2", 38))
 RESTING = _layout(
-    56, ("order_id", "u8", 0), ("sequence", "u8", 8), ("quantity_wh", "i8", 16), ("expires_ms", "i8", 24),
-    ("participant", "u4", 32), ("meter", "u4", 36), ("window", "i4", 40), ("price_mthb_kwh", "i4", 44), ("zone", "u1", 48),
-    ("side", "u1", 49), ("flags", "u1", 50), ("profile", "u1", 51), ("display_wh", "u4", 52))
+    72, ("order_id", "u8", 0), ("sequence", "u8", 8), ("quantity_wh", "i8", 16), ("expires_ms", "i8", 24),
+    ("participant", "u4", 32), ("meter", "u4", 36), ("window", "i4", 40), ("price_mthb_kwh", "i4", 44),
+    ("total_wh", "u4", 48), ("display_wh", "u4", 52), ("shown_wh", "u4", 56), ("zone", "u1", 60), ("side", "u1", 61),
+    ("flags", "u1", 62), ("profile", "u1", 63), ("source", "u1", 64), ("spare", "u1", 65), ("reserved", "u2", 66),
+    ("reserved_too", "u4", 68))
 DEPTH = _layout(16, ("price_mthb_kwh", "i4", 0), ("orders", "u4", 4), ("quantity_wh", "i8", 8))
+RECORD = _layout(16, ("id", "u4", 0), ("price", "i4", 4), ("quantity", "u4", 8), ("kind", "u1", 12), ("side", "u1", 13),
+                 ("owner", "u2", 14))
+FILL = _layout(
+    32, ("maker_id", "u4", 0), ("taker_id", "u4", 4), ("price_mthb_kwh", "i4", 8), ("delivered_wh", "u4", 12),
+    ("injected_wh", "u4", 16), ("operation", "u4", 20), ("window", "i4", 24), ("seller_zone", "u1", 28),
+    ("buyer_zone", "u1", 29), ("taker_side", "u1", 30), ("path", "u1", 31))
 
 if (sys.byteorder != "little" or sizeof(COperation) != OPERATION.itemsize or sizeof(CTrade) != TRADE.itemsize
         or sizeof(CResult) != RESULT.itemsize or sizeof(CClosed) != CLOSED.itemsize
-        or sizeof(CResting) != RESTING.itemsize or sizeof(CDepth) != DEPTH.itemsize):
+        or sizeof(CResting) != RESTING.itemsize or sizeof(CDepth) != DEPTH.itemsize
+        or sizeof(CRecord) != RECORD.itemsize or sizeof(CCompactTrade) != FILL.itemsize
+        or sizeof(Order) != 32 or sizeof(Detail) != 32 or sizeof(Queue) != 128 or sizeof(Window) % 64):
     raise ImportError("the order book needs a little-endian machine with natural alignment")
 
 Outcome = namedtuple("Outcome", "trades results closed next_sequence")
+Replayed = namedtuple("Replayed", "trades remaining_wh codes closed next_sequence")
+Path = namedtuple("Path", "loss_ppm wheel_uthb_kwh corridors directions")
+Quote = namedtuple("Quote", "filled_wh value_uthb wheel_uthb worst_mthb_kwh fills")
+
+_SNAPSHOT = struct.Struct("<8sIIq")
+_SNAPSHOT_WINDOW = struct.Struct("<iIQ")
+_MAGIC = b"GTXBOOK1"
 
 
 def _checked(array, dtype, what):
@@ -163,335 +239,49 @@ def _checked(array, dtype, what):
     return array
 
 
-cdef bint grown(void** memory, uint64_t* capacity, uint64_t wanted, size_t item, int huge) noexcept:
-    """Makes room in a scratch array, whose content is not kept. False when memory is refused."""
+def _paths(zones, corridors, start, end):
+    """The simple paths of an ordered pair: at most 8 of at most 6 corridors, first by (number, corridor ids)."""
+    found = []
+
+    def walk(zone, taken, seen):
+        if zone == end:
+            found.append((len(taken), tuple(corridor for corridor, _ in taken), taken))
+            return
+        if len(taken) == PATH_CORRIDORS_MOST:
+            return
+        for number, (a, b, _, _) in enumerate(corridors):
+            if zone in (a, b):
+                other = b if zone == a else a
+                if other not in seen:
+                    walk(other, (*taken, (number, int(zone == b))), seen | {other})
+
+    walk(start, (), {start})
+    paths = []
+    for _, ids, taken in sorted(found)[:PATHS_MOST]:
+        elements = [zones[start], *((zones[end],) if end != start else ()), *(corridors[n][2:] for n in ids)]
+        loss, wheel = sum(loss for loss, _ in elements), sum(wheel for _, wheel in elements)
+        if wheel > 1_000_000_000:
+            raise BookError(f"the path {ids} from zone {start} to {end} wheels at {wheel} uTHB/kWh; at most 10^9")
+        if loss <= 500_000:
+            paths.append(Path(loss, wheel, ids, tuple(direction for _, direction in taken)))
+    return paths
+
+
+cdef void* grown(void* memory, uint64_t* capacity, uint64_t wanted, size_t item, int huge) noexcept:
+    """A scratch array with room for `wanted` items, whose content is not kept; NULL when memory is refused, and then the
+    old one stays."""
     cdef uint64_t size = capacity[0] if capacity[0] else 4096
     cdef void* fresh
-    if wanted <= capacity[0]:
-        return True
+    if memory != NULL and wanted <= capacity[0]:
+        return memory
     while size < wanted:
         size *= 2
     fresh = pool_reserve(size * item, huge)
     if fresh == NULL:
-        return False
-    if memory[0] != NULL:
-        pool_release(memory[0], capacity[0] * item)
-    memory[0] = fresh
+        return NULL
+    pool_release(memory, capacity[0] * item)
     capacity[0] = size
-    return True
+    return fresh
 
 
-cdef class Engine:
-    """All books of one node. `zones` gives (loss_ppm, wheel_uthb_kwh) per zone; memory is bounded by `max_orders`
-    live orders and `max_windows` loaded windows, and costs nothing until it is used.
-
-    Not for two threads at once: a call made while `process` runs raises BookError.
-    """
-
-    cdef Core c
-    cdef bint busy
-    cdef readonly int max_orders
-    cdef readonly int max_windows
-    cdef readonly tuple zones
-
-    def __cinit__(self, zones, *, max_orders=1 << 17, max_windows=2048, huge_pages=False):
-        cdef Core* c = &self.c
-        cdef uint64_t table
-        memset(c, 0, sizeof(Core))
-        zones = tuple((int(loss), int(wheel)) for loss, wheel in zones)
-        if not 1 <= len(zones) <= ZONES_MOST:
-            raise BookError(f"{len(zones)} zones; 1 to {ZONES_MOST} are allowed")
-        for loss, wheel in zones:
-            if not 0 <= loss <= 500_000 or not 0 <= wheel <= 1_000_000_000:
-                raise BookError(f"zone ({loss} ppm, {wheel} uTHB/kWh): loss is 0 to 500 000, wheeling 0 to 10^9")
-        if not 1 <= max_orders <= 1 << 25:
-            raise BookError(f"max_orders {max_orders}; 1 to 2^25 are allowed")
-        if not 1 <= max_windows <= 65_534:
-            raise BookError(f"max_windows {max_windows}; 1 to 65 534 are allowed")
-        self.zones, self.max_orders, self.max_windows = zones, max_orders, max_windows
-        c.huge = bool(huge_pages)
-        c.zone_count = len(zones)
-        for number, (loss, wheel) in enumerate(zones):
-            c.zones[<int>number].keep_ppm = PPM - <int64_t>loss
-            c.zones[<int>number].wheel_uthb_kwh = wheel
-        # slot 0 of every pool means "none"
-        c.orders_capacity = <uint32_t>max_orders + 1
-        c.pages_capacity = c.orders_capacity
-        c.windows_capacity = <uint32_t>max_windows + 1
-        c.ladders_capacity = <uint32_t>(max_windows * 2 * len(zones)) + 1
-        c.branches_capacity = min(c.orders_capacity, 25 * c.ladders_capacity)
-        c.orders_top = c.pages_top = c.windows_top = c.ladders_top = c.branches_top = 1
-        table = 16
-        while table < 4 * <uint64_t>max_windows:
-            table *= 2
-        c.window_mask = <uint32_t>(table - 1)
-        c.orders = <Order*>pool_reserve(c.orders_capacity * sizeof(Order), c.huge)
-        c.levels = <Level*>pool_reserve(64 * <size_t>c.pages_capacity * sizeof(Level), c.huge)
-        c.pages = <Page*>pool_reserve(c.pages_capacity * sizeof(Page), c.huge)
-        c.branches = <Branch*>pool_reserve(c.branches_capacity * sizeof(Branch), c.huge)
-        c.ladders = <Ladder*>pool_reserve(c.ladders_capacity * sizeof(Ladder), c.huge)
-        c.windows = <Window*>pool_reserve(c.windows_capacity * sizeof(Window), c.huge)
-        c.window_table = <uint32_t*>pool_reserve(table * sizeof(uint32_t), c.huge)
-        if (c.orders == NULL or c.levels == NULL or c.pages == NULL or c.branches == NULL or c.ladders == NULL
-                or c.windows == NULL or c.window_table == NULL or not index_reserve(c, 1)):
-            raise MemoryError(f"no address space for {max_orders} orders")
-
-    def __dealloc__(self):
-        cdef Core* c = &self.c
-        pool_release(c.orders, c.orders_capacity * sizeof(Order))
-        pool_release(c.levels, 64 * <size_t>c.pages_capacity * sizeof(Level))
-        pool_release(c.pages, c.pages_capacity * sizeof(Page))
-        pool_release(c.branches, c.branches_capacity * sizeof(Branch))
-        pool_release(c.ladders, c.ladders_capacity * sizeof(Ladder))
-        pool_release(c.windows, c.windows_capacity * sizeof(Window))
-        pool_release(c.window_table, (<size_t>c.window_mask + 1) * sizeof(uint32_t))
-        pool_release(c.index, (c.index_mask + 1) * sizeof(uint64_t))
-        pool_release(c.slots, c.slots_capacity * sizeof(uint32_t))
-        pool_release(c.trades, c.trades_capacity * sizeof(CTrade))
-        pool_release(c.closed, c.closed_capacity * sizeof(CClosed))
-
-    cdef int check_idle(self) except -1:
-        if self.busy:
-            raise BookError("the engine is in use by another thread")
-        return 0
-
-    cdef uint32_t slot_of(self, window) except 0:
-        cdef uint32_t slot = 0
-        self.check_idle()
-        if -(1 << 31) <= window < 1 << 31:
-            slot = window_find(&self.c, window)
-        if slot == 0:
-            raise WindowNotLoaded(f"window {window} is not loaded")
-        return slot
-
-    cdef BookSide* side_of(self, window, zone, side) except NULL:
-        cdef uint32_t slot = self.slot_of(window)
-        if not 0 <= zone < self.c.zone_count:
-            raise BookError(f"zone {zone}; there are {self.c.zone_count}, from 0")
-        if side not in (0, 1):
-            raise BookError(f"side {side}; 0 is buy, 1 is sell")
-        return &self.c.windows[slot].sides[2 * <int>zone + <int>side]
-
-    def process(self, operations, *, now_ms, next_sequence):
-        """Applies a batch in order. `now_ms` is the time against which expiries count (expired when expires_ms <=
-        now_ms); `next_sequence` is the ledger's counter, at least 1 and above every sequence in the windows touched.
-
-        Returns Outcome(trades, results, closed, next_sequence), arrays of exactly the right size. Raises BookError,
-        WindowNotLoaded or EngineFull before anything has changed; a batch once begun cannot fail.
-        """
-        cdef Core* c = &self.c
-        cdef uint64_t n, i, places = 0, sequence, wanted
-        cdef uint32_t slot = 0
-        cdef int32_t last_window = 0
-        cdef int64_t now
-        cdef const uint8_t[::1] source
-        cdef uint8_t[::1] target
-        cdef COperation* ops
-        cdef CResult* results
-        self.check_idle()
-        operations = _checked(operations, OPERATION, "operation")
-        if not -(1 << 63) <= now_ms < 1 << 63:
-            raise BookError(f"now_ms {now_ms} is not a 64-bit time")
-        n = operations.shape[0]
-        if not 1 <= next_sequence <= (1 << 63) - 1 - n:
-            raise BookError(f"next_sequence {next_sequence}; it starts at 1 and must stay below 2^63")
-        now = now_ms
-        sequence = next_sequence
-        result_array = np.zeros(n, RESULT)
-        if n == 0:
-            return Outcome(np.empty(0, TRADE), result_array, np.empty(0, CLOSED), next_sequence)
-        if n >= 1 << 31:
-            raise BookError(f"{n} operations; a batch has at most 2^31 - 1")
-        if not grown(<void**>&c.slots, &c.slots_capacity, n, sizeof(uint32_t), c.huge):
-            raise EngineFull(f"no memory for a batch of {n} operations")
-        source = operations.view(np.uint8)
-        ops = <COperation*>&source[0]
-        for i in range(n):
-            if slot == 0 or ops[i].window != last_window:
-                last_window = ops[i].window
-                slot = window_find(c, last_window)
-                if slot == 0:
-                    raise WindowNotLoaded(f"operation {i} is for window {last_window}, which is not loaded")
-                if c.windows[slot].last_sequence >= sequence:
-                    raise BookError(f"next_sequence {next_sequence} is not above {c.windows[slot].last_sequence}, "
-                                    f"which rests in window {last_window}")
-            c.slots[i] = slot
-            places += ops[i].kind == KIND_PLACE
-        wanted = c.live + places
-        if wanted > c.orders_capacity - 1:
-            raise EngineFull(f"{c.live} orders rest and {places} may join; the engine holds {c.orders_capacity - 1}")
-        # A fill closes a maker or ends the operation, and an operation makes at most 128.
-        if (not index_reserve(c, wanted)
-                or not grown(<void**>&c.trades, &c.trades_capacity, min(FILLS_MOST * places, wanted + places),
-                             sizeof(CTrade), c.huge)
-                or not grown(<void**>&c.closed, &c.closed_capacity, wanted, sizeof(CClosed), c.huge)):
-            raise EngineFull(f"no memory for a batch of {n} operations")
-        c.trades_used = c.closed_used = 0
-        target = result_array.view(np.uint8)
-        results = <CResult*>&target[0]
-        self.busy = True
-        with nogil:
-            run(c, ops, n, now, &sequence, results)
-        self.busy = False
-        trades = np.empty(c.trades_used, TRADE)
-        if c.trades_used:
-            target = trades.view(np.uint8)
-            memcpy(&target[0], c.trades, c.trades_used * sizeof(CTrade))
-        closed = np.empty(c.closed_used, CLOSED)
-        if c.closed_used:
-            target = closed.view(np.uint8)
-            memcpy(&target[0], c.closed, c.closed_used * sizeof(CClosed))
-        return Outcome(trades, result_array, closed, sequence)
-
-    def load(self, window, records):
-        """Opens a window with the orders that rest in it: an array of RESTING in strictly ascending (zone, side, price,
-        sequence) order, empty for a new window. Raises BookError naming the record that is wrong or out of order, or
-        EngineFull; then the window is not loaded and nothing changed."""
-        cdef Core* c = &self.c
-        cdef uint64_t n, i, at
-        cdef uint32_t slot, order_slot
-        cdef int32_t number
-        cdef const uint8_t[::1] source
-        cdef CResting* all_records = NULL
-        cdef CResting* r
-        cdef CResting* previous
-        cdef Order* order
-        self.check_idle()
-        if not -(1 << 31) <= window < 1 << 31:
-            raise BookError(f"window {window} is not a 32-bit number")
-        number = window
-        if window_find(c, number):
-            raise BookError(f"window {window} is loaded already; forget it first")
-        records = _checked(records, RESTING, "resting")
-        n = records.shape[0]
-        if c.windows_live == c.windows_capacity - 1:
-            raise EngineFull(f"{c.windows_live} windows are loaded; the engine holds no more")
-        if c.live + n > c.orders_capacity - 1:
-            raise EngineFull(f"{c.live} orders rest, window {window} has {n}; the engine holds {c.orders_capacity - 1}")
-        if not index_reserve(c, c.live + n):
-            raise EngineFull(f"no memory for {n} orders")
-        if n:
-            source = records.view(np.uint8)
-            all_records = <CResting*>&source[0]
-        for i in range(n):
-            r = all_records + i
-            if (r.window != number or r.zone >= c.zone_count or r.side > SIDE_SELL or r.flags > STP_BOTH or r.profile
-                    or r.display_wh or r.price < 0 or r.price > LAST_TICK * TICK or r.price % TICK or r.quantity_wh < LOT
-                    or r.quantity_wh > MOST_WH or r.expires_ms < 0 or r.sequence == 0 or r.sequence >> 63):
-                raise BookError(f"record {i} of window {window} is out of range: {records[i]}")
-            if i:
-                previous = r - 1
-                if ((r.zone, r.side, r.price, r.sequence)
-                        <= (previous.zone, previous.side, previous.price, previous.sequence)):
-                    raise BookError(f"record {i} of window {window} is not in (zone, side, price, sequence) order")
-        slot = c.windows_free
-        if slot:
-            c.windows_free = c.windows[slot].free_next
-        else:
-            slot = c.windows_top
-            c.windows_top += 1
-        memset(c.windows + slot, 0, sizeof(Window))
-        c.windows[slot].window = number
-        for i in range(2 * c.zone_count):
-            c.windows[slot].sides[i].best = NOTHING
-        window_table_put(c, slot)
-        c.windows_live += 1
-        for i in range(n):
-            r = all_records + i
-            if index_find(c, r.order_id):
-                self.forget(window)
-                raise BookError(f"record {i} of window {window}: order {r.order_id} rests already")
-            order_slot = order_take(c)
-            order = c.orders + order_slot
-            order.id = r.order_id
-            order.sequence = r.sequence
-            order.expires_ms = r.expires_ms
-            order.quantity_wh = <uint32_t>r.quantity_wh
-            order.participant = r.participant
-            order.meter = r.meter
-            order.key = key_of(r.side, <uint32_t>r.price // TICK)
-            order.window = <uint16_t>slot
-            order.zone = r.zone
-            order.side = r.side
-            order.flags = r.flags
-            order.profile = r.profile
-            order.display_wh = r.display_wh
-            order_join(c, order_slot)
-
-    def forget(self, window):
-        """Drops a window and all its orders from the engine. Raises WindowNotLoaded."""
-        cdef Core* c = &self.c
-        cdef uint32_t slot = self.slot_of(window)
-        cdef BookSide* side
-        cdef int i
-        for i in range(2 * c.zone_count):
-            side = &c.windows[slot].sides[i]
-            while side.best != NOTHING:
-                order_leave(c, c.levels[level_at(c, side.ladder, side.best)].head)
-            if side.ladder:
-                c.ladders[side.ladder].free_next = c.ladders_free
-                c.ladders_free = side.ladder
-        window_table_remove(c, slot)
-        c.windows[slot].free_next = c.windows_free
-        c.windows_free = slot
-        c.windows_live -= 1
-
-    @property
-    def live(self):
-        """How many orders rest."""
-        return self.c.live
-
-    def windows(self):
-        """The loaded windows, ascending."""
-        cdef uint32_t i
-        self.check_idle()
-        return sorted(self.c.windows[self.c.window_table[i]].window
-                      for i in range(self.c.window_mask + 1) if self.c.window_table[i])
-
-    def loaded(self, window):
-        """True iff the window is loaded."""
-        self.check_idle()
-        return -(1 << 31) <= window < 1 << 31 and window_find(&self.c, window) != 0
-
-    def records(self, window):
-        """The window's resting orders as `load` takes them: RESTING in (zone, side, price, sequence) order."""
-        cdef Core* c = &self.c
-        cdef uint32_t slot = self.slot_of(window)
-        cdef uint64_t written = 0
-        cdef uint8_t[::1] target
-        cdef CResting* out
-        cdef int i
-        array = np.empty(c.windows[slot].live, RESTING)
-        if c.windows[slot].live:
-            target = array.view(np.uint8)
-            out = <CResting*>&target[0]
-            for i in range(2 * c.zone_count):
-                written += side_read(c, &c.windows[slot].sides[i], (i & 1) == SIDE_BUY, 0, 0, out + written, NULL)
-        return array
-
-    def digest(self, windows=None):
-        """SHA-256 over the records of the given windows (all loaded ones by default), windows ascending. A window
-        without orders adds nothing, so the digest is the ledger's content and not the engine's history."""
-        chosen = self.windows() if windows is None else sorted(set(windows))
-        return digest(Domain.BOOK_DIGEST, *(self.records(window).tobytes() for window in chosen))
-
-    def depth(self, window, zone, side, levels=10, *, now_ms=0):
-        """The best `levels` prices of one side, best first: DEPTH of orders not expired at `now_ms`. The default, 0,
-        counts every order that rests."""
-        cdef BookSide* chosen = self.side_of(window, zone, side)
-        cdef uint8_t[::1] target
-        cdef uint64_t written = 0
-        cdef int64_t now = now_ms
-        cdef uint64_t most = min(max(0, levels), LAST_TICK + 1, self.c.live)
-        array = np.empty(most, DEPTH)
-        if most:
-            target = array.view(np.uint8)
-            written = side_read(&self.c, chosen, False, most, now, NULL, <CDepth*>&target[0])
-        return array[:written]
-
-    def best(self, window, zone):
-        """(highest buy limit, lowest sell limit) that rest, mTHB/kWh; None where a side is empty."""
-        cdef BookSide* buys = self.side_of(window, zone, SIDE_BUY)
-        cdef BookSide* sells = self.side_of(window, zone, SIDE_SELL)
-        return (None if buys.best == NOTHING else price_of(SIDE_BUY, buys.best),
-                None if sells.best == NOTHING else price_of(SIDE_SELL, sells.best))
+include "book_engine.pxi"

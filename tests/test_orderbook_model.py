@@ -7,6 +7,7 @@ import struct
 import model_orderbook as model
 import numpy as np
 import pytest
+from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,52 +32,19 @@ ZONES = [(0, 0), (20_000, 150_000), (499_999, 1_000_000_000), (500_000, 7), (0, 
 EMPTY = np.empty(0, RESTING)
 
 
+FIELDS = ("order_id", "quantity", "expires_ms", "participant", "meter", "window", "price", "minimum", "display", "zone",
+          "kind", "side", "force", "flags", "profile", "source", "to_zone", "path", "corridor", "group", "reserved")
+
+
 def operations(ops: list[model.Operation]) -> np.ndarray:
     array = np.zeros(len(ops), OPERATION)
     for index, op in enumerate(ops):
-        array[index] = (op.order_id, op.quantity, op.expires_ms, op.participant, op.meter, op.window, op.price, op.zone,
-                        op.kind, op.side, op.force, op.flags, op.profile, op.reserved, op.minimum, op.display)
+        array[index] = tuple(getattr(op, name) for name in FIELDS)
     return array
 
 
 def rows(array: np.ndarray) -> list[tuple[int, ...]]:
-    return [tuple(int(value) for value in row.tolist()) for row in array]
-
-
-@st.composite
-def streams(draw: st.DrawFn) -> list[object]:
-    """Batches on few windows, prices and participants, so that orders meet; ids are dense or far apart."""
-    stride = draw(st.sampled_from([1, 1, 1 << 32, 12345678901]))
-    near = draw(st.integers(1, 40))
-    narrow = draw(st.booleans())
-    base = draw(st.sampled_from([0, 4000, 4000, 40_950, 200_000]))
-    quantities = st.one_of(
-        st.integers(1, 30).map(lambda lots: lots * 100), st.sampled_from([100, 200, 10_000_000, 5_000_000]))
-    zone = st.integers(0, len(ZONES) - 1) if not narrow else st.just(draw(st.integers(0, 4)))
-    batches: list[object] = []
-    counter = 0
-    for _ in range(draw(st.integers(1, 6))):
-        batch = []
-        for _ in range(draw(st.integers(0, 25))):
-            counter += 1
-            window = draw(st.integers(7, 8))
-            if draw(st.integers(0, 9)) < 3:
-                batch.append(model.Operation(draw(st.integers(1, counter)) * stride, window=window, kind=model.CANCEL))
-                continue
-            force = draw(st.sampled_from([0, 0, 1, 1, 2]))
-            place, side = draw(zone), draw(st.integers(0, 1))
-            # Sells lie about the base price, buys about what it costs landed, so that every zone trades.
-            loss, wheeling = ZONES[place]
-            fair = base if side else base * 1_000_000 // (1_000_000 - loss) + wheeling // 1000
-            price = (fair // 10 + draw(st.integers(-near, near))) * 10
-            batch.append(model.Operation(
-                order_id=counter * stride if draw(st.integers(0, 30)) else stride, quantity=draw(quantities),
-                expires_ms=draw(st.integers(1, 60)) if force == 1 else 0, participant=draw(st.integers(0, 4)),
-                meter=counter, window=window, price=max(0, min(price, 1_000_000)), zone=place, side=side, force=force,
-                flags=draw(st.integers(0, 2))))
-        batches.append(batch)
-        batches.append(draw(st.sampled_from(["go on", "reload 7", "reload 8", "reload both"])))
-    return batches
+    return [tuple(int(value) for value in row) for row in array.tolist()]
 
 
 def check_equal(engine: Engine, book: model.Book, now: int) -> None:
@@ -84,8 +52,18 @@ def check_equal(engine: Engine, book: model.Book, now: int) -> None:
     for window in (7, 8):
         records = book.records(window)
         assert rows(engine.records(window)) == records
-        expected.append(b"".join(struct.pack("<QQqqIIiiBBBBI", *record) for record in records))
-        for zone in range(len(ZONES)):
+        w = book.windows[window]
+        flags = model.HALTED * w.halted + model.UNFINISHED * w.unfinished
+        assert engine.flags_of(window) == flags
+        edges = sorted(w.capacity)
+        assert engine.residuals(window).ravel().tolist() == [w.residual[edge] for edge in edges]
+        packed = b"".join(struct.pack("<QQqqIIiiIIIBBBBBBHI", *record) for record in records)
+        if edges or flags:
+            packed = b"".join((struct.pack("<iIQ", window, flags, len(packed)),
+                               *(struct.pack("<q", w.capacity[edge]) for edge in edges),
+                               *(struct.pack("<q", w.residual[edge]) for edge in edges), packed))
+        expected.append(packed)
+        for zone in range(len(book.zones)):
             for side in (0, 1):
                 for levels in (0, 1, 3, 1000):
                     assert rows(engine.depth(window, zone, side, levels, now_ms=now)) == book.depth(
@@ -96,36 +74,135 @@ def check_equal(engine: Engine, book: model.Book, now: int) -> None:
     assert engine.live == len(book.orders)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(streams())
-def test_engine_equals_model(batches: list[object]) -> None:
-    engine = Engine(ZONES, max_orders=400, max_windows=3)
-    book = model.Book(ZONES)
-    engine.load(7, EMPTY)
-    engine.load(8, EMPTY)
-    sequence, now = 1, 0
+def check_stream(zones, corridors, profiles, batches, bounds=(1024, 8192)) -> model.Book:  # type: ignore[no-untyped-def]
+    """Both run the batches; between them windows are loaded anew or the engine is restored from a snapshot."""
+    engine = Engine(zones, corridors=corridors, profiles=profiles, max_orders=2000, max_windows=3)
+    book = model.Book(zones, corridors, profiles)
+    for window in (7, 8):
+        engine.load(window, EMPTY)
+        book.open(window)
+    now = 0
     for step in batches:
+        if step == "restore":
+            before, saved = engine.digest(), engine.snapshot()
+            engine = Engine(zones, corridors=corridors, profiles=profiles, max_orders=2000, max_windows=3)
+            engine.restore(saved)
+            assert engine.digest() == before and engine.snapshot() == saved
+            continue
         if isinstance(step, str):
-            for window in {"go on": (), "reload 7": (7,), "reload 8": (8,), "reload both": (8, 7)}[step]:
-                records = engine.records(window)
-                before = engine.digest()
+            for window in {"go on": (), "reload 7": (7,), "reload both": (8, 7)}[step]:
+                kept = (engine.records(window), engine.capacities(window), engine.residuals(window))
+                flags, before = engine.flags_of(window), engine.digest()
                 engine.forget(window)
-                engine.load(window, records)
+                engine.load(window, kept[0], capacities=kept[1], residuals=kept[2], flags=flags)
                 assert engine.digest() == before
             continue
         now += 10
-        outcome = engine.process(operations(step), now_ms=now, next_sequence=sequence)
-        trades, results, closed = [], [], []
-        for index, op in enumerate(step):
-            more, result, gone, sequence = book.apply(index, op, now, sequence)
-            trades += more
-            results.append(result)
-            closed += gone
+        first = book.sequence
+        trades, results, closed = book.process(step, now, *bounds)
+        outcome = engine.process(operations(step), now_ms=now, next_sequence=first, uncross_fills=bounds[0],
+                                 uncross_visits=bounds[1])
         assert rows(outcome.trades) == trades
         assert rows(outcome.results) == results
         assert rows(outcome.closed) == closed
-        assert outcome.next_sequence == sequence
+        assert outcome.next_sequence == book.sequence
         check_equal(engine, book, now)
+    return book
+
+
+GRID = [(0, 0), (2_000, 50_000), (0, 7_500), (30_000, 0)]
+CORRIDORS = [(0, 1, 1_200, 20_000), (1, 2, 0, 10_000), (0, 2, 0, 30_000), (2, 3, 500, 4), (1, 2, 0, 10_000)]
+PROFILES = [(0xFF, 0xFFFF), (0b10, 0xFFFF), (0xFF, 0b0101)]
+
+
+def operation_strategy(draw, counter, zones, corridors, profiles, shape):  # type: ignore[no-untyped-def]
+    """One operation; ids of earlier ones come up again, prices lie close together, quantities are small or huge."""
+    window = draw(st.integers(7, 8))
+    kinds = [model.PLACE] * 12 + [model.CANCEL] * 3 + [model.AMEND] * 3
+    if shape["all"]:
+        kinds += [model.BILATERAL] + [model.CAPACITY] * 3 + [model.HALT, model.RESUME, model.RESUME, model.UNCROSS]
+    kind = draw(st.sampled_from(kinds))
+    zone = draw(st.integers(0, len(zones) - 1))
+    side = draw(st.integers(0, 1))
+    quantity = draw(st.one_of(st.integers(1, 30).map(lambda lots: lots * 100),
+                              st.sampled_from([100, 200, 10_000_000, 5_000_000])))
+    loss, wheeling = zones[zone]
+    base = shape["base"]
+    fair = base if side else base * 1_000_000 // (1_000_000 - loss) + wheeling // 1000
+    price = max(0, min((fair // 10 + draw(st.integers(-shape["near"], shape["near"]))) * 10, 1_000_000))
+    if kind == model.CANCEL:
+        return model.Operation(draw(st.integers(1, counter)), window=window, kind=kind)
+    if kind == model.AMEND:
+        return model.Operation(draw(st.integers(1, counter)), quantity if draw(st.integers(0, 5)) else 0, window=window,
+                               kind=kind, price=price, flags=draw(st.sampled_from([0, 0, 4])))
+    if kind == model.BILATERAL:
+        return model.Operation(counter, quantity, window=window, kind=kind, price=price, zone=zone,
+                               to_zone=draw(st.integers(0, len(zones) - 1)), path=draw(st.integers(0, 3)))
+    if kind == model.CAPACITY:
+        return model.Operation(quantity=draw(st.sampled_from([0, 50, 700, 1500, 3000, 100_000])), window=window,
+                               kind=kind, side=side, corridor=draw(st.integers(0, max(0, len(corridors) - 1))))
+    if kind != model.PLACE:
+        return model.Operation(window=window, kind=kind)
+    force = draw(st.sampled_from([0, 0, 0, 1, 1, 2, 3]))
+    flags = draw(st.integers(0, 2)) + (4 if force < 2 and draw(st.integers(0, 6)) == 0 else 0)
+    minimum = display = 0
+    if flags < 4 and force != 3 and draw(st.integers(0, 6)) == 0:
+        minimum = draw(st.integers(1, quantity))
+    if force < 2 and draw(st.integers(0, 3)) == 0:
+        display = max(100, -(-quantity // 2000) * 100) * draw(st.integers(1, 3))
+        display = min(display, quantity)
+    return model.Operation(
+        counter if draw(st.integers(0, 30)) else 1, quantity, draw(st.integers(1, 80)) if force == 1 else 0,
+        draw(st.integers(0, 4)), counter, window, price, minimum, display, zone, kind, side, force, flags,
+        0 if side else draw(st.integers(0, len(profiles) - 1)) if profiles else 0,
+        draw(st.integers(0, 2)) if side else 0)
+
+
+@st.composite
+def streams(draw, zones, corridors, profiles):  # type: ignore[no-untyped-def]
+    shape = {"base": draw(st.sampled_from([0, 4000, 4000, 40_950, 200_000])), "near": draw(st.integers(1, 30)),
+             "all": draw(st.booleans())}
+    batches: list[object] = []
+    if corridors:
+        batches.append([model.Operation(quantity=draw(st.sampled_from([0, 900, 5000, 10**9])), kind=model.CAPACITY,
+                                        window=window, corridor=corridor, side=side)
+                        for window in (7, 8) for corridor in range(len(corridors)) for side in (0, 1)])
+    counter = group = 0
+    for _ in range(draw(st.integers(1, 5))):
+        batch = []
+        for _ in range(draw(st.integers(0, 22))):
+            counter += 1
+            if draw(st.integers(0, 12)) == 0:
+                group += 1
+                for _ in range(draw(st.integers(0, 2))):
+                    batch.append(model.Operation(draw(st.integers(1, counter)), window=draw(st.integers(7, 8)),
+                                                 kind=model.CANCEL, group=group))
+                for _ in range(draw(st.integers(1, 2))):
+                    counter += 1
+                    op = operation_strategy(draw, counter, zones, corridors, profiles, {**shape, "all": False})
+                    batch.append(evolve(op, flags=op.flags & 3 | 4, group=group, minimum=0, kind=model.PLACE,
+                                        quantity=max(op.quantity, 100), force=0, expires_ms=0, display=0))
+                continue
+            batch.append(operation_strategy(draw, counter, zones, corridors, profiles, shape))
+        batches.append(batch)
+        batches.append(draw(st.sampled_from(["go on", "go on", "reload 7", "reload both", "restore"])))
+    return batches
+
+
+SLOW = settings(max_examples=120, deadline=None,
+                suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+@SLOW
+@given(streams(ZONES, [], []))
+def test_zones_apart_equal_the_model(batches: list[object]) -> None:
+    check_stream(ZONES, [], [], batches)
+
+
+@SLOW
+@given(streams(GRID, CORRIDORS, PROFILES), st.sampled_from([(1024, 8192), (1024, 8192), (3, 8192), (1024, 4)]))
+def test_the_shared_book_equals_the_model(batches: list[object], bounds: tuple[int, int]) -> None:
+    check_stream(GRID, CORRIDORS, PROFILES, batches, bounds)
 
 
 # ---------------------------------------------------------------- limits, and the rules in numbers
@@ -155,7 +232,7 @@ def test_worked_example_of_a_fill() -> None:
     assert rows(trades)[0][2:5] == (980, 1000, 147_000) and trades["price_mthb_kwh"][0] == 4000
     assert result == (0, 1000, 0, 1, 1, Code.FILLED)
     # 40 Wh are left of the buy: below one lot, closed with the fill.
-    assert rows(closed) == [(2, 40, 0, 0, 2, 0, 0, Reason.BELOW_LOT)]
+    assert rows(closed) == [(2, 40, 0, 0, 0, 2, 0, 0, Reason.BELOW_LOT)]
 
 
 @pytest.mark.parametrize(("limit", "code"), [(4230, Code.RESTING), (4240, Code.FILLED)])
@@ -319,7 +396,7 @@ def test_queries_check_their_arguments() -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=56 * 20), st.integers(0, 3), st.integers(0, 7))
+@given(st.binary(max_size=64 * 20), st.integers(0, 3), st.integers(0, 7))
 def test_arbitrary_bytes_give_results_or_errors(raw: bytes, tame: int, offset: int) -> None:
     """From wild bytes to ones whose windows, kinds and zones are tamed so that they get further in."""
     usable = len(raw) // OPERATION.itemsize * OPERATION.itemsize
@@ -330,7 +407,8 @@ def test_arbitrary_bytes_give_results_or_errors(raw: bytes, tame: int, offset: i
     if tame > 1:
         for field, modulus in (("kind", 2), ("zone", 5), ("side", 2), ("force", 3), ("flags", 3), ("order_id", 8)):
             ops[field] %= modulus
-        for field in ("profile", "reserved", "minimum_wh", "display_wh"):
+        for field in ("profile", "reserved", "minimum_wh", "display_wh", "source", "to_zone", "path", "corridor",
+                      "group"):
             ops[field] = 0
     if tame > 2:
         ops["price_mthb_kwh"] = ops["price_mthb_kwh"] % 100_001 * 10
@@ -357,9 +435,9 @@ def test_arbitrary_bytes_give_results_or_errors(raw: bytes, tame: int, offset: i
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.binary(max_size=56 * 6))
+@given(st.binary(max_size=72 * 6))
 def test_arbitrary_bytes_as_records(raw: bytes) -> None:
-    records = np.frombuffer(raw[: len(raw) // 56 * 56], RESTING)
+    records = np.frombuffer(raw[: len(raw) // 72 * 72], RESTING)
     engine = Engine(ZONES, max_orders=64)
     try:
         engine.load(int(records["window"][0]) if len(records) else 0, records)

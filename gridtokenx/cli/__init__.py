@@ -26,6 +26,7 @@ COMMANDS = {
     "transfer": ("account", "Send THB to another account."),
     "order": ("order", "Place, cancel and list orders."),
     "trade": ("trade", "List trades, prices and the order book."),
+    "market": ("market", "Run files of orders through the matching engine."),
 }
 
 

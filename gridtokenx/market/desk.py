@@ -33,7 +33,7 @@ from gridtokenx.market.work import Work, timed_key
 _OPERATION_FIELDS = ("order_id", "quantity_wh", "expires_ms", "participant", "meter", "window", "price_mthb_kwh",
                      "zone", "kind", "side", "force")
 _RESTING_FIELDS = ("order_id", "sequence", "quantity_wh", "expires_ms", "participant", "meter", "window",
-                   "price_mthb_kwh", "zone", "side")
+                   "price_mthb_kwh", "total_wh", "zone", "side")
 
 
 @frozen
@@ -212,8 +212,9 @@ class Desk:
         rows: list[tuple[Any, ...]] = []
         for key, order in self.context.session.scan(spaces.orders_of_window(window)):
             rows.append((int.from_bytes(key[1:], "big"), order.sequence, order.remaining_wh, order.expires_ms,
-                         order.participant, order.meter, window, order.price, order.zone, order.side))
-        rows.sort(key=lambda row: (row[8], row[9], row[7], row[1]))
+                         order.participant, order.meter, window, order.price, order.quantity_wh, order.zone,
+                         order.side))
+        rows.sort(key=lambda row: (row[9], row[10], row[7], row[1]))
         return _array(rows, RESTING, _RESTING_FIELDS)
 
     def in_engine(self, order_id: int) -> bool:

@@ -12,7 +12,7 @@ from gridtokenx.ledger.spaces import MAX_WINDOW
 from gridtokenx.market.orders import Force, Side
 from gridtokenx.market.posting import Deferred
 
-_LAST_FORCE = max(Force)
+_LAST_FORCE = Force.IOC     # FOK waits for its place in the ledger
 
 
 @frozen

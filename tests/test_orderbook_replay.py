@@ -1,0 +1,251 @@
+"""The compact batch against the general one, flow files, and the queries."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gridtokenx._native.orderbook import (
+    FILL,
+    OPERATION,
+    RECORD,
+    RESTING,
+    BookError,
+    Code,
+    Engine,
+    Force,
+    Kind,
+    RecordKind,
+    SelfTrade,
+    WindowNotLoaded,
+)
+from gridtokenx.cli import cli as main
+from gridtokenx.flow import Flow, FlowError, read_flow, replay, write_flow, write_flow_parquet
+
+EMPTY = np.empty(0, RESTING)
+GRID = [(0, 0), (2_000, 50_000), (0, 7_500)]
+CORRIDORS = [(0, 1, 1_200, 20_000), (1, 2, 0, 10_000), (0, 2, 0, 30_000)]
+WINDOWS = (5, 9)
+CAPACITY = np.full((3, 2), 4_000, np.int64)
+FORCES = {RecordKind.IOC: Force.IOC, RecordKind.FOK: Force.FOK}
+
+
+def random_records(seed: int, count: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    records = np.zeros(count, RECORD)
+    records["kind"] = rng.choice(6, count, p=[0.6, 0.15, 0.1, 0.05, 0.05, 0.05])
+    named = np.isin(records["kind"], [RecordKind.CANCEL, RecordKind.MODIFY])
+    records["id"] = np.where(named, rng.integers(0, count, count), np.arange(count))
+    records["price"] = 400 + rng.integers(-12, 13, count)
+    records["quantity"] = rng.integers(1, 30, count)
+    records["side"] = rng.integers(0, 2, count)
+    records["owner"] = rng.integers(0, 6, count)
+    return records
+
+
+def general(engine: Engine, record: np.void, window: int, zone: int, sequence: int, mode: int):  # type: ignore[no-untyped-def]
+    """The same operation through `process`; a modify names what is to be left, the rule book the total."""
+    op = np.zeros(1, OPERATION)
+    kind = int(record["kind"])
+    op["order_id"], op["window"] = record["id"], window
+    if kind == RecordKind.CANCEL:
+        op["kind"] = Kind.CANCEL
+    else:
+        op["price_mthb_kwh"], op["quantity_wh"] = 10 * int(record["price"]), 100 * int(record["quantity"])
+        if kind == RecordKind.MODIFY:
+            op["kind"] = Kind.AMEND
+            rests = engine.records(window)
+            rests = rests[rests["order_id"] == record["id"]]
+            if len(rests):
+                op["quantity_wh"] += int(rests["total_wh"][0]) - rests["quantity_wh"][0]
+        else:
+            op["zone"], op["side"], op["participant"] = zone, record["side"], record["owner"]
+            op["force"] = FORCES.get(RecordKind(kind), 0)
+            op["flags"] = mode | (4 if kind == RecordKind.POST_ONLY else 0)
+    return engine.process(op, now_ms=0, next_sequence=sequence)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("shape", ["plain", "one zone with losses", "shared"])
+def test_compact_records_trade_as_operations_do(seed: int, shape: str) -> None:
+    zones = {"plain": [(0, 0)], "one zone with losses": [(20_000, 150_000)], "shared": GRID}[shape]
+    corridors = CORRIDORS if shape == "shared" else []
+    windows = (5,) if shape == "plain" else WINDOWS
+    capacity = CAPACITY[: len(corridors)]
+    count, mode = 600, seed % 3
+    records = random_records(seed, count)
+    places = np.random.default_rng(seed).integers(0, len(windows) * len(zones), count).astype(np.uint16)
+    fast = Engine(zones, corridors=corridors, sources=1, dense_ids=count, max_orders=count)
+    slow = Engine(zones, corridors=corridors, sources=1, max_orders=count)
+    for engine in (fast, slow):
+        for window in windows:
+            engine.load(window, EMPTY, capacities=capacity)
+    sequence = other = 1
+    for start in range(0, count, 100):
+        part = slice(start, start + 100)
+        done = fast.replay(records[part], windows=windows, places=None if shape == "plain" else places[part],
+                           next_sequence=sequence, self_trade=mode)
+        sequence = done.next_sequence
+        trades, codes, closed = [], [], []
+        for index, (record, place) in enumerate(zip(records[part], places[part], strict=True)):
+            window, zone = windows[place // len(zones)], int(place % len(zones))
+            outcome = general(slow, record, window, zone, other, mode)
+            other = outcome.next_sequence
+            for trade in outcome.trades:
+                trades.append((*(int(trade[name]) for name in FILL.names[:5]), index,
+                               *(int(trade[name]) for name in FILL.names[6:])))
+            codes.append(int(outcome.results["code"][0]))
+            assert done.remaining_wh[index] == outcome.results["remaining_wh"][0]
+            closed += [row[:3] + row[4:] for row in outcome.closed.tolist()]
+        assert done.trades.tolist() == trades
+        assert done.codes.tolist() == codes
+        assert [row[:3] + row[4:] for row in done.closed.tolist()] == closed
+    assert sequence == other and fast.digest() == slow.digest()
+    assert fast.live > 10 and {Code.FILLED, Code.WOULD_TRADE, Code.KILLED, Code.REDUCED} <= set(done.codes.tolist()) | {
+        Code.FILLED, Code.WOULD_TRADE, Code.KILLED, Code.REDUCED}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=16 * 40), st.booleans())
+def test_arbitrary_bytes_as_compact_records(raw: bytes, tame: bool) -> None:
+    records = np.frombuffer(bytearray(raw[: len(raw) // 16 * 16]), RECORD)
+    if tame:
+        records["id"] %= 64
+        records["kind"] %= 7
+        records["side"] %= 3
+        records["price"] %= 100_010
+    engine = Engine([(0, 0)], sources=1, max_orders=64, dense_ids=64)
+    engine.load(0, EMPTY)
+    done = engine.replay(records)
+    assert {int(code) for code in done.codes} <= {int(code) for code in Code}
+    rests = engine.records(0)
+    engine.forget(0)
+    if (rests["quantity_wh"] <= 10_000_000).all() and (rests["total_wh"] <= 20_000_000).all():
+        engine.load(0, rests)
+
+
+def test_replay_says_what_it_lacks() -> None:
+    engine = Engine([(0, 0)], sources=1)
+    engine.load(0, EMPTY)
+    with pytest.raises(BookError, match="dense_ids"):
+        engine.replay(np.zeros(1, RECORD))
+    engine = Engine([(0, 0)] * 2, dense_ids=8)
+    with pytest.raises(WindowNotLoaded):
+        engine.replay(np.zeros(1, RECORD))
+    engine.load(0, EMPTY)
+    with pytest.raises(BookError, match="place 2; there are 2"):
+        engine.replay(np.zeros(1, RECORD), places=np.array([2], np.uint16))
+    with pytest.raises(BookError, match="self_trade"):
+        engine.replay(np.zeros(1, RECORD), self_trade=4)
+
+
+def test_flow_files(tmp_path: Path) -> None:
+    records = random_records(3, 50)
+    path = tmp_path / "a.flow"
+    write_flow(path, Flow(records, 10, 7))
+    assert path.stat().st_size == 64 + 50 * 16
+    flow = read_flow(path)
+    assert flow.records.tobytes() == records.tobytes() and flow.prefill == 10 and flow.seed == 7
+    for wrong, message in ((b"x" * 70, "neither"), (path.read_bytes()[:-1], "announces")):
+        (tmp_path / "b.flow").write_bytes(wrong)
+        with pytest.raises(FlowError, match=message):
+            read_flow(tmp_path / "b.flow")
+
+
+def test_market_replay(tmp_path: Path) -> None:
+    """Binary and Parquet files give the same trades, by command and from Python, whatever the batch."""
+    flow = Flow(random_records(4, 500), 100)
+    write_flow(tmp_path / "a.flow", flow)
+    write_flow_parquet(tmp_path / "a.parquet", flow)
+    seen = []
+    for name, batch in (("a.flow", "65536"), ("a.parquet", "7")):
+        out = tmp_path / f"{name}.trades"
+        done = CliRunner().invoke(main, ["market", "replay", str(tmp_path / name), "--out", str(out), "--batch", batch,
+                                         "--json"])
+        assert done.exit_code == 0, done.output
+        report = json.loads(done.output)
+        assert report["operations"] == 400 and report["prefill"] == 100
+        seen.append((parquet.read_table(out).to_pydict(), report["digest"], report["trades"]))
+    assert seen[0] == seen[1]
+    result = replay(flow)
+    assert {name: column.tolist() for name, column in result.trades.items()} == seen[0][0]
+    assert list(seen[0][0]) == ["maker", "taker", "price", "quantity", "operation"] and seen[0][2] > 50
+    bad = flow.records.copy()
+    bad["price"][7] = 100_001
+    with pytest.raises(FlowError, match="record 7"):
+        replay(Flow(bad, 0))
+
+
+# ---------------------------------------------------------------- queries
+
+
+def shared() -> Engine:
+    engine = Engine(GRID, corridors=CORRIDORS)
+    engine.load(5, EMPTY, capacities=CAPACITY)
+    ops = np.zeros(3, OPERATION)
+    ops["order_id"], ops["participant"] = (1, 2, 3), (1, 2, 2)
+    ops["window"], ops["side"], ops["zone"] = 5, 1, (0, 1, 2)
+    ops["price_mthb_kwh"], ops["quantity_wh"] = (4000, 3990, 4010), 1000
+    engine.process(ops, now_ms=0, next_sequence=1)
+    return engine
+
+
+def test_landed_depth_ranks_zones_by_what_arrives() -> None:
+    """Zone 1 is the cheapest where it is, and the dearest for a buyer of zone 2: 50 + 7.5 + 10 mTHB/kWh and losses."""
+    engine = shared()
+    rows = engine.landed_depth(5, 2, 1)
+    assert [row[1:3] for row in rows] == [(2, 0), (0, 0), (0, 1), (1, 0), (1, 1)]      # each other zone over two paths
+    assert Fraction(*rows[0][0]) == Fraction(8035, 2)       # 4010 + 7.5
+    assert Fraction(*rows[1][0]) == Fraction(8075, 2)       # 4000 + 7.5 + 30
+    assert Fraction(*rows[3][0]) == Fraction(3990 * 10**6, 998_000) + Fraction(135, 2)
+    assert rows[0][2:] == (0, 4010, 1, 1000)
+
+
+def test_a_quote_changes_nothing() -> None:
+    engine = shared()
+    before = engine.digest()
+    quote = engine.quote(5, 2, 0, 1500, 4050)
+    assert quote.filled_wh == 1500 and quote.fills == 2 and quote.worst_mthb_kwh == 4010
+    assert quote.value_uthb == 4010 * 1000 + 4000 * 500 and quote.wheel_uthb == 7_500 + 18_750
+    assert engine.quote(5, 2, 0, 1500, 4000) == (0, 0, 0, None, 0)
+    assert engine.digest() == before and engine.residuals(5).tolist() == CAPACITY.tolist()
+
+
+def test_own_orders_and_paths() -> None:
+    engine = shared()
+    assert engine.orders_of(5, 2)["order_id"].tolist() == [2, 3]
+    assert [path.corridors for path in engine.paths(0, 2)] == [(2,), (0, 1)]
+    assert engine.paths(0, 2)[1][:2] == (1_200, 37_500) and engine.paths(0, 2)[1].directions == (0, 0)
+    assert engine.paths(2, 0)[1].directions == (1, 1)
+    assert engine.resting(np.array([1, 7, 3])).tolist() == [True, False, True]
+
+
+def test_snapshots_are_whole_or_refused() -> None:
+    engine = shared()
+    saved = engine.snapshot()
+    other = Engine(GRID, corridors=CORRIDORS)
+    for wrong in (b"", saved[:-1], saved + b"x", b"y" + saved[1:], saved[:60]):
+        with pytest.raises(BookError):
+            other.restore(wrong)
+        assert other.windows() == [] and other.live == 0
+    other.restore(saved)
+    assert other.digest() == engine.digest() and other.snapshot() == saved
+    with pytest.raises(BookError, match="not a snapshot of 1 zones"):
+        Engine([(0, 0)]).restore(saved)
+
+
+def test_self_trade_is_off_in_replay_unless_asked_for() -> None:
+    records = np.zeros(2, RECORD)
+    records["id"], records["side"], records["price"], records["quantity"] = (0, 1), (1, 0), 400, 3
+    for mode, trades in ((SelfTrade.OFF, 1), (SelfTrade.CANCEL_NEWEST, 0)):
+        engine = Engine([(0, 0)], sources=1, dense_ids=2)
+        engine.load(0, EMPTY)
+        assert len(engine.replay(records, self_trade=mode).trades) == trades
