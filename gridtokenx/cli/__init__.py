@@ -26,6 +26,7 @@ COMMANDS = {
     "transfer": ("account", "Send THB to another account."),
     "order": ("order", "Place, cancel and list orders."),
     "trade": ("trade", "List trades, prices and the order book."),
+    "audit": ("audit", "Derive a node's chain anew from its blocks, and say what differs."),
     "market": ("market", "Run files of orders through the matching engine."),
 }
 

@@ -10,9 +10,12 @@ from gridtokenx.store.schema import (
     BODIES,
     CERTIFICATES,
     HEADERS,
+    HEIGHT_BYTES,
     HEIGHTS,
     INDEX,
     RECEIPTS,
+    STATE,
+    STATE_HISTORY,
     TRANSACTIONS,
     height_key,
     unpack,
@@ -22,6 +25,7 @@ from gridtokenx.store.schema import (
 
 MAX_PROOF_HEADERS = 1024
 MAX_INDEX_ROWS = 10_000
+_PAST_EVERY_HEIGHT = b"\xff" * HEIGHT_BYTES + b"\x00"
 
 
 class StoredBlock(NamedTuple):
@@ -99,6 +103,15 @@ def read_finality(transaction: Transaction, tables: Tables, height: int, max_hea
             raise DatabaseDamaged(f"the header of block {at} is missing")
         headers.append(header)
     return FinalityProof(headers, certificate)
+
+
+def read_last_change(transaction: Transaction, tables: Tables, key: bytes) -> int | None:
+    with transaction.cursor(db=tables[STATE_HISTORY]) as cursor:
+        # The last history row of the key: one before the first row above all of its own.
+        found = cursor.prev() if cursor.set_range(key + _PAST_EVERY_HEIGHT) else cursor.last()
+        if found and len(cursor.key()) == len(key) + HEIGHT_BYTES and cursor.key().startswith(key):
+            return int.from_bytes(cursor.key()[len(key):], "big")
+    return None if transaction.get(key, db=tables[STATE]) is None else 0
 
 
 def read_index(transaction: Transaction, tables: Tables, prefix: bytes, limit: int, reverse: bool,

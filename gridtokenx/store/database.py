@@ -339,6 +339,10 @@ class Database:
             transaction.abort()
             raise
 
+    def last_change(self, key: bytes) -> int | None:
+        """Height of the last block that changed a state key, as far as history is kept; 0 for one of genesis."""
+        return self._query(chain.read_last_change, key)
+
     # ------------------------------------------------------------ reading the chain
 
     def header(self, height: int) -> bytes | None:

@@ -64,8 +64,8 @@ class _Reader:
             check_keys((key,), MAX_STATE_KEY_BYTES, "a state key")
         return value
 
-    def _current(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        with self._reading().cursor(db=self._tables[STATE]) as cursor:
+    def _current(self, prefix: bytes, table: bytes = STATE) -> Iterator[tuple[bytes, bytes]]:
+        with self._reading().cursor(db=self._tables[table]) as cursor:
             if cursor.set_range(prefix):
                 for key, value in cursor.iternext():
                     if not key.startswith(prefix):
@@ -91,6 +91,14 @@ class Snapshot(_Reader):
         """All (key, value) whose key starts with `prefix`, ascending, read as they are asked for."""
         try:
             yield from self._current(prefix)
+        except lmdb.Error as error:
+            raise translate(error, self._path) from error
+
+
+    def pages(self) -> Iterator[tuple[bytes, bytes]]:
+        """All (path, page) of the trie, ascending."""
+        try:
+            yield from self._current(b"", PAGES)
         except lmdb.Error as error:
             raise translate(error, self._path) from error
 

@@ -1,0 +1,69 @@
+"""What an auditor adds up without the ledger's help: money that came and went, and money that is there.
+
+Counted block by block from transactions and receipts as the audit derives them, then compared with the totals in state
+and with the sum over all accounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attrs import frozen
+
+from gridtokenx.ledger import spaces
+from gridtokenx.ledger.execute import BlockResult
+from gridtokenx.ledger.genesis import Genesis
+from gridtokenx.ledger.operations import Deposit, Withdraw
+from gridtokenx.ledger.records import Account, Totals
+from gridtokenx.ledger.spaces import Space
+from gridtokenx.ledger.state import StateReader
+from gridtokenx.ledger.transaction import Transaction
+
+Find = Callable[[int | None, str, str], None]
+
+
+@frozen
+class Sums:
+    """uTHB over the whole chain and state."""
+
+    genesis_uthb: int
+    minted_uthb: int
+    burned_uthb: int
+    held_uthb: int
+    accounts: int
+
+
+class Tally:
+    """Counts over the blocks; `finish` compares with a state."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        self.genesis_uthb = sum(balance for _, balance in genesis.accounts)
+        self.minted_uthb = 0
+        self.burned_uthb = 0
+
+    def block(self, transactions: Sequence[Transaction], result: BlockResult) -> None:
+        """The deposits and withdrawals of a block that took place."""
+        for transaction, receipt in zip(transactions, result.receipts, strict=True):
+            for operation, outcome in zip(transaction.operations, receipt.outcomes, strict=True):
+                if not outcome.ok:
+                    continue
+                if operation[0] == Deposit.KIND:
+                    self.minted_uthb += operation[2]
+                elif operation[0] == Withdraw.KIND:
+                    self.burned_uthb += operation[1]
+
+    def finish(self, state: StateReader, find: Find) -> Sums:
+        """The sums, with `find` told of each that does not balance."""
+        held = accounts = 0
+        for _, raw in state.scan(bytes((Space.ACCOUNT,))):
+            held += Account.decode(raw).total
+            accounts += 1
+        totals = Totals.decode(state.get(spaces.TOTALS) or b"")
+        for name in ("genesis_uthb", "minted_uthb", "burned_uthb"):
+            counted, stored = getattr(self, name), getattr(totals, name)
+            if counted != stored:
+                find(None, "chain totals", f"{name} is {stored}; the blocks add up to {counted}")
+        expected = self.genesis_uthb + self.minted_uthb - self.burned_uthb
+        if held != expected:
+            find(None, "THB", f"all accounts hold {held} uTHB; genesis, deposits and withdrawals make {expected}")
+        return Sums(self.genesis_uthb, self.minted_uthb, self.burned_uthb, held, accounts)
