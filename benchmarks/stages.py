@@ -19,7 +19,6 @@ from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.ledger.operations import Operation
 from gridtokenx.ledger.transaction import Transaction, decode_transaction, signatures_verify
-from gridtokenx.market.book import Books
 from gridtokenx.node.chain import BlockRules, Chain, ChainBlock
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.records import LogKind, encode_block
@@ -60,7 +59,7 @@ class Peer:
         parameters = genesis.parameters
         rules = BlockRules(genesis.authorities[0].public, parameters.max_block_bytes, parameters.max_block_weight,
                            4096, 100)
-        return cls(store, Chain(genesis, store, Books(genesis.book_zones()), rules))
+        return cls(store, Chain(genesis, store, genesis.books(), rules))
 
     def build(self, candidates: list[Transaction]) -> ChainBlock:
         base = self.chain.head.header

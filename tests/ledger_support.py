@@ -15,14 +15,17 @@ from gridtokenx.ledger.conservation import audit_totals
 from gridtokenx.ledger.execute import BlockInputs, BlockResult, execute_block
 from gridtokenx.ledger.funds import settled
 from gridtokenx.ledger.genesis import Authority, Genesis
+from gridtokenx.ledger.genesis_state import ANY_PROFILE
 from gridtokenx.ledger.operations import Deposit, Operation, RegisterMeter, RegisterParticipant
 from gridtokenx.ledger.parameters import REGISTRY, Parameters
 from gridtokenx.ledger.receipts import Outcome, Receipt
-from gridtokenx.ledger.records import Account, Order, Roles, Tariff, Zone
+from gridtokenx.ledger.records import Account, Corridor, Profile, Roles, Tariff, Zone
+from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.state import StateView
 from gridtokenx.ledger.transaction import Transaction, decode_transaction, encode_payload, sign_transaction
 from gridtokenx.market.book import Books
 from gridtokenx.market.clock import MarketClock, window_at
+from gridtokenx.market.loading import window_content
 
 THB = 1_000_000
 START_MS = 1_778_464_800_000            # Monday 11 May 2026, 09:00 in Bangkok: on-peak
@@ -44,19 +47,25 @@ def parameters(**changes: int) -> Parameters:
     return evolve(Parameters(**{entry.name: entry.default for entry in REGISTRY}), **changes)
 
 
+Line = tuple[int, int, int, int, int, int]      # from, to, forward_w, backward_w, loss_ppm, uTHB/kWh
+ZONES = ("North", "South", "East", "West")
+
+
 def genesis(*, rate: int = 100, loss_ppm: int = 30_000, wheel: int = 100_000, accounts: int = 10**9 * THB,
+            grid: int = 2, lines: tuple[Line, ...] = (), profiles: tuple[Profile, ...] = (),
             **changes: int) -> Genesis:
-    """Two zones; issuer and registrar have money."""
+    """Two zones, or `grid`, and corridors between them; issuer and registrar have money."""
     zones = tuple(Zone(name, loss_ppm, wheel, key(f"network {name}").public, key(f"utility {name}").public)
-                  for name in ("North", "South"))
+                  for name in ZONES[:grid])
     return Genesis(
         name="test", salt="1", genesis_ms=START_MS, market_start_ms=START_MS, market_rate=rate,
-        authorities=(Authority("EGAT", EGAT.public),), zones=zones, corridors=(),
+        authorities=(Authority("EGAT", EGAT.public),), zones=zones,
+        corridors=tuple(Corridor(*line, key(f"network {number}").public) for number, line in enumerate(lines)),
         tariffs=tuple(Tariff(entry.name, entry.on_peak_uthb_kwh, entry.off_peak_uthb_kwh)
                       for entry in thailand.TARIFFS),
         holidays=(), roles=Roles((ISSUER.public,), (REGISTRAR.public,), OPERATOR.public, TAX.public),
         accounts=tuple(sorted((who.public, accounts) for who in (ISSUER, REGISTRAR))),
-        parameters=parameters(**changes))
+        parameters=parameters(**changes), profiles=(ANY_PROFILE, *profiles))
 
 
 @define(eq=False)
@@ -75,8 +84,8 @@ class Chain:
 
     def __attrs_post_init__(self) -> None:
         self.head = self.genesis.view()
-        self._builder = Books(self.genesis.book_zones())
-        self._voter = Books(self.genesis.book_zones())
+        self._builder = self.genesis.books()
+        self._voter = self.genesis.books()
 
     # ------------------------------------------------------------ blocks
 
@@ -123,14 +132,14 @@ class Chain:
         return result
 
     def _check_engine(self, books: Books) -> None:
-        """Every loaded window holds exactly the orders of the state."""
+        """Every loaded window equals one loaded from the state: orders, capacities, residuals, flags (CONSENSUS 6)."""
+        session = Session(self.head, self.head.header.height + 1)
         for window in books.engine.windows():
-            held = {int(row["order_id"]): (int(row["sequence"]), int(row["quantity_wh"]), int(row["price_mthb_kwh"]))
-                    for row in books.engine.records(window)}
-            orders = {int.from_bytes(where[1:], "big"): Order.decode(raw)
-                      for where, raw in self.head.scan(spaces.orders_of_window(window))}
-            assert held == {number: (order.sequence, order.remaining_wh, order.price)
-                            for number, order in orders.items()}
+            fresh = self.genesis.books(max_orders=4096, max_windows=1).engine
+            content = window_content(session, window, len(self.genesis.corridors))
+            fresh.load(window, content.records, capacities=content.capacities, residuals=content.residuals,
+                       flags=content.flags)
+            assert fresh.digest() == books.engine.digest([window])
 
     def outcomes(self, *transactions: Transaction) -> list[Outcome]:
         """Of the operations of these transactions in the last block, in their order."""
@@ -168,7 +177,7 @@ class Chain:
 
 
 def trading_chain(households: int = 4, *, money: int = 1_000 * THB, injection_w: int = 40_000,
-                  withdrawal_w: int = 40_000, credit: int = 0, zones: int = 1, **options: int) -> Chain:
+                  withdrawal_w: int = 40_000, credit: int = 0, zones: int = 1, **options: Any) -> Chain:
     """A chain with registered households `key("house 0")` ... whose meters have the ids 1, 2, ..."""
     chain = Chain(genesis(**options))
     houses = [key(f"house {number}") for number in range(households)]

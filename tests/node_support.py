@@ -19,7 +19,6 @@ from gridtokenx.ledger.genesis import Authority, Genesis
 from gridtokenx.ledger.parameters import BY_NAME, Parameters
 from gridtokenx.ledger.records import Roles, Tariff, Zone
 from gridtokenx.ledger.transaction import encode_payload, sign_transaction
-from gridtokenx.market.book import Books
 from gridtokenx.node.chain import BlockRules, Chain
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.recover import replay
@@ -89,7 +88,7 @@ class Member:
         parameters = genesis.parameters
         me = AUTHORITY_KEYS[self.index]
         rules = BlockRules(me.public, parameters.max_block_bytes, parameters.max_block_weight, 4096, 100)
-        self.chain = Chain(genesis, self.database, Books(genesis.book_zones()), rules)
+        self.chain = Chain(genesis, self.database, genesis.books(), rules)
         stored = self.database.block(self.chain.base.header.height)
         raw = None if stored is None else stored.certificate
         root, recovered, _ = replay(self.chain, self.log.recovered,

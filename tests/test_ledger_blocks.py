@@ -34,7 +34,7 @@ A = key("a")
 
 
 def books(chain: Chain) -> Books:
-    return Books(chain.genesis.book_zones())
+    return chain.genesis.books()
 
 
 def order(chain: Chain, meter: int, side: Side = Side.BUY, price: int = 5000, quantity: int = 100) -> PlaceOrder:

@@ -14,10 +14,12 @@ from gridtokenx.grid import thailand
 from gridtokenx.ledger import queries, spaces
 from gridtokenx.ledger.conservation import audit_totals
 from gridtokenx.ledger.genesis import GenesisError, decode_genesis, dump_genesis, load_genesis, parse_genesis
+from gridtokenx.ledger.genesis_state import ANY_PROFILE
 from gridtokenx.ledger.parameters import REGISTRY, ParameterError, check, read_parameters
-from gridtokenx.ledger.records import Corridor
+from gridtokenx.ledger.records import Corridor, Profile
 
 FULL = evolve(genesis(), corridors=(Corridor(0, 1, 10**9, 2 * 10**9, 17_000, 50_000, EGAT.public),),
+              profiles=(ANY_PROFILE, Profile("sun from the north", 2, 1)),
               holidays=(20_574, 20_580), name='with "quotes" and \\ and \n')
 
 
@@ -55,6 +57,11 @@ def test_initial_state() -> None:
     ('name = "South"', 'name = "North"', "zones.name must not repeat"),
     ('to = "South"', 'to = "Mars"', "corridors[0].to is 'Mars'; a zone is one of North, South"),
     ('to = "South"', 'to = "North"', "corridors[0] must join two different zones"),
+    ('sources = ["solar"]', 'sources = ["sun"]', "profiles[0].sources is ['sun']; a list of mixed, solar, wind"),
+    ('zones = ["North"]', "zones = []", "profiles[0].zones is []; a list of North, South is allowed"),
+    ('name = "sun from the north"', 'name = "any"', "profiles.name must not repeat"),
+    ("loss_ppm = 17000\nwheeling_uthb_kwh = 50000", "loss_ppm = 17000\nwheeling_uthb_kwh = 1000000000",
+     "[[corridors]]: the path (0,) from zone 0 to 1 wheels at 1000200000"),
     ("reference_tariff = 0", "reference_tariff = 9", "there are tariff classes 0 to 4"),
     (encode_address(EGAT.public), "gtx1qqqq", "authorities[0].key: address"),
     ("holidays = [2026-05-01", "holidays = [5, 2026-05-01", "holidays must be a list"),

@@ -61,7 +61,9 @@ def test_records_read_back() -> None:
     for record in (Account(*range(12)), Order(*range(12)), Position(*range(9)), records.Peaks(b"x"),
                    records.Roles((b"a" * 32,), (), b"o", b"t"), records.Authorities((("EGAT", b"k"),)),
                    records.Trade(*range(15)), records.Market(*range(6)), records.WindowBook(1, 2, 3),
-                   records.Zone("n", 1, 2, b"a", b"b"), records.Calendar((1, 2))):
+                   Order(*range(17)), Order(*range(12), 0, 3), records.Trade(*range(17), (4, 5)),
+                   records.Trade(*range(15), 1), records.Trade(*range(17), (), 1), records.Profile("p", 1, 2),
+                   records.CorridorWindow(*range(5)), records.Zone("n", 1, 2, b"a", b"b"), records.Calendar((1, 2))):
         assert type(record).decode(record.encode()) == record
 
 

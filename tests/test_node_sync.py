@@ -11,7 +11,6 @@ from node_support import OTHER, TRADER, Cluster, small_genesis, transfer
 
 from gridtokenx.consensus.messages import Kind
 from gridtokenx.errors import GridTokenXError
-from gridtokenx.market.book import Books
 from gridtokenx.node import service
 from gridtokenx.node.chain import Chain, nonce_of
 from gridtokenx.node.pool import Pool
@@ -58,7 +57,7 @@ class Observer:
                                         pages=genesis.view().pages, header=header.encode(), header_hash=header.hash,
                                         map_bytes=64 << 20)
         rules = evolve(cluster.members[0].chain.rules, me=b"o" * 32)
-        self.chain = Chain(genesis, self.database, Books(genesis.book_zones()), rules)
+        self.chain = Chain(genesis, self.database, genesis.books(), rules)
         self.replica = Replica(self.chain, Pool(), None)
 
     def take(self, answer: SyncAnswer) -> None:

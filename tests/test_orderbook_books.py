@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gridtokenx._native.orderbook import OPERATION, RESTING, BookError, Engine, EngineFull, WindowNotLoaded
-from gridtokenx.market.book import BLOCKS_MOST, Books
+from gridtokenx.market.book import BLOCKS_MOST, Books, WindowContent
 
 ZONES = [(10_000, 50_000), (0, 0)]
 WINDOWS = range(6)
@@ -17,7 +17,7 @@ State = dict[int, np.ndarray]       # window -> its records, the ledger's side o
 
 
 def loader(state: State):  # type: ignore[no-untyped-def]
-    return lambda window: state.get(window, EMPTY)
+    return lambda window: WindowContent(state.get(window, EMPTY))
 
 
 def batch(rng: random.Random, window: int, first_id: int, count: int) -> np.ndarray:
@@ -105,9 +105,9 @@ def test_going_on_from_the_tip_keeps_windows_and_switching_forgets_only_what_dif
     genesis, left, right = bytes(32), b"l" * 32, b"r" * 32
     loads: list[int] = []
 
-    def load(window: int) -> np.ndarray:
+    def load(window: int) -> WindowContent:
         loads.append(window)
-        return EMPTY
+        return WindowContent(EMPTY)
 
     books.at(genesis)
     for window in (1, 2):

@@ -16,10 +16,11 @@ from attrs import frozen
 from gridtokenx._native.conservation import RECORD, check_sums, find_negative
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import spaces
-from gridtokenx.ledger.records import Account, Order, Position, Totals, Trade, WindowBook
+from gridtokenx.ledger.records import Account, CorridorWindow, Order, Position, Totals, Trade, WindowBook
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader
+from gridtokenx.market.corridors import declared, directions
 from gridtokenx.market.money import MAX_MONEY, buy_escrow, locked_money
 from gridtokenx.market.orders import BUY
 
@@ -40,6 +41,41 @@ class Sum(IntEnum):
 Entry = tuple[int, int, int]
 
 
+class _Flows:
+    """A group of its own for every direction of every corridor of every window that a block touches."""
+
+    def __init__(self, session: Session, entries: list[Entry], parts: list[Entry]) -> None:
+        self.session = session
+        self.entries = entries
+        self.parts = parts
+        self.groups: dict[tuple[int, int, int], int] = {}
+
+    def group(self, window: int, corridor: int, direction: int) -> int:
+        return self.groups.setdefault((window, corridor, direction), len(Sum) + len(self.groups))
+
+    def record(self, index: int, key: bytes, before: CorridorWindow | None, now: CorridorWindow) -> None:
+        """What is used of a capacity grows by the trades' flows alone, and by them not above the capacity."""
+        window, corridor = int.from_bytes(key[1:5], "big"), key[5]
+        old = before or declared(self.session.get(spaces.corridor(corridor)))
+        for direction, (had, left_before, has, left) in enumerate((
+                (old.forward_wh, old.forward_left_wh, now.forward_wh, now.forward_left_wh),
+                (old.backward_wh, old.backward_left_wh, now.backward_wh, now.backward_left_wh))):
+            self.entries.append((self.group(window, corridor, direction), index, has - left - (had - left_before)))
+            self.parts += [(0, index, has), (0, index, max(had - left_before, had, has) - (has - left))]
+
+    def trade(self, index: int, key: bytes, trade: Trade) -> None:
+        window = int.from_bytes(key[1:5], "big")
+        for corridor, _, direction in directions(self.session, trade.sell_zone, trade.path):
+            self.entries += [(self.group(window, corridor, direction), index, -trade.injected_wh),
+                             (self.group(window, corridor, 1 - direction), index, trade.delivered_wh)]
+
+    def name(self, group: int) -> str:
+        for (window, corridor, direction), number in self.groups.items():
+            if number == group:
+                return f"corridor {corridor} {'against' if direction else 'as declared'} in window {window}"
+        return Sum(group).name
+
+
 def check_changes(session: Session, changes: list[tuple[bytes, Any, Any]]) -> None:
     """Checks the changes of one block, (key, record before, record now) each; `session` reads the state after it.
 
@@ -47,6 +83,7 @@ def check_changes(session: Session, changes: list[tuple[bytes, Any, Any]]) -> No
     """
     entries: list[Entry] = []
     parts: list[Entry] = []
+    flows = _Flows(session, entries, parts)
     issued = 0
     for index, (key, before, now) in enumerate(changes):
         space = key[0]
@@ -73,6 +110,11 @@ def check_changes(session: Session, changes: list[tuple[bytes, Any, Any]]) -> No
             if before is None and now is not None:
                 entries += [(Sum.BOUGHT, index, -now.delivered_wh), (Sum.SOLD, index, -now.injected_wh)]
                 _trade(entries, index, now, -1)
+                if now.path:
+                    flows.trade(index, key, now)
+        elif space == Space.CORRIDOR_WINDOW:
+            if now is not None:     # it leaves state with its window's trades
+                flows.record(index, key, before, now)
         elif space == Space.WINDOW:
             if now is not None and before is not None and now.settled != before.settled:
                 _settled(entries, index, session, key, before, now)
@@ -81,13 +123,12 @@ def check_changes(session: Session, changes: list[tuple[bytes, Any, Any]]) -> No
     negative = find_negative(_records(parts), limit=1)
     if negative:
         key, _, now = changes[negative[0].identity]
-        raise InvariantError(f"position {key[1:].hex()} is impossible: {now}")
-    expected = np.zeros(len(Sum), np.int64)
+        raise InvariantError(f"{Space(key[0]).name} {key[1:].hex()} is impossible: {now}")
+    expected = np.zeros(len(Sum) + len(flows.groups), np.int64)
     expected[Sum.THB] = issued
     for violation in check_sums(_records(entries), expected, limit=1):
-        group = Sum(violation.group)
-        raise InvariantError(f"{group.name} does not balance: the block changes it by {violation.actual}, expected is "
-                             f"{violation.expected}")
+        raise InvariantError(f"{flows.name(violation.group)} does not balance: the block changes it by "
+                             f"{violation.actual}, expected is {violation.expected}")
 
 
 def _records(entries: list[Entry]) -> np.ndarray[Any, Any]:

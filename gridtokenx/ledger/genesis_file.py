@@ -7,19 +7,23 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from gridtokenx._native.orderbook import BookError
 from gridtokenx.crypto.bech32m import AddressError, decode_address, encode_address
 from gridtokenx.crypto.keys import is_point
+from gridtokenx.grid.kinds import Source
 from gridtokenx.ledger import parameters as registry
-from gridtokenx.ledger.genesis_state import Authority, Genesis, GenesisError
+from gridtokenx.ledger.genesis_state import ANY_PROFILE, Authority, Genesis, GenesisError
 from gridtokenx.ledger.parameters import ParameterError, Parameters
-from gridtokenx.ledger.records import Corridor, Roles, Tariff, Zone
+from gridtokenx.ledger.records import Corridor, Profile, Roles, Tariff, Zone
 from gridtokenx.market.money import MAX_MONEY
 
 MAX_AUTHORITIES = 64
 MAX_ZONES = 16
-MAX_CORRIDORS = 64
+MAX_CORRIDORS = 32
+MAX_PROFILES = 31
 MAX_TARIFFS = 256
 MAX_TIME_MS = 253_402_300_799_999       # the end of the year 9999
+SOURCES = {source.name.lower(): int(source) for source in Source}
 _DAY_ZERO = date(1970, 1, 1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -78,6 +82,13 @@ class _Table:
                                f"{low} to {high} tables are allowed")
         return [_Table(f"{self.name(key)}[{index}]", entry) for index, entry in enumerate(value)]
 
+    def mask(self, key: str, names: dict[str, int]) -> int:
+        """Bits of the names in a list; without the key, of all of them."""
+        chosen = self.optional(key, list(names))
+        if type(chosen) is not list or not chosen or any(name not in names for name in chosen):
+            raise GenesisError(f"{self.name(key)} is {chosen!r}; a list of {', '.join(names)} is allowed")
+        return sum(1 << names[name] for name in set(chosen))
+
     def close(self) -> None:
         for key in self.values:
             if key not in self.known:
@@ -132,9 +143,13 @@ def parse_genesis(text: str) -> Genesis:
         name=name, salt=salt, genesis_ms=genesis_ms, market_start_ms=start_ms, market_rate=rate,
         authorities=authorities, zones=zones, corridors=corridors, tariffs=tariffs,
         holidays=_holidays(root.optional("holidays", [])), roles=_roles(root), accounts=_accounts(root),
-        parameters=parameters,
+        parameters=parameters, profiles=(ANY_PROFILE, *_profiles(root.tables("profiles", 0, MAX_PROFILES), names)),
     )
     root.close()
+    try:
+        genesis.books(max_orders=1, max_windows=1)
+    except BookError as error:
+        raise GenesisError(f"[[corridors]]: {error}") from error
     return genesis
 
 
@@ -172,6 +187,15 @@ def _corridor(table: _Table, zones: dict[str, int]) -> Corridor:
         table.integer("loss_ppm", 0, 250_000), table.integer("wheeling_uthb_kwh", 0, 10**9), table.address("network"))
     table.close()
     return corridor
+
+
+def _profiles(tables: list[_Table], zones: dict[str, int]) -> list[Profile]:
+    found = []
+    for table in tables:
+        found.append(Profile(table.text("name", 32), table.mask("sources", SOURCES), table.mask("zones", zones)))
+        table.close()
+    _clash("profiles.name", [ANY_PROFILE.name, *(profile.name for profile in found)])
+    return found
 
 
 def _tariff(table: _Table) -> Tariff:
@@ -252,6 +276,10 @@ def dump_genesis(genesis: Genesis) -> str:
                   f"to = {_quoted(genesis.zones[corridor.second].name)}", f"forward_w = {corridor.forward_w}",
                   f"backward_w = {corridor.backward_w}", f"loss_ppm = {corridor.loss_ppm}",
                   f"wheeling_uthb_kwh = {corridor.wheel_uthb_kwh}", f"network = {_shown(corridor.network)}"]
+    zones = {zone.name: number for number, zone in enumerate(genesis.zones)}
+    for profile in genesis.profiles[1:]:
+        lines += ["", "[[profiles]]", f"name = {_quoted(profile.name)}",
+                  f"sources = {_masked(profile.sources, SOURCES)}", f"zones = {_masked(profile.zones, zones)}"]
     for tariff in genesis.tariffs:
         lines += ["", "[[tariffs]]", f"name = {_quoted(tariff.name)}", f"on_peak_uthb_kwh = {tariff.on_peak_uthb_kwh}",
                   f"off_peak_uthb_kwh = {tariff.off_peak_uthb_kwh}"]
@@ -262,6 +290,10 @@ def dump_genesis(genesis: Genesis) -> str:
 
 def _shown(address: bytes) -> str:
     return f'"{encode_address(address)}"'
+
+
+def _masked(mask: int, names: dict[str, int]) -> str:
+    return "[" + ", ".join(_quoted(name) for name, bit in names.items() if mask >> bit & 1) + "]"
 
 
 def _quoted(text: str) -> str:

@@ -25,6 +25,7 @@ from gridtokenx.ledger.records import (
     Halt,
     Identity,
     Peaks,
+    Profile,
     Roles,
     Tariff,
     Totals,
@@ -32,6 +33,7 @@ from gridtokenx.ledger.records import (
 )
 from gridtokenx.ledger.run import authorities_hash
 from gridtokenx.ledger.state import EmptyState, StateView
+from gridtokenx.market.book import Books
 
 GENESIS_VERSION = 1
 MAX_GENESIS_BYTES = 16 << 20
@@ -50,12 +52,16 @@ class Authority:
     public: bytes
 
 
+ANY_PROFILE = Profile("any", 0xFF, 0xFFFF)
+
+
 @define(frozen=True, slots=False)
 class Genesis:
     """Everything a chain begins with; zones, corridors and tariff classes are numbered by their place, from 0.
 
     `genesis_ms` is the timestamp of block 0. Market time is `market_start_ms + market_rate x (timestamp - genesis)`.
     `accounts` are (address, balance uTHB), sorted; `parameters` differ from the defaults or repeat them, all listed.
+    `profiles` are the filters that buyers may name; the first accepts everything.
     """
 
     name: str
@@ -71,6 +77,7 @@ class Genesis:
     roles: Roles
     accounts: tuple[tuple[bytes, int], ...]
     parameters: Parameters
+    profiles: tuple[Profile, ...] = (ANY_PROFILE,)
 
     def canonical(self) -> bytes:
         """The canonical bytes that `chain_id` is the hash of."""
@@ -81,6 +88,7 @@ class Genesis:
             [record.encode() for record in self.tariffs], list(self.holidays), self.roles.encode(),
             [[address, balance] for address, balance in self.accounts],
             [[parameter.number, getattr(self.parameters, name)] for name, parameter in BY_NAME.items()],
+            [record.encode() for record in self.profiles],
         ])
 
     @cached_property
@@ -130,6 +138,8 @@ class Genesis:
             state[spaces.corridor(number)] = corridor.encode()
         for number, tariff in enumerate(self.tariffs):
             state[spaces.tariff(number)] = tariff.encode()
+        for number, profile in enumerate(self.profiles):
+            state[spaces.profile(number)] = profile.encode()
         for name in BY_NAME:
             key, value = encode_parameter(name, getattr(self.parameters, name))
             state[key] = value
@@ -140,9 +150,13 @@ class Genesis:
     def _members(self) -> Authorities:
         return Authorities(tuple((authority.name, authority.public) for authority in self.authorities))
 
-    def book_zones(self) -> list[tuple[int, int]]:
-        """(loss_ppm, wheel_uthb_kwh) per zone, as `market.book.Books` takes them."""
-        return [(zone.loss_ppm, zone.wheel_uthb_kwh) for zone in self.zones]
+    def books(self, *, max_orders: int = 1 << 17, max_windows: int = 2048) -> Books:
+        """Empty books over this grid. Raises BookError when the engine refuses it."""
+        return Books(
+            [(zone.loss_ppm, zone.wheel_uthb_kwh) for zone in self.zones], max_orders, max_windows=max_windows,
+            corridors=[(corridor.first, corridor.second, corridor.loss_ppm, corridor.wheel_uthb_kwh)
+                       for corridor in self.corridors],
+            profiles=[(profile.sources, profile.zones) for profile in self.profiles])
 
 
 def decode_genesis(raw: bytes) -> Genesis:
@@ -153,7 +167,7 @@ def decode_genesis(raw: bytes) -> Genesis:
     fields = codec.decode(raw, max_bytes=MAX_GENESIS_BYTES)
     try:
         version, rules, name, salt, genesis_ms, start_ms, rate, *lists = fields
-        authorities, zones, corridors, tariffs, holidays, roles, accounts, values = lists
+        authorities, zones, corridors, tariffs, holidays, roles, accounts, values, profiles = lists
         if (version, rules) != (GENESIS_VERSION, RULES_VERSION):
             raise GenesisError(f"genesis version {version} with rules {rules}; this program reads version "
                                f"{GENESIS_VERSION} with rules {RULES_VERSION}")
@@ -161,7 +175,7 @@ def decode_genesis(raw: bytes) -> Genesis:
             name, salt, genesis_ms, start_ms, rate, tuple(Authority(*entry) for entry in authorities),
             tuple(map(Zone.decode, zones)), tuple(map(Corridor.decode, corridors)), tuple(map(Tariff.decode, tariffs)),
             tuple(holidays), Roles.decode(roles), tuple((address, balance) for address, balance in accounts),
-            Parameters(*(value for _, value in values)))
+            Parameters(*(value for _, value in values)), tuple(map(Profile.decode, profiles)))
         same = genesis.canonical() == raw
     except (TypeError, ValueError, AttributeError) as error:
         raise GenesisError(f"not the canonical form of a genesis: {error}") from error

@@ -205,7 +205,8 @@ def trade_map(window: int, number: int, trade: Trade) -> Map:
         "buy_zone": trade.buy_zone, "sell_zone": trade.sell_zone, "taker_side": trade.taker_side,
         "price_mthb_kwh": trade.price, "delivered_wh": trade.delivered_wh, "injected_wh": trade.injected_wh,
         "value_uthb": trade.value_uthb, "wheel_uthb": trade.wheel_uthb, "fee_uthb": trade.fee_uthb,
-        "vat_uthb": trade.vat_uthb,
+        "vat_uthb": trade.vat_uthb, "source": trade.source, "profile": trade.profile, "path": list(trade.path),
+        "kind": trade.kind,
     }
 
 

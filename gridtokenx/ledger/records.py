@@ -44,6 +44,14 @@ def _names(cls: type) -> tuple[str, ...]:
     return names
 
 
+def _trimmed(values: tuple[Any, ...], least: int) -> tuple[Any, ...]:
+    """`values` without what is 0 or empty at their end, at least the first `least` of them."""
+    end = len(values)
+    while end > least and not values[end - 1]:
+        end -= 1
+    return values[:end]
+
+
 def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if type(value) is list else value
 
@@ -239,6 +247,15 @@ class Corridor(Record):
 
 
 @frozen
+class Profile(Record):
+    """What a buyer accepts: bits by source (`grid.kinds.Source`) and by the sellers' zone. Profile 0 accepts all."""
+
+    name: str
+    sources: int
+    zones: int
+
+
+@frozen
 class Tariff(Record):
     """Energy rates of a retail class, uTHB/kWh, without Ft and VAT."""
 
@@ -255,7 +272,10 @@ class Order(Record):
     """A resting order. Its id is in the key; sequence is its place in time.
 
     Buys: `term` is fee_ppm and `vat_ppm` the VAT at entry, which escrow(remaining) follows. Sells: `term` is the
-    collateral rate max(0, short_cap - price) mTHB/kWh at entry. `expires_ms` 0: good till the gate.
+    collateral rate max(0, short_cap - price) mTHB/kWh at entry. `expires_ms` 0: good till the gate. `source` is a
+    sell's, `profile` a buy's filter. `quantity_wh` is the total as placed or amended. `display_wh` 0: all is shown;
+    otherwise `hidden_wh` of what remains is not. `self_trade` is a SelfTrade. The last five are left out of the
+    bytes from the first on after which all are 0.
     """
 
     meter: int
@@ -270,10 +290,17 @@ class Order(Record):
     term: int
     vat_ppm: int
     height: int
+    source: int = 0
+    profile: int = 0
+    self_trade: int = 0
+    display_wh: int = 0
+    hidden_wh: int = 0
 
     def encode(self) -> bytes:
-        return cbor2.dumps((self.meter, self.participant, self.zone, self.side, self.price, self.quantity_wh,
-                            self.remaining_wh, self.expires_ms, self.sequence, self.term, self.vat_ppm, self.height))
+        return cbor2.dumps(_trimmed((
+            self.meter, self.participant, self.zone, self.side, self.price, self.quantity_wh, self.remaining_wh,
+            self.expires_ms, self.sequence, self.term, self.vat_ppm, self.height, self.source, self.profile,
+            self.self_trade, self.display_wh, self.hidden_wh), 12))
 
 
 @frozen
@@ -312,6 +339,21 @@ class WindowBook(Record):
 
 
 @frozen
+class CorridorWindow(Record):
+    """A corridor in one window, Wh as declared (forward) and against: its capacity, and what it can still carry.
+
+    `residual = capacity - sum of q_in this way + sum of q the other way` (MARKET 4). Windows without this record have
+    the declared capacity, unused. `height` is that of the block that last changed the capacity, else 0.
+    """
+
+    forward_wh: int
+    backward_wh: int
+    forward_left_wh: int
+    backward_left_wh: int
+    height: int = 0
+
+
+@frozen
 class Market(Record):
     """Trade of a window by the buyers' zone: delivered Wh, value to sellers uTHB, and prices mTHB/kWh."""
 
@@ -328,6 +370,8 @@ class Trade(Record):
     """One fill (MARKET 5): q delivered to the buyer, q_in injected by the seller at `price`.
 
     The buyer paid price x q_in + wheel + fee + vat; collateral is what stays bound of the seller's until settled.
+    `source` is that of the sale, `profile` the buyer's filter (0: any source), `path` the corridors from the seller's
+    zone to the buyer's, `kind` a TradeKind. The last four are left out of the bytes like an order's.
     """
 
     height: int
@@ -345,6 +389,16 @@ class Trade(Record):
     fee_uthb: int
     vat_uthb: int
     collateral_uthb: int
+    source: int = 0
+    profile: int = 0
+    path: tuple[int, ...] = ()
+    kind: int = 0
+
+    def encode(self) -> bytes:
+        return cbor2.dumps(_trimmed((
+            self.height, self.buy_order, self.sell_order, self.buy_meter, self.sell_meter, self.buy_zone,
+            self.sell_zone, self.taker_side, self.price, self.delivered_wh, self.injected_wh, self.wheel_uthb,
+            self.fee_uthb, self.vat_uthb, self.collateral_uthb, self.source, self.profile, self.path, self.kind), 15))
 
     @property
     def value_uthb(self) -> int:

@@ -295,6 +295,8 @@ class BlockRun:
                 touched.add(window)
                 if now is None and not self.desk.in_engine(order_id):
                     gone.setdefault(window, []).append(order_id)
+            elif key[0] == Space.CORRIDOR_WINDOW:
+                touched.add(int.from_bytes(key[1:5], "big"))
         for window in sorted(gone):
             if gate_ms(window) > self.context.now_ms:
                 self.books.remove(window, gone[window])

@@ -35,6 +35,8 @@ _SPACES: dict[int, Callable[[bytes], Value]] = {
     Space.MARKET: records.Market.decode,
     Space.POSITION: records.Position.decode,
     Space.TRADE: records.Trade.decode,
+    Space.CORRIDOR_WINDOW: records.CorridorWindow.decode,
+    Space.PROFILE: records.Profile.decode,
 }
 _RAW = frozenset({Space.PARAMETER, Space.LICENCE, Space.METER_KEY, Space.METERS_OF, Space.ORDERS_OF, Space.TIMED})
 

@@ -33,6 +33,8 @@ class Space(IntEnum):
     POSITION = 18        # window (4), meter id (4)
     TRADE = 19           # window (4), number in the window (4)
     TIMED = 20           # due in market ms (8), kind (1), id (8)
+    CORRIDOR_WINDOW = 21  # window (4), corridor id (1)
+    PROFILE = 24         # number of the filter profile (1)
 
 
 class ChainRecord(IntEnum):
@@ -125,6 +127,10 @@ def corridor(corridor_id: int) -> bytes:
     return bytes((Space.CORRIDOR, corridor_id))
 
 
+def profile(number: int) -> bytes:
+    return bytes((Space.PROFILE, number))
+
+
 def tariff(tariff_class: int) -> bytes:
     return bytes((Space.TARIFF, tariff_class))
 
@@ -162,6 +168,12 @@ def position(window_id: int, meter_id: int | None = None) -> bytes:
 def trade(window_id: int, number: int | None = None) -> bytes:
     """The key of a trade, or with None the prefix of a window's trades in the order they were made."""
     return _TRADE + window_id.to_bytes(4, "big") + (b"" if number is None else number.to_bytes(4, "big"))
+
+
+def corridor_window(window_id: int, corridor_id: int | None = None) -> bytes:
+    """The key of a corridor in a window, or with None the prefix of all corridors that were used or changed in it."""
+    return (bytes((Space.CORRIDOR_WINDOW,)) + window_id.to_bytes(4, "big")
+            + (b"" if corridor_id is None else bytes((corridor_id,))))
 
 
 def timed(due_ms: int, kind: int, item: int) -> bytes:

@@ -8,7 +8,7 @@ and loaded anew from the state on next use. There is no undo.
 Use, per block::
 
     books.at(parent_hash)
-    books.ensure(window, load_from_the_state_being_built)     # before the first use of a window
+    books.ensure(window, load_from_the_state_being_built)     # before the first use of a window: WindowContent
     outcome = books.process(operations, now_ms=..., next_sequence=...)
     books.remove(window, order_ids)                           # orders that timed work closed in state
     books.commit(block_hash, parent_hash, touched_windows)    # or books.abandon()
@@ -17,7 +17,7 @@ Use, per block::
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from attrs import frozen
@@ -26,6 +26,15 @@ from numpy.typing import NDArray
 from gridtokenx._native.orderbook import OPERATION, BookError, Engine, EngineFull, Kind, Outcome
 
 BLOCKS_MOST = 256           # executed blocks remembered; a parent further away costs a reload, nothing else
+
+
+class WindowContent(NamedTuple):
+    """A window as the ledger's state has it: orders in `_native.orderbook.RESTING`; see `Engine.load`."""
+
+    records: NDArray[Any]
+    capacities: NDArray[Any] | None = None
+    residuals: NDArray[Any] | None = None
+    flags: int = 0
 
 
 @frozen
@@ -39,13 +48,18 @@ class _Step:
 class Books:
     """Keeps one Engine equal to the state of one block of the tree, reloading as little as possible.
 
-    Zones are (loss_ppm, wheel_uthb_kwh) in zone order; `max_orders` bounds the live orders of all loaded windows,
-    `max_windows` the loaded windows. When either is reached, windows that the present block has not used are
+    Zones are (loss_ppm, wheel_uthb_kwh) in zone order, corridors (zone, zone, loss_ppm, wheel_uthb_kwh), profiles (mask
+    of sources, mask of seller zones); `max_orders` bounds the live orders of all loaded windows, `max_windows` the
+    loaded windows. When either is reached, windows that the present block has not used are
     forgotten; EngineFull is raised only when that is not enough.
     """
 
-    def __init__(self, zones: Sequence[tuple[int, int]], max_orders: int = 1 << 17, *, max_windows: int = 2048) -> None:
-        self._engine = Engine(zones, max_orders=max_orders, max_windows=max_windows)
+    def __init__(self, zones: Sequence[tuple[int, int]], max_orders: int = 1 << 17, *, max_windows: int = 2048,
+                 corridors: Sequence[tuple[int, int, int, int]] = (), profiles: Sequence[tuple[int, int]] = ()) -> None:
+        self._engine = Engine(zones, corridors=corridors, profiles=profiles, max_orders=max_orders,
+                              max_windows=max_windows)
+        self.corridor_count = len(corridors)
+        self._paths: dict[tuple[int, int], list[tuple[int, ...]]] = {}
         self._tip: bytes | None = None
         self._steps: dict[bytes, _Step] = {}
         self._parent: bytes | None = None           # set between `at` and `commit` or `abandon`
@@ -71,20 +85,28 @@ class Books:
             self._tip = parent_hash
         self._parent = parent_hash
 
-    def ensure(self, window: int, loader: Callable[[int], NDArray[Any]]) -> None:
-        """Loads the window from the ledger's records (see `_native.orderbook.RESTING`) unless it is loaded.
+    def path(self, seller_zone: int, buyer_zone: int, number: int) -> tuple[int, ...]:
+        """The corridors of a path that a trade names, from the seller's zone to the buyer's; none inside a zone."""
+        paths = self._paths.get((seller_zone, buyer_zone))
+        if paths is None:
+            paths = self._paths[seller_zone, buyer_zone] = [
+                path.corridors for path in self._engine.paths(seller_zone, buyer_zone)]
+        return paths[number]
+
+    def ensure(self, window: int, loader: Callable[[int], WindowContent]) -> None:
+        """Loads the window from the ledger's state unless it is loaded.
 
         `loader` must read the state as it stands now, this block's changes included.
         """
         self._begun()
         if self._engine.loaded(window):
             return
-        records = loader(window)
+        records, capacities, residuals, flags = loader(window)
         try:
-            self._engine.load(window, records)
+            self._engine.load(window, records, capacities=capacities, residuals=residuals, flags=flags)
         except EngineFull:
             self._make_room()
-            self._engine.load(window, records)
+            self._engine.load(window, records, capacities=capacities, residuals=residuals, flags=flags)
         self._loaded.add(window)
 
     def process(self, operations: NDArray[Any], *, now_ms: int, next_sequence: int) -> Outcome:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from gridtokenx.ledger import funds, spaces, weights
 from gridtokenx.ledger.context import Context
-from gridtokenx.ledger.records import Meter, Trade, WindowBook, Zone
+from gridtokenx.ledger.records import Meter, Trade, WindowBook
 from gridtokenx.market.clock import final_ms
+from gridtokenx.market.wheeling import network_parts
 from gridtokenx.market.work import Work, timed_key
 
 Spend = Callable[[int], bool]
@@ -37,10 +38,9 @@ def settle_window(context: Context, window: int, spend: Spend) -> bool:
 def _settle(context: Context, trade: Trade) -> None:
     session, roles = context.session, context.roles
     seller: Meter = session.get(spaces.meter(trade.sell_meter))
-    zone: Zone = session.get(spaces.zone(trade.buy_zone))
     value = trade.value_uthb
     funds.apply_moves(session, seller.owner, proceeds=-value, released=value, freed=trade.collateral_uthb)
-    for collector, amount in ((zone.network, trade.wheel_uthb), (roles.market_operator, trade.fee_uthb),
+    for collector, amount in (*network_parts(session, trade), (roles.market_operator, trade.fee_uthb),
                               (roles.tax, trade.vat_uthb)):
         if amount:
             funds.apply_moves(session, collector, proceeds=-amount, released=amount)
@@ -49,7 +49,8 @@ def _settle(context: Context, trade: Trade) -> None:
 def clear_window(context: Context, window: int, spend: Spend) -> bool:
     """Takes the records of a final window out of state; blocks and receipts keep what happened."""
     session = context.session
-    for prefix in (spaces.trade(window), spaces.position(window), spaces.market(window), spaces.window(window)):
+    for prefix in (spaces.trade(window), spaces.position(window), spaces.market(window),
+                   spaces.corridor_window(window), spaces.window(window)):
         for key, _ in session.scan(prefix):
             if not spend(weights.CLEAR_RECORD):
                 return False

@@ -6,23 +6,20 @@ come, in order, and given to the engine together by `flush`; it makes no differe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 from attrs import define, field, frozen
-from numpy.typing import NDArray
 
-from gridtokenx._native.orderbook import OPERATION, RESTING, Kind
+from gridtokenx._native.orderbook import OPERATION, Kind
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import funds, spaces, weights
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.records import Counters, Meter, Order, Participant, WindowBook
 from gridtokenx.market import positions
-from gridtokenx.market.book import Books
+from gridtokenx.market.book import Books, WindowContent
 from gridtokenx.market.clock import gate_ms, opens_ms, settles_ms
 from gridtokenx.market.closing import due_ms, due_orders, lapse
+from gridtokenx.market.loading import structured, window_content
 from gridtokenx.market.money import buy_escrow, collateral_rate
 from gridtokenx.market.orders import BUY, Force
 from gridtokenx.market.posting import Deferred, Fill, Posting
@@ -32,9 +29,6 @@ from gridtokenx.market.work import Work, timed_key
 
 _OPERATION_FIELDS = ("order_id", "quantity_wh", "expires_ms", "participant", "meter", "window", "price_mthb_kwh",
                      "zone", "kind", "side", "force")
-_RESTING_FIELDS = ("order_id", "sequence", "quantity_wh", "expires_ms", "participant", "meter", "window",
-                   "price_mthb_kwh", "total_wh", "zone", "side")
-
 
 @frozen
 class _WindowRules:
@@ -179,7 +173,9 @@ class Desk:
             return 0
         placed = len(self._placed)
         # A fill closes a resting order or ends the search, which visits one order more than it fills.
-        fills = min(self._fills_worst, self.open_before + self._places + placed)
+        fills = self._fills_worst
+        if self.books is None or not self.books.corridor_count:
+            fills = min(fills, self.open_before + self._places + placed)
         keys = weights.KEYS_PER_BATCH + fills * weights.KEYS_PER_FILL + placed * weights.KEYS_PER_ORDER
         return fills * weights.FILL + (fills + placed) * weights.VISIT + keys * weights.KEY
 
@@ -192,13 +188,13 @@ class Desk:
         if self.books is None:
             raise InvariantError("a desk without books cannot match")
         session = self.context.session
-        operations = _array(self._rows, OPERATION, _OPERATION_FIELDS)
+        operations = structured(self._rows, OPERATION, _OPERATION_FIELDS)
         for window in sorted({row[5] for row in self._rows}):
             self.books.ensure(window, self._load)
         counters: Counters = session.get(spaces.COUNTERS)
         trades, results, closed, sequence = self.books.process(
             operations, now_ms=self.context.now_ms, next_sequence=counters.sequence)
-        posting = Posting(self.context, sequence)
+        posting = Posting(self.context, self.books, sequence)
         posting.post(trades, results, closed, self._pending)
         self.fills += posting.fills
         self.weight += len(trades) * weights.FILL + len(posting.lapsed) * weights.RELEASE
@@ -207,15 +203,9 @@ class Desk:
         self._in_engine.update(deferred.order_id for deferred in self._pending)
         self._rows, self._pending, self._placed, self._fills_worst = [], [], {}, 0
 
-    def _load(self, window: int) -> NDArray[Any]:
-        """The window's resting orders as the session has them now, in (zone, side, price, sequence) order."""
-        rows: list[tuple[Any, ...]] = []
-        for key, order in self.context.session.scan(spaces.orders_of_window(window)):
-            rows.append((int.from_bytes(key[1:], "big"), order.sequence, order.remaining_wh, order.expires_ms,
-                         order.participant, order.meter, window, order.price, order.quantity_wh, order.zone,
-                         order.side))
-        rows.sort(key=lambda row: (row[9], row[10], row[7], row[1]))
-        return _array(rows, RESTING, _RESTING_FIELDS)
+    def _load(self, window: int) -> WindowContent:
+        assert self.books is not None
+        return window_content(self.context.session, window, self.books.corridor_count)
 
     def in_engine(self, order_id: int) -> bool:
         """Whether the engine itself has dealt with the order in this block, closing included."""
@@ -228,11 +218,3 @@ class Desk:
         for order_id in due_orders(self.context, owner):
             self.weight += weights.RELEASE
             lapse(self.context, order_id, self.context.session.get(spaces.order(order_id)))
-
-
-def _array(rows: Sequence[tuple[Any, ...]], dtype: np.dtype[Any], names: tuple[str, ...]) -> NDArray[Any]:
-    """Rows of the named fields as an array of `dtype`; its other fields are zero."""
-    array = np.zeros(len(rows), dtype)
-    for name, column in zip(names, zip(*rows, strict=True), strict=False):     # no columns of no rows
-        array[name] = column
-    return array

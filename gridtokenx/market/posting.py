@@ -15,13 +15,17 @@ from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.receipts import Code, Outcome
 from gridtokenx.ledger.records import Counters, Market, Meter, Order, Trade, WindowBook, Zone
 from gridtokenx.market import positions
+from gridtokenx.market.book import Books
 from gridtokenx.market.closing import due_ms, escrow_of, lapse, remove_order
+from gridtokenx.market.corridors import corridor_window, directions, moved
 from gridtokenx.market.money import fee_and_vat
 from gridtokenx.market.orders import BUY
+from gridtokenx.market.wheeling import network_parts
 from gridtokenx.market.work import Work, timed_key
 
 _TRADE_FIELDS = ["maker_id", "taker_id", "delivered_wh", "injected_wh", "wheel_uthb", "maker_remaining_wh",
-                 "taker_remaining_wh", "window", "price_mthb_kwh", "seller_zone", "buyer_zone", "taker_side"]
+                 "taker_remaining_wh", "window", "price_mthb_kwh", "seller_zone", "buyer_zone", "taker_side",
+                 "path"]
 _CLOSED_FIELDS = ["order_id", "remaining_wh", "reason"]
 _RESULT_FIELDS = ["sequence", "filled_wh", "remaining_wh", "code"]
 _RESULT_CODES = {
@@ -69,8 +73,9 @@ class _Live:
 class Posting:
     """Posts one batch: sums per account, position and market first, each record written once."""
 
-    def __init__(self, context: Context, next_sequence: int) -> None:
+    def __init__(self, context: Context, books: Books, next_sequence: int) -> None:
         self.context = context
+        self.books = books
         self.session = context.session
         self.next_sequence = next_sequence
         self.fills: list[Fill] = []
@@ -80,6 +85,7 @@ class Posting:
         self.positions: dict[tuple[int, int], list[int]] = {}
         self.markets: dict[tuple[int, int], Market] = {}
         self.windows: dict[int, int] = {}
+        self.flows: dict[tuple[int, int], list[int]] = {}       # (window, corridor) -> change of both residuals
 
     def post(self, trades: NDArray[Any], results: NDArray[Any], closed: NDArray[Any],
              pending: list[Deferred]) -> None:
@@ -127,7 +133,7 @@ class Posting:
 
     def _trade(self, fields: Any) -> None:
         (maker_id, taker_id, delivered, injected, wheel, maker_left, taker_left, window, price, seller_zone,
-         buyer_zone, taker_side) = fields
+         buyer_zone, taker_side, path) = fields
         maker, taker = self._order(maker_id), self._order(taker_id)
         if taker_side == BUY:
             buyer, seller, buy_id, sell_id = taker, maker, taker_id, maker_id
@@ -146,10 +152,17 @@ class Posting:
         moves[0] += held_after - buyer.held
         moves[2] += room - fee - vat
         self._account(seller.owner)[1] += value
-        zone: Zone = self.session.get(spaces.zone(buyer_zone))
+        record = Trade(self.context.height, buy_id, sell_id, order.meter, seller.order.meter, buyer_zone,
+                       seller_zone, taker_side, price, delivered, injected, wheel, fee, vat,
+                       seller.order.term * injected, seller.order.source, order.profile)
+        if seller_zone == buyer_zone:
+            if wheel:
+                zone: Zone = self.session.get(spaces.zone(buyer_zone))
+                self._account(zone.network)[1] += wheel
+        else:
+            record = evolve(record, path=self.books.path(seller_zone, buyer_zone, path))
+            self._flow(window, record)
         roles = self.context.roles
-        if wheel:
-            self._account(zone.network)[1] += wheel
         if fee:
             self._account(roles.market_operator)[1] += fee
         if vat:
@@ -157,16 +170,16 @@ class Posting:
         self._position(window, order.meter)[1] += delivered
         self._position(window, seller.order.meter)[0] += injected
         buyer.held, buyer.remaining, seller.remaining = held_after, buyer_left, seller_left
-        if not maker_left:      # to exactly zero: nothing else reports it
+        # To exactly zero: nothing else reports it, save for the operation's own order.
+        if not maker_left:
             maker.gone = True
+        if not taker_left:
+            taker.gone = True
 
         number = self.windows.get(window)
         if number is None:
             number = self.session.get(spaces.window(window)).trades
         self.windows[window] = number + 1
-        record = Trade(self.context.height, buy_id, sell_id, order.meter, seller.order.meter, buyer_zone,
-                       seller_zone, taker_side, price, delivered, injected, wheel, fee, vat,
-                       seller.order.term * injected)
         self.session.put(spaces.trade(window, number), record)
         self.fills.append(Fill(window, number, record, buyer.owner, seller.owner))
         place = (window, buyer_zone)
@@ -176,6 +189,16 @@ class Posting:
         self.markets[place] = Market(
             m.traded_wh + delivered, m.value_uthb + value, m.trades + 1, price,
             min(m.low_price, price) if m.trades else price, max(m.high_price, price))
+
+    def _flow(self, window: int, trade: Trade) -> None:
+        """The networks of a path are paid; its corridors carry q_in one way and can carry q more the other way."""
+        for network, amount in network_parts(self.session, trade):
+            if amount:
+                self._account(network)[1] += amount
+        for number, _, direction in directions(self.session, trade.sell_zone, trade.path):
+            flow = self.flows.setdefault((window, number), [0, 0])
+            flow[direction] -= trade.injected_wh
+            flow[1 - direction] += trade.delivered_wh
 
     def _release(self, live: _Live) -> None:
         """The remainder of an order that left: its escrow, collateral and capacity come back."""
@@ -251,6 +274,9 @@ class Posting:
             positions.apply_moves(session, window, meter, moves)
         for (window, zone), market in self.markets.items():
             session.put(spaces.market(window, zone), market)
+        for (window, number), (forward, backward) in self.flows.items():
+            session.put(spaces.corridor_window(window, number),
+                        moved(corridor_window(session, window, number), forward, backward))
         for window, trades in self.windows.items():
             book: WindowBook = session.get(spaces.window(window))
             session.put(spaces.window(window), WindowBook(trades, book.settled, book.gated))

@@ -22,7 +22,6 @@ from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.errors import GridTokenXError, InvariantError
 from gridtokenx.ledger.genesis import Genesis, load_genesis
 from gridtokenx.ledger.parameters import read_parameters
-from gridtokenx.market.book import Books
 from gridtokenx.network.network import Network
 from gridtokenx.network.settings import Hello, NetworkConfig, Rate, Topic
 from gridtokenx.node.chain import BlockRules, Chain
@@ -167,7 +166,7 @@ async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: Pr
     rules = BlockRules(
         me=key.public, max_block_bytes=parameters.max_block_bytes,
         max_block_weight=parameters.max_block_weight, max_block_transactions=4096, weight_guess=100)
-    chain = Chain(genesis, database, Books(genesis.book_zones()), rules)
+    chain = Chain(genesis, database, genesis.books(), rules)
     stored = database.block(chain.base.header.height)
     raw = None if stored is None else stored.certificate
     certificate = None if raw is None else decode_stored_certificate(raw)
