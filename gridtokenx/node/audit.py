@@ -29,7 +29,6 @@ from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.ledger.genesis_state import decode_genesis
 from gridtokenx.ledger.state import Recent, StateView
 from gridtokenx.ledger.transaction import Transaction, decode_transaction, signatures_verify
-from gridtokenx.market.book import Books
 from gridtokenx.node.audit_state import compare_states, describe_change
 from gridtokenx.node.audit_sums import Sums, Tally
 from gridtokenx.node.sync import decode_stored_certificate
@@ -139,7 +138,7 @@ class _Audit:
         self._genesis = genesis
         self._report = report
         self._progress = progress
-        self._books = Books(genesis.book_zones())
+        self._books = genesis.books()
         keys = tuple(authority.public for authority in genesis.authorities)
         self._authorities = Authorities.of_epoch(keys, genesis.header().hash)
         self._verifier = KeyVerifier(keys, genesis.chain_id)
