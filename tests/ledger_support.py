@@ -19,7 +19,7 @@ from gridtokenx.ledger.genesis_state import ANY_PROFILE
 from gridtokenx.ledger.operations import Deposit, Operation, RegisterMeter, RegisterParticipant
 from gridtokenx.ledger.parameters import REGISTRY, Parameters
 from gridtokenx.ledger.receipts import Outcome, Receipt
-from gridtokenx.ledger.records import Account, Corridor, Profile, Roles, Tariff, Zone
+from gridtokenx.ledger.records import Account, Corridor, Epoch, Profile, Roles, Tariff, Zone
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.state import StateView
 from gridtokenx.ledger.transaction import Transaction, decode_transaction, encode_payload, sign_transaction
@@ -102,17 +102,19 @@ class Chain:
         self._nonces[sender.public] = made.nonce + 1
         return made
 
-    def inputs(self, after_ms: int = 200) -> BlockInputs:
+    def inputs(self, after_ms: int = 200, epoch: int | None = None) -> BlockInputs:
         header = self.head.header
-        return BlockInputs(header.height + 1, 0, header.height + 1, header.timestamp_ms + after_ms, EGAT.public,
+        if epoch is None:
+            epoch = Epoch.decode(self.head.get(spaces.EPOCH)).number
+        return BlockInputs(header.height + 1, epoch, header.height + 1, header.timestamp_ms + after_ms, EGAT.public,
                            header.hash)
 
-    def block(self, after_ms: int = 200, *, all_of_them: bool = True) -> BlockResult:
+    def block(self, after_ms: int = 200, *, all_of_them: bool = True, epoch: int | None = None) -> BlockResult:
         """Builds a block of what was sent, executes it on the other peer, audits the whole state.
 
         What could not be included is forgotten; without `all_of_them` that is allowed.
         """
-        inputs = self.inputs(after_ms)
+        inputs = self.inputs(after_ms, epoch)
         pool, self._pool = self._pool, []
         result, included, refused = build_block(self.head, inputs, pool, self._builder)
         assert not refused, refused

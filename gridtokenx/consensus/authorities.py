@@ -7,20 +7,13 @@ from attrs import field, frozen
 from gridtokenx.consensus.messages import MAX_AUTHORITIES
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.errors import GridTokenXError
+from gridtokenx.ledger.quorum import faulty_at_most, quorum_of
+
+__all__ = ["Authorities", "AuthoritiesError", "faulty_at_most", "quorum_of"]
 
 
 class AuthoritiesError(GridTokenXError):
     """A list of authorities that no epoch can have."""
-
-
-def faulty_at_most(n: int) -> int:
-    """f: how many of `n` authorities may be Byzantine."""
-    return (n - 1) // 3
-
-
-def quorum_of(n: int) -> int:
-    """q: any two sets of q share an honest authority. Not 2f + 1, which is too few unless n = 3f + 1."""
-    return (n + faulty_at_most(n)) // 2 + 1
 
 
 @frozen

@@ -17,8 +17,9 @@ from gridtokenx.crypto.hashing import HASH_BYTES
 from gridtokenx.crypto.keys import SIGNATURE_BYTES
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.block import MAX_BODY_TRANSACTIONS, MAX_HEADER_BYTES
+from gridtokenx.ledger.epochs import MAX_AUTHORITIES as MAX_AUTHORITIES
+from gridtokenx.ledger.votes import vote_content as vote_content
 
-MAX_AUTHORITIES = 64
 MAX_WAKE_HASHES = 2048
 MAX_MESSAGE_BYTES = 1 << 20
 
@@ -42,11 +43,6 @@ class Kind(IntEnum):
 
 _KINDS = frozenset(int(kind) for kind in Kind)
 VOTE_KINDS = (Kind.NOTARIZE, Kind.NULLIFY, Kind.FINALIZE)
-
-
-def vote_content(kind: Kind, epoch: int, view: int, digest: bytes) -> bytes:
-    """The signed bytes of a vote, before domain and chain id."""
-    return codec.encode([epoch, int(kind), view, digest])
 
 
 @frozen

@@ -31,6 +31,8 @@ class Domain(IntEnum):
     STATUS = 17
     LEADER_OFFSET = 18
     FORK = 19
+    AUTHORITY_CHANGE = 60    # signature of an authority under a change of the list
+    EPOCH_SEED = 61
 
 
 def digest(domain: Domain, *parts: bytes) -> bytes:

@@ -128,7 +128,7 @@ class Genesis:
             spaces.ROLES: self.roles.encode(),
             spaces.PEAKS: Peaks(mountain_range.EMPTY).encode(),
             spaces.CALENDAR: Calendar(self.holidays).encode(),
-            spaces.EPOCH: Epoch(0, self.chain_id).encode(),
+            spaces.EPOCH: Epoch(0, self.chain_id, 0, self.parameters.epoch_length).encode(),
             spaces.HALT: Halt().encode(),
             spaces.AUTHORITIES: self._members().encode(),
         }

@@ -77,6 +77,19 @@ class Code(IntEnum):
     PRICE_LIMIT = 82
     QUANTITY_LIMIT = 83
 
+    # Authorities.
+    WRONG_EPOCH = 150            # approved for another epoch than the present one
+    BAD_APPROVAL = 151           # of no present authority, or its signature does not verify
+    TOO_FEW_APPROVALS = 152
+    AUTHORITY_EXISTS = 153
+    UNKNOWN_AUTHORITY = 154
+    ALREADY_LEAVING = 155
+    TOO_MANY_CHANGES = 156
+    BAD_STATUS = 157             # the signature under a joiner's STATUS does not verify
+    STATUS_BEHIND = 158
+    NO_EVIDENCE = 159            # the two votes do not exclude each other, or were not cast by this authority
+    EVIDENCE_TOO_OLD = 160
+
 
 _CODES = frozenset(int(code) for code in Code)
 SUCCESS = frozenset({Code.OK, Code.REMAINDER_CANCELLED, Code.SELF_TRADE})

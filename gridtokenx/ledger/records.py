@@ -129,10 +129,15 @@ class Calendar(Record):
 
 @frozen
 class Epoch(Record):
-    """The present epoch and the seed of its execution order."""
+    """The present epoch: it starts after the block at `root_height`, and that at `boundary` is its last one.
+
+    `seed` is that of its execution order.
+    """
 
     number: int
     seed: bytes
+    root_height: int
+    boundary: int
 
 
 @frozen

@@ -17,11 +17,12 @@ from gridtokenx.ledger import funds, spaces, trie, weights
 from gridtokenx.ledger.block import Header
 from gridtokenx.ledger.conservation import check_changes
 from gridtokenx.ledger.context import Context, open_context
+from gridtokenx.ledger.epochs import BOUNDARY_KEYS, cross_boundary
 from gridtokenx.ledger.operations import Block, Operation, kind_of, parse_operation
 from gridtokenx.ledger.order import ExecutionOrder
 from gridtokenx.ledger.parameters import Parameters, read_parameters
 from gridtokenx.ledger.receipts import Code, Failed, InvalidBlock, Outcome, Receipt
-from gridtokenx.ledger.records import Account, AccountKeys, Authorities, Clock, Counters, Peaks
+from gridtokenx.ledger.records import Account, AccountKeys, Authorities, Clock, Counters, Epoch, Peaks
 from gridtokenx.ledger.session import Session, encode_changes
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader, StateView
@@ -138,6 +139,11 @@ class BlockRun:
         self.session.release_due = self.desk.release_due
         self.order = ExecutionOrder(self.session)
         self._weight = weights.BLOCK
+        self._epoch: Epoch = self.session.get(spaces.EPOCH)
+        if inputs.epoch != self._epoch.number:
+            raise InvalidBlock(f"epoch {inputs.epoch}; a block of height {inputs.height} is in epoch "
+                               f"{self._epoch.number}")
+        self._reserved = BOUNDARY_KEYS * weights.KEY if inputs.height >= self._epoch.boundary else 0
         self._fees = 0
         self._applied: list[_Applied] = []
         self._block = Block(self.context, self.desk)
@@ -221,7 +227,7 @@ class BlockRun:
     def weight(self) -> int:
         """An upper bound of what is metered against `max_block_weight` so far, queued orders not yet run excluded."""
         keys = self.session.keys_touched - self._keys_before
-        return self._weight + self.desk.weight + keys * weights.KEY
+        return self._weight + self.desk.weight + keys * weights.KEY + self._reserved
 
     @property
     def weight_worst(self) -> int:
@@ -236,6 +242,10 @@ class BlockRun:
         self.desk.flush()
         if self._fees:
             funds.credit(session, self.context.roles.market_operator, self._fees)
+        listed: Authorities = session.get(spaces.AUTHORITIES)
+        if inputs.height >= self._epoch.boundary:
+            cross_boundary(session, inputs.parent_hash, self.parameters.epoch_length)
+        following: Authorities = session.get(spaces.AUTHORITIES)
         changes = list(session.changed())
         # What was tried and undone leaves no weight, so builder and voter meter alike.
         weight = self._weight + self.desk.weight + max(0, len(changes) - self._keys_before) * weights.KEY
@@ -247,8 +257,6 @@ class BlockRun:
         state_root, pages = trie.update(self.parent.page, header.state_root, list(encoded.items()))
         receipts = tuple(self._receipt(applied) for applied in self._applied)
         receipts_raw = tuple(receipt.encode() for receipt in receipts)
-        authorities: Authorities = session.get(spaces.AUTHORITIES)
-        listed = authorities_hash(authorities)
         peaks: Peaks = session.get(spaces.PEAKS)
         result_header = Header(
             chain_id=header.chain_id, rules_version=self.context.identity.rules_version, epoch=inputs.epoch,
@@ -256,7 +264,8 @@ class BlockRun:
             proposer=inputs.proposer,
             transactions_root=merkle_root([applied.transaction.id for applied in self._applied]),
             receipts_root=merkle_root(receipts_raw), state_root=state_root,
-            headers_root=mountain_range.root(peaks.peaks), authorities_hash=listed, next_authorities_hash=listed,
+            headers_root=mountain_range.root(peaks.peaks), authorities_hash=authorities_hash(listed),
+            next_authorities_hash=authorities_hash(following),
             market=self._market_summary(),
         )
         view = StateView(self.parent, result_header, encoded, pages)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gridtokenx.ledger import records
+from gridtokenx.ledger import authority_records, records
 from gridtokenx.ledger.records import Record
 from gridtokenx.ledger.spaces import ChainRecord, Space
 
@@ -20,6 +20,7 @@ _CHAIN: dict[int, type[Record]] = {
     ChainRecord.CALENDAR: records.Calendar,
     ChainRecord.EPOCH: records.Epoch,
     ChainRecord.HALT: records.Halt,
+    ChainRecord.AUTHORITY_CHANGES: authority_records.AuthorityChanges,
 }
 _SPACES: dict[int, Callable[[bytes], Value]] = {
     Space.AUTHORITIES: records.Authorities.decode,

@@ -49,6 +49,7 @@ class ChainRecord(IntEnum):
     CALENDAR = 7
     EPOCH = 8
     HALT = 9
+    AUTHORITY_CHANGES = 20
 
 
 def _chain(record: ChainRecord) -> bytes:
@@ -65,6 +66,7 @@ CALENDAR = _chain(ChainRecord.CALENDAR)
 EPOCH = _chain(ChainRecord.EPOCH)
 HALT = _chain(ChainRecord.HALT)
 AUTHORITIES = bytes((Space.AUTHORITIES,))
+AUTHORITY_CHANGES = _chain(ChainRecord.AUTHORITY_CHANGES)
 
 _ACCOUNT = bytes((Space.ACCOUNT,))
 _ACCOUNT_KEYS = bytes((Space.ACCOUNT_KEYS,))

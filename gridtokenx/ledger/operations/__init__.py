@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from gridtokenx.ledger.operations.account_keys import SetAccountKeys
+from gridtokenx.ledger.operations.activate_authority import ActivateAuthority
 from gridtokenx.ledger.operations.base import Block, Operation
 from gridtokenx.ledger.operations.cancel_order import CancelOrder
 from gridtokenx.ledger.operations.deposit import Deposit
+from gridtokenx.ledger.operations.evidence import Evidence
 from gridtokenx.ledger.operations.place_order import PlaceOrder
+from gridtokenx.ledger.operations.register_authority import RegisterAuthority
 from gridtokenx.ledger.operations.register_meter import RegisterMeter
 from gridtokenx.ledger.operations.register_participant import RegisterParticipant
+from gridtokenx.ledger.operations.remove_authority import RevokeAuthority, SuspendAuthority
 from gridtokenx.ledger.operations.transfer import Transfer
 from gridtokenx.ledger.operations.withdraw import Withdraw
 from gridtokenx.ledger.receipts import Code, Failed
 
-__all__ = ["KINDS", "Block", "CancelOrder", "Deposit", "Operation", "PlaceOrder", "RegisterMeter",
-           "RegisterParticipant", "SetAccountKeys", "Transfer", "Withdraw", "kind_of", "parse_operation"]
+__all__ = ["KINDS", "ActivateAuthority", "Block", "CancelOrder", "Deposit", "Evidence", "Operation", "PlaceOrder",
+           "RegisterAuthority", "RegisterMeter", "RegisterParticipant", "RevokeAuthority", "SetAccountKeys",
+           "SuspendAuthority", "Transfer", "Withdraw", "kind_of", "parse_operation"]
 
 KINDS: tuple[type[Operation], ...] = (
     Transfer,
@@ -27,6 +32,11 @@ KINDS: tuple[type[Operation], ...] = (
     RegisterMeter,
     PlaceOrder,
     CancelOrder,
+    RegisterAuthority,
+    RevokeAuthority,
+    SuspendAuthority,
+    ActivateAuthority,
+    Evidence,
 )
 
 _BY_KIND: dict[int, type[Operation]] = {kind.KIND: kind for kind in KINDS}
