@@ -1,11 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, nonecheck=False
-"""The conservation checker: nothing is created or lost (DESIGN 6, MARKET 7).
+"""The conservation checker: nothing is created or lost (DESIGN 6, MARKET 7), nothing carries more than it can (MARKET 4).
 
-What has to balance is given as one array of RECORD: `group` u4 names the sum a record belongs to (an asset, an asset in a
-window, a corridor ...), `identity` u4 is the caller's name for the record (index of a key, meter, trade), `amount` i8 its
-signed contribution in the group's own unit (Wh or uTHB; balances after minus before, minted positive, burned negative, as
-the caller's rule says). `check_sums` compares each group's sum, exact in 128 bits, with what is expected;
-`find_negative` names the records that may not be below zero. One pass each, the GIL released.
+What has to balance is given as arrays of RECORD, say of balances, escrows, trades, readings and flows: `group` u4 names the
+sum a record belongs to (an asset, an asset in a window and zone, a corridor's direction in a window ...), `identity` u4 is
+the caller's name for the record (index of a key, meter, trade), `amount` i8 its signed contribution in the group's own unit
+(Wh or uTHB; balances after minus before, minted positive, burned negative, as the caller's rule says). `check_sums` compares
+each group's sum, exact in 128 bits, with what is expected; `check_limits` with a range, where a corridor's direction has its
+capacity as the most and everything else its expected sum as both; `find_negative` names the records that may not be below
+zero. One pass each, the GIL released.
+
+A violation names the record from which on its group's running sum was never again what it may be: of trades, transfers or
+flows given in their order, each with all its parts next to one another, that is the one which broke the rule.
 """
 
 import sys
@@ -20,11 +25,17 @@ from libc.stdlib cimport calloc, free
 
 cdef extern from *:
     """
-    #define SUM_OVERFLOWS(a, b, out) __builtin_add_overflow((a), (b), (out))
     #define FETCH(p) __builtin_prefetch((const void *)(p), 0, 0)
+    /* A sum is a wrapped 64-bit number and, `span` further on, how often it wrapped: that is rare, so it is a branch and not
+       a wider addition. */
+    static inline void add_to(int64_t *sum, int64_t amount, uint64_t span) {
+        int64_t total;
+        if (__builtin_expect(__builtin_add_overflow(*sum, amount, &total), 0)) sum[span] += amount > 0 ? 1 : -1;
+        *sum = total;
+    }
     """
-    bint SUM_OVERFLOWS(int64_t, int64_t, int64_t*) nogil
     void FETCH(const void*) nogil
+    void add_to(int64_t*, int64_t, uint64_t) nogil
 
 cdef struct Record:
     uint32_t group
@@ -32,8 +43,10 @@ cdef struct Record:
     int64_t amount
 
 cdef enum:
-    LANES = 4
-    WIDE = 4096     # up to so many groups, four tables of sums stay in the first-level cache
+    STREAMS = 4         # parts of the array that are read side by side: one alone waits for memory
+    AHEAD = 64          # records
+    FEW = 512           # up to so many groups, four tables of sums stay in the first-level cache
+    SOME = 1024         # ... and two
 
 RECORD = np.dtype([("group", "<u4"), ("identity", "<u4"), ("amount", "<i8")])
 if sys.byteorder != "little" or sizeof(Record) != RECORD.itemsize:
@@ -44,46 +57,67 @@ class ConservationError(GridTokenXError):
     """Input that cannot be checked: wrong dtype, or a record of a group that does not exist."""
 
 
-SumViolation = namedtuple("SumViolation", "group expected actual")
+# array, record, identity: where the sum went wrong for good, None when no record would have made it right
+SumViolation = namedtuple("SumViolation", "group expected actual array record identity")
+LimitViolation = namedtuple("LimitViolation", "group least most actual array record identity")
 NegativeAmount = namedtuple("NegativeAmount", "record group identity amount")
 
-cdef inline void add(int64_t* sums, int64_t* carries, uint64_t at, int64_t amount) noexcept nogil:
-    # A sum is carry * 2^64 + the wrapped 64-bit sum: overflow is rare, so it is a branch and not a wider addition.
-    cdef int64_t total
-    if SUM_OVERFLOWS(sums[at], amount, &total):
-        carries[at] += 1 if amount > 0 else -1
-    sums[at] = total
+cdef inline bint add_four(const Record* r, uint64_t groups, int64_t* first, int64_t* second, int64_t* third,
+                          int64_t* fourth, uint64_t span) noexcept nogil:
+    """Neighbours go to different tables where there are some: records of one group in a row would wait for each other's
+    store. False, and nothing added, when one of them is of a group that does not exist."""
+    FETCH(r + AHEAD)
+    if r[0].group >= groups or r[1].group >= groups or r[2].group >= groups or r[3].group >= groups:
+        return False
+    add_to(first + r[0].group, r[0].amount, span)
+    add_to(second + r[1].group, r[1].amount, span)
+    add_to(third + r[2].group, r[2].amount, span)
+    add_to(fourth + r[3].group, r[3].amount, span)
+    return True
 
 
-cdef int64_t add_all(const Record* records, uint64_t n, uint64_t groups, int64_t* sums, int64_t* carries,
-                     uint64_t lanes) noexcept nogil:
-    """Adds up all records; -1, or the index of the first one whose group does not exist.
-
-    Neighbours go to different lanes of sums: records of one group in a row would wait for each other's store.
-    """
-    cdef uint64_t i = 0, second = groups, third = 2 * groups, fourth = 3 * groups
-    cdef uint32_t a, b, c, d
-    if lanes == LANES:
-        while i + 4 <= n:
-            FETCH(records + i + 64)
-            a = records[i].group
-            b = records[i + 1].group
-            c = records[i + 2].group
-            d = records[i + 3].group
-            if a >= groups or b >= groups or c >= groups or d >= groups:
-                break
-            add(sums, carries, a, records[i].amount)
-            add(sums, carries, second + b, records[i + 1].amount)
-            add(sums, carries, third + c, records[i + 2].amount)
-            add(sums, carries, fourth + d, records[i + 3].amount)
-            i += 4
+cdef bint add_all(const Record* records, uint64_t n, uint64_t groups, uint64_t lanes, int64_t* sums) noexcept nogil:
+    """Adds up all records in `lanes` tables of sums, with as many of carries behind; False when one of them is of a group
+    that does not exist."""
+    cdef uint64_t part = n // STREAMS // 4 * 4, i = 0, span = lanes * groups
+    cdef int64_t* second = sums + 1 % lanes * groups
+    cdef int64_t* third = sums + 2 % lanes * groups
+    cdef int64_t* fourth = sums + 3 % lanes * groups
+    while i < part:
+        if not (add_four(records + i, groups, sums, second, third, fourth, span)
+                and add_four(records + part + i, groups, sums, second, third, fourth, span)
+                and add_four(records + 2 * part + i, groups, sums, second, third, fourth, span)
+                and add_four(records + 3 * part + i, groups, sums, second, third, fourth, span)):
+            return False
+        i += 4
+    i = STREAMS * part
     while i < n:
-        a = records[i].group
-        if a >= groups:
-            return <int64_t>i
-        add(sums, carries, a, records[i].amount)
+        if records[i].group >= groups:
+            return False
+        add_to(sums + records[i].group, records[i].amount, span)
         i += 1
-    return -1
+    return True
+
+
+cdef inline bint within(int64_t low, int64_t carry, int64_t least, int64_t most) noexcept nogil:
+    """Whether carry * 2^64 + low is in the range: never, when it needs more than 64 bits."""
+    return carry == 0 and least <= low <= most
+
+
+cdef uint64_t never_again(const Record* records, uint64_t n, uint32_t group, int64_t least, int64_t most, int64_t* sum,
+                          bint* lost) noexcept nogil:
+    """Goes on with a group's running sum, its carry behind it; index of the first record here since which it was out of its
+    range. `lost` says whether it has been since a record, here or before."""
+    cdef uint64_t i, found = n
+    for i in range(n):
+        if records[i].group == group:
+            add_to(sum, records[i].amount, 1)
+            if within(sum[0], sum[1], least, most):
+                lost[0] = False
+            elif not lost[0]:
+                lost[0] = True
+                found = i
+    return found
 
 
 cdef uint64_t next_negative(const Record* records, uint64_t n, uint64_t start) noexcept nogil:
@@ -104,66 +138,99 @@ cdef uint64_t next_negative(const Record* records, uint64_t n, uint64_t start) n
 
 def _checked(records):
     if not isinstance(records, np.ndarray) or records.dtype != RECORD or records.ndim != 1:
-        raise ConservationError("records must be a one-dimensional array of dtype RECORD")
+        raise ConservationError("records must be one-dimensional arrays of dtype RECORD")
     if not records.flags.c_contiguous or not records.flags.aligned or records.ctypes.data % 8:
         return records.copy()
     return records
 
 
-def check_sums(records, expected, *, limit=16):
-    """Sums `records` by group and compares with `expected`, an int64 array with one entry per group.
+def _bound(sums, name):
+    if not isinstance(sums, np.ndarray) or sums.dtype != np.int64 or sums.ndim != 1:
+        raise ConservationError(f"{name} must be a one-dimensional int64 array, one sum per group")
+    return np.ascontiguousarray(sums)
 
-    Returns the first `limit` violations in group order, as SumViolation(group, expected, actual) with exact sums; empty
-    when everything is conserved. Raises ConservationError for a wrong dtype or a group without an expected sum.
+
+def check_sums(records, expected, *, limit=16):
+    """Sums `records`, an array of RECORD or a sequence of them, by group and compares with `expected`, an int64 array with
+    one entry per group.
+
+    Returns the first `limit` violations in group order, as SumViolation(group, expected, actual, array, record, identity)
+    with exact sums; empty when everything is conserved. `array`, `record` and `identity` are of the record from which on
+    the running sum was never what is expected, None when the group has no records. Raises ConservationError for a wrong
+    dtype or a group without an expected sum.
     """
-    cdef uint64_t n, groups, lanes, g, lane
-    cdef int64_t bad = -1, low, carry, total
+    expected = _bound(expected, "expected")
+    return [SumViolation(found.group, *found[2:]) for found in check_limits(records, expected, expected, limit=limit)]
+
+
+def check_limits(records, least, most, *, limit=16):
+    """As `check_sums`, for sums that lie between `least` and `most`, both included: LimitViolation(group, least, most,
+    actual, array, record, identity).
+
+    A corridor's direction in a window is a group whose most is its capacity; each trade over it adds the energy it takes
+    to the direction it goes, and subtracts what it gives back from the other.
+    """
+    cdef uint64_t n, groups, lanes, g, lane, i
+    cdef bint good = True, lost
+    cdef int64_t total[2]
+    cdef int64_t lower, upper
     cdef const uint8_t[::1] source
-    cdef const int64_t[::1] wanted
+    cdef const int64_t[::1] least_view, most_view
     cdef const Record* first
     cdef int64_t* sums
-    cdef int64_t* carries
-    records = _checked(records)
-    if not isinstance(expected, np.ndarray) or expected.dtype != np.int64 or expected.ndim != 1:
-        raise ConservationError("expected must be a one-dimensional int64 array, one sum per group")
-    n, groups = records.shape[0], expected.shape[0]
-    if groups > 1 << 32:
+    arrays = [_checked(part) for part in ((records,) if isinstance(records, np.ndarray) else records)]
+    least, most = _bound(least, "least"), _bound(most, "most")
+    groups = least.shape[0]
+    if most.shape[0] != groups:
+        raise ConservationError(f"{groups} least sums and {most.shape[0]} most; one of both per group is needed")
+    if groups > <uint64_t>1 << 32:
         raise ConservationError(f"{groups} groups; a group is a 32-bit number")
-    violations = []
-    if groups == 0:
-        if n:
-            raise ConservationError(f"record 0 is of group {records[0]['group']}; there are no groups")
-        return violations
-    wanted = np.ascontiguousarray(expected)
-    lanes = LANES if groups <= WIDE else 1
-    sums = <int64_t*>calloc(2 * lanes * groups, sizeof(int64_t))
+    least_view, most_view = least, most
+    lanes = 4 if groups <= FEW else 2 if groups <= SOME else 1
+    sums = <int64_t*>calloc(2 * lanes * groups + 1, sizeof(int64_t))
     if sums == NULL:
         raise MemoryError(f"no memory for {groups} sums")
+    violations = []
     try:
-        carries = sums + lanes * groups
-        if n:
-            source = records.view(np.uint8)
-            first = <const Record*>&source[0]
-            with nogil:
-                bad = add_all(first, n, groups, sums, carries, lanes)
-            if bad >= 0:
-                raise ConservationError(f"record {bad}, identity {records[bad]['identity']}, is of group "
-                                        f"{records[bad]['group']}; there are {groups}, from 0")
+        for number, part in enumerate(arrays):
+            n = part.shape[0]
+            if n:
+                source = part.view(np.uint8)
+                first = <const Record*>&source[0]
+                with nogil:
+                    good = add_all(first, n, groups, lanes, sums)
+                if not good:
+                    bad = int(np.argmax(part["group"] >= groups))
+                    raise ConservationError(f"record {bad} of array {number}, identity {part[bad]['identity']}, is of "
+                                            f"group {part[bad]['group']}; there are {groups}, from 0")
         for g in range(groups):
-            low = sums[g]
-            carry = carries[g]
-            for lane in range(1, lanes):
-                carry += carries[lane * groups + g]
-                if SUM_OVERFLOWS(low, sums[lane * groups + g], &total):
-                    carry += 1 if low > 0 else -1
-                low = total
-            if low != wanted[g] or carry:
-                violations.append(SumViolation(g, wanted[g], (int(carry) << 64) + low))
+            total[0] = total[1] = 0
+            for lane in range(lanes):
+                total[1] += sums[(lanes + lane) * groups + g]
+                add_to(total, sums[lane * groups + g], 1)
+            if not within(total[0], total[1], least_view[g], most_view[g]):
                 if len(violations) >= limit:
                     break
+                violations.append((g, least_view[g], most_view[g], (int(total[1]) << 64) + total[0]))
     finally:
         free(sums)
-    return violations
+    found = []
+    for group, low_bound, high_bound, actual in violations:
+        g, lower, upper = group, low_bound, high_bound
+        total[0] = total[1] = 0
+        lost = False
+        where = (None, None, None)
+        for number, part in enumerate(arrays):
+            n = part.shape[0]
+            if n:
+                source = part.view(np.uint8)
+                first = <const Record*>&source[0]
+                with nogil:
+                    i = never_again(first, n, <uint32_t>g, lower, upper, total, &lost)
+                if i < n:
+                    where = (number, i, first[i].identity)
+        found.append(LimitViolation(group, low_bound, high_bound, actual, *where))
+    return found
 
 
 def find_negative(records, *, limit=16):
