@@ -8,7 +8,7 @@ from gridtokenx.crypto.keys import PrivateKey
 
 
 def testnet_key(name: str) -> PrivateKey:
-    """The key of `name`: egat, mea, ..., observer, issuer, registrar, operator, tax, household 0 ..., meter 0 ..."""
+    """The key of `name`: egat, mea, ..., issuer, registrar, regulator, operator, tax, household 0 ..., meter 0 ..."""
     return PrivateKey(sha256(f"gridtokenx testnet, not secret: {name}".encode()).digest())
 
 

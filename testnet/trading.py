@@ -26,9 +26,8 @@ from gridtokenx.errors import GridTokenXError, leaves
 from gridtokenx.ledger.genesis import Genesis, decode_genesis
 from gridtokenx.ledger.operations import CancelOrder, Deposit, PlaceOrder, Transfer, Withdraw
 from gridtokenx.ledger.receipts import Code
-from gridtokenx.market.tariffs import on_peak
 from gridtokenx.network.framing import shielded
-from gridtokenx.units import UTHB_PER_THB, WINDOW_SECONDS, delivery_start_s, window_at
+from gridtokenx.units import UTHB_PER_THB, WINDOW_SECONDS, window_at
 from testnet.agents import Agent
 from testnet.enrolment import DEPOSIT_UTHB, Enrolled, enrol
 from testnet.households import load_households
@@ -173,23 +172,22 @@ class Trader:
         while True:
             await self._window(nursery, enrolled, agents, parameters)
 
-    def _prices(self, zone: str, window: int, parameters: dict[str, int]) -> Prices:
-        """What a household of `zone` pays and gets without a trade in `window`, and what the zone's wires cost."""
-        tariff = self._genesis.tariffs[parameters["reference_tariff"]]
-        peak = on_peak(delivery_start_s(window), frozenset(self._genesis.holidays))
-        retail = (tariff.on_peak_uthb_kwh if peak else tariff.off_peak_uthb_kwh) + parameters["ft_uthb_kwh"]
+    def _prices(self, zone: str, rates: dict[str, Any], parameters: dict[str, int]) -> Prices:
+        """What a household of `zone` pays and gets without a trade at `rates`, and what the zone's wires cost."""
         wheel = next(entry.wheel_uthb_kwh for entry in self._genesis.zones if entry.name == zone)
-        return Prices(buyback_mthb=-(-parameters["buy_back_uthb_kwh"] // 1000), retail_mthb=retail // 1000,
-                      wheeling_mthb=-(-wheel // 1000), fee_ppm=parameters["fee_ppm"])
+        return Prices(buyback_mthb=-(-rates["buy_back_uthb_kwh"] // 1000),
+                      retail_mthb=rates["reference_uthb_kwh"] // 1000, wheeling_mthb=-(-wheel // 1000),
+                      fee_ppm=parameters["fee_ppm"])
 
     async def _window(self, nursery: trio.Nursery, enrolled: list[Enrolled], agents: list[Agent],
                       parameters: dict[str, int]) -> None:
         """One trading interval: orders for the window whose gate closes at its end."""
         present = window_at(int(self._clock.now_s()))
         start_s, target = present * WINDOW_SECONDS, present + 1 + GATE_WINDOWS
+        rates: Any = await self.link.call("rates", target)
         for one, agent in zip(enrolled, agents, strict=True):
             chance = np.random.default_rng([self.seed, target, one.household.index])
-            planned = quotes(one.household, target, self._prices(one.household.zone, target, parameters), chance)
+            planned = quotes(one.household, target, self._prices(one.household.zone, rates, parameters), chance)
             # Started in the midst of an interval: what should have happened by now is left out.
             planned = [quote for quote in planned if start_s + quote.at * WINDOW_SECONDS > self._clock.now_s()]
             if planned:

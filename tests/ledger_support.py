@@ -15,13 +15,14 @@ from gridtokenx.ledger.conservation import audit_totals
 from gridtokenx.ledger.execute import BlockInputs, BlockResult, execute_block
 from gridtokenx.ledger.funds import settled
 from gridtokenx.ledger.genesis import Authority, Genesis
-from gridtokenx.ledger.genesis_state import ANY_PROFILE
+from gridtokenx.ledger.genesis_state import ANY_PROFILE, SupplyRates
 from gridtokenx.ledger.operations import Deposit, Operation, RegisterMeter, RegisterParticipant
 from gridtokenx.ledger.parameters import REGISTRY, Parameters
 from gridtokenx.ledger.receipts import Outcome, Receipt
-from gridtokenx.ledger.records import Account, Corridor, Epoch, Profile, Roles, Tariff, Zone
+from gridtokenx.ledger.records import Account, Corridor, Epoch, Profile, Roles, Zone
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.state import StateView
+from gridtokenx.ledger.tariff_records import tariff
 from gridtokenx.ledger.transaction import Transaction, decode_transaction, encode_payload, sign_transaction
 from gridtokenx.market.book import Books
 from gridtokenx.market.clock import MarketClock, window_at
@@ -31,6 +32,7 @@ THB = 1_000_000
 START_MS = 1_778_464_800_000            # Monday 11 May 2026, 09:00 in Bangkok: on-peak
 FEE = 64_000
 FAR = 1 << 40
+SUPPLY = SupplyRates()
 _KEYS: dict[str, PrivateKey] = {}
 
 
@@ -40,7 +42,8 @@ def key(name: str) -> PrivateKey:
     return _KEYS[name]
 
 
-ISSUER, REGISTRAR, OPERATOR, TAX, EGAT = (key(name) for name in ("issuer", "registrar", "operator", "tax", "egat"))
+ISSUER, REGISTRAR, REGULATOR, OPERATOR, TAX, EGAT = (
+    key(name) for name in ("issuer", "registrar", "regulator", "operator", "tax", "egat"))
 
 
 def parameters(**changes: int) -> Parameters:
@@ -53,19 +56,20 @@ ZONES = ("North", "South", "East", "West")
 
 def genesis(*, rate: int = 100, loss_ppm: int = 30_000, wheel: int = 100_000, accounts: int = 10**9 * THB,
             grid: int = 2, lines: tuple[Line, ...] = (), profiles: tuple[Profile, ...] = (),
-            **changes: int) -> Genesis:
-    """Two zones, or `grid`, and corridors between them; issuer and registrar have money."""
+            supply: SupplyRates = SUPPLY, **changes: int) -> Genesis:
+    """Two zones, or `grid`, and corridors between them; issuer, registrar and regulator have money."""
     zones = tuple(Zone(name, loss_ppm, wheel, key(f"network {name}").public, key(f"utility {name}").public)
                   for name in ZONES[:grid])
     return Genesis(
         name="test", salt="1", genesis_ms=START_MS, market_start_ms=START_MS, market_rate=rate,
         authorities=(Authority("EGAT", EGAT.public),), zones=zones,
         corridors=tuple(Corridor(*line, key(f"network {number}").public) for number, line in enumerate(lines)),
-        tariffs=tuple(Tariff(entry.name, entry.on_peak_uthb_kwh, entry.off_peak_uthb_kwh)
+        tariffs=tuple(tariff(entry.name, entry.on_peak_uthb_kwh, entry.off_peak_uthb_kwh)
                       for entry in thailand.TARIFFS),
-        holidays=(), roles=Roles((ISSUER.public,), (REGISTRAR.public,), OPERATOR.public, TAX.public),
-        accounts=tuple(sorted((who.public, accounts) for who in (ISSUER, REGISTRAR))),
-        parameters=parameters(**changes), profiles=(ANY_PROFILE, *profiles))
+        holidays=(), roles=Roles((ISSUER.public,), (REGISTRAR.public,), OPERATOR.public, TAX.public,
+                                 (REGULATOR.public,)),
+        accounts=tuple(sorted((who.public, accounts) for who in (ISSUER, REGISTRAR, REGULATOR))),
+        parameters=parameters(**changes), profiles=(ANY_PROFILE, *profiles), supply=supply)
 
 
 @define(eq=False)

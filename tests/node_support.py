@@ -17,7 +17,8 @@ from gridtokenx.consensus.messages import Propose, Vote, decode_message
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.ledger.genesis import Authority, Genesis
 from gridtokenx.ledger.parameters import BY_NAME, Parameters
-from gridtokenx.ledger.records import Roles, Tariff, Zone
+from gridtokenx.ledger.records import Roles, Zone
+from gridtokenx.ledger.tariff_records import tariff
 from gridtokenx.ledger.transaction import encode_payload, sign_transaction
 from gridtokenx.node.chain import BlockRules, Chain
 from gridtokenx.node.pool import Pool
@@ -48,7 +49,7 @@ def small_genesis(authorities: int = 5, zones: int = 2, **parameters: int) -> Ge
         name="test", salt="", genesis_ms=START_MS, market_start_ms=START_MS, market_rate=1,
         authorities=tuple(Authority(f"A{index}", AUTHORITY_KEYS[index].public) for index in range(authorities)),
         zones=tuple(Zone(f"Z{index}", 10_000, 100_000, OPERATOR.public, UTILITY.public) for index in range(zones)),
-        corridors=(), tariffs=(Tariff("residential", 5_798_200, 2_636_900),), holidays=(),
+        corridors=(), tariffs=(tariff("residential", 5_798_200, 2_636_900),), holidays=(),
         roles=Roles((ISSUER.public,), (REGISTRAR.public,), OPERATOR.public, TAX.public),
         accounts=tuple(accounts), parameters=evolve(defaults, **parameters),
     )

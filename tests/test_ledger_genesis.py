@@ -51,7 +51,7 @@ def test_initial_state() -> None:
     ("rate = 100", "rate = 100\nspeed = 1", "clock.speed is unknown here; allowed are start, rate"),
     ("[clock]", "[clock2]", "clock is missing"),
     ("max_block_bytes = 262144", "max_block_bytes = 1", "max_block_bytes is 1; an integer from 65536 to 1048576"),
-    ("vat_ppm = 70000", "vat = 7", "no parameter 'vat'; there are"),
+    ("fee_ppm = 5000", "fee = 7", "no parameter 'fee'; there are"),
     ("vat_ppm = 70000", "vat_ppm = 0.07", "vat_ppm is 0.07; an integer"),
     ("loss_ppm = 30000", "loss_ppm = 250001", "zones[0].loss_ppm is 250001; an integer from 0 to 250000"),
     ('name = "South"', 'name = "North"', "zones.name must not repeat"),

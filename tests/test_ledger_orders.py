@@ -8,6 +8,7 @@ from ledger_support import FEE, ISSUER, OPERATOR, REGISTRAR, START_MS, TAX, THB,
 
 from gridtokenx.grid.kinds import Network, Role, Source
 from gridtokenx.ledger import build, queries, spaces
+from gridtokenx.ledger.genesis_state import SupplyRates
 from gridtokenx.ledger.operations import (
     CancelOrder,
     Deposit,
@@ -20,6 +21,7 @@ from gridtokenx.ledger.receipts import Code
 from gridtokenx.ledger.records import Position, Trade, WindowBook
 from gridtokenx.ledger.run import BlockRun
 from gridtokenx.ledger.spaces import Space
+from gridtokenx.ledger.tariff_records import THAI_SCHEDULE
 from gridtokenx.ledger.transaction import Transaction
 from gridtokenx.market import money
 from gridtokenx.market.clock import final_ms, gate_ms, opens_ms, settles_ms, tradable, window_at
@@ -79,12 +81,13 @@ def test_a_window_opens_and_closes_to_the_millisecond() -> None:
 
 
 def test_price_band_follows_the_time_of_use() -> None:
-    assert on_peak(1_778_464_800, frozenset())                              # Monday 09:00
-    assert not on_peak(1_778_464_800 - 1, frozenset())
-    assert on_peak(1_778_464_800 + 13 * 3600 - 1, frozenset())
-    assert not on_peak(1_778_464_800 + 13 * 3600, frozenset())              # 22:00
-    assert not on_peak(1_778_464_800 + 5 * 86_400, frozenset())             # Saturday
-    assert not on_peak(1_778_464_800, frozenset({bangkok_day(1_778_464_800)}))
+    thai = THAI_SCHEDULE.at(0)
+    assert on_peak(1_778_464_800, *thai, ())                              # Monday 09:00
+    assert not on_peak(1_778_464_800 - 1, *thai, ())
+    assert on_peak(1_778_464_800 + 13 * 3600 - 1, *thai, ())
+    assert not on_peak(1_778_464_800 + 13 * 3600, *thai, ())              # 22:00
+    assert not on_peak(1_778_464_800 + 5 * 86_400, *thai, ())             # Saturday
+    assert not on_peak(1_778_464_800, *thai, (bangkok_day(1_778_464_800),))
     peak = band(5_960_500, 2_200_000, 300_000)
     assert (peak.low, peak.high) == (2200, 7748)                            # down to the buy-back rate
     off = band(2_799_200, 2_200_000, 300_000)
@@ -419,7 +422,7 @@ def test_fees_and_transfers_between_orders_share_a_block() -> None:
 
 def test_genesis_without_wheeling_trades_at_face_value() -> None:
     assert genesis(wheel=0).zones[0].wheel_uthb_kwh == 0
-    chain = trading_chain(2, wheel=0, loss_ppm=0, fee_ppm=0, vat_ppm=0)
+    chain = trading_chain(2, wheel=0, loss_ppm=0, fee_ppm=0, supply=SupplyRates(vat_ppm=0))
     before = [chain.account(house).balance for house in H[:2]]
     chain.do(H[0], order(chain, 1, SELL, 4500, 1000))
     chain.do(H[1], order(chain, 2, BUY, 4500, 1000))

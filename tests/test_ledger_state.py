@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ledger_support import genesis
 
-from gridtokenx.ledger import records, spaces
+from gridtokenx.ledger import records, spaces, tariff_records
 from gridtokenx.ledger.records import Account, Order, Position
 from gridtokenx.ledger.schema import decode_value, encode_value
 from gridtokenx.ledger.session import Session, encode_changes
@@ -63,7 +63,9 @@ def test_records_read_back() -> None:
                    records.Trade(*range(15)), records.Market(*range(6)), records.WindowBook(1, 2, 3),
                    Order(*range(17)), Order(*range(12), 0, 3), records.Trade(*range(17), (4, 5)),
                    records.Trade(*range(15), 1), records.Trade(*range(17), (), 1), records.Profile("p", 1, 2),
-                   records.CorridorWindow(*range(5)), records.Zone("n", 1, 2, b"a", b"b"), records.Calendar((1, 2))):
+                   records.CorridorWindow(*range(5)), records.Zone("n", 1, 2, b"a", b"b"),
+                   tariff_records.Calendar((1, 2)), tariff_records.tariff("t", 1, 2),
+                   tariff_records.block_tariff("b", (5, 1), (0, 2))):
         assert type(record).decode(record.encode()) == record
 
 

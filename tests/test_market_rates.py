@@ -11,7 +11,7 @@ MONDAY_9 = 1_778_464_800 // 900         # 11 May 2026 in Bangkok
 
 
 def test_rates_of_a_window() -> None:
-    made = genesis(ft_uthb_kwh=162_300)
+    made = genesis()
     session = Session(made.view(), 1)
     peak = window_rates(session, made.parameters, MONDAY_9)
     assert peak == Rates(True, (5_798_200, 5_113_500, 4_329_700, 4_183_900, 4_102_500), 162_300, 2_200_000, 70_000)

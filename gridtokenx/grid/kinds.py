@@ -26,6 +26,14 @@ class Network(IntEnum):
     PEA = 2
 
 
+class Voltage(IntEnum):
+    """Where a tariff class takes its energy; ranges of the Thai tariffs."""
+
+    BELOW_12_KV = 0
+    FROM_12_TO_24_KV = 1
+    FROM_69_KV = 2
+
+
 class Role(IntEnum):
     """What a participant's licence is for."""
 

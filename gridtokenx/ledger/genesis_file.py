@@ -3,110 +3,31 @@
 from __future__ import annotations
 
 import tomllib
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 from gridtokenx._native.orderbook import BookError
-from gridtokenx.crypto.bech32m import AddressError, decode_address, encode_address
+from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.crypto.keys import is_point
 from gridtokenx.grid.kinds import Source
 from gridtokenx.ledger import parameters as registry
 from gridtokenx.ledger.genesis_state import ANY_PROFILE, Authority, Genesis, GenesisError
+from gridtokenx.ledger.genesis_table import Table as _Table
+from gridtokenx.ledger.genesis_table import no_repeats as _clash
+from gridtokenx.ledger.genesis_table import quoted as _quoted
+from gridtokenx.ledger.genesis_table import read_address as _address
+from gridtokenx.ledger.genesis_tariffs import Decimal, dump_tariffs, read_schedule, read_supply, read_tariffs
 from gridtokenx.ledger.parameters import ParameterError, Parameters
-from gridtokenx.ledger.records import Corridor, Profile, Roles, Tariff, Zone
+from gridtokenx.ledger.records import Corridor, Profile, Roles, Zone
 from gridtokenx.market.money import MAX_MONEY
 
 MAX_AUTHORITIES = 64
 MAX_ZONES = 16
 MAX_CORRIDORS = 32
 MAX_PROFILES = 31
-MAX_TARIFFS = 256
-MAX_TIME_MS = 253_402_300_799_999       # the end of the year 9999
 SOURCES = {source.name.lower(): int(source) for source in Source}
 _DAY_ZERO = date(1970, 1, 1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class _Table:
-    """One table of the file; remembers which keys were asked for, so that others can be called unknown."""
-
-    def __init__(self, where: str, values: Any) -> None:
-        if type(values) is not dict:
-            raise GenesisError(f"{where or 'the file'} must be a table")
-        self.where = where
-        self.values = values
-        self.known: list[str] = []
-
-    def name(self, key: str) -> str:
-        return f"{self.where}.{key}" if self.where else key
-
-    def get(self, key: str, what: str) -> Any:
-        self.known.append(key)
-        if key not in self.values:
-            raise GenesisError(f"{self.name(key)} is missing; it is {what}")
-        return self.values[key]
-
-    def optional(self, key: str, default: Any) -> Any:
-        self.known.append(key)
-        return self.values.get(key, default)
-
-    def integer(self, key: str, low: int, high: int) -> int:
-        value = self.get(key, f"an integer from {low} to {high}")
-        if type(value) is not int or not low <= value <= high:
-            raise GenesisError(f"{self.name(key)} is {value!r}; an integer from {low} to {high} is allowed")
-        return value
-
-    def text(self, key: str, most: int = 64) -> str:
-        value = self.get(key, f"text of 1 to {most} characters")
-        if type(value) is not str or not 1 <= len(value) <= most:
-            raise GenesisError(f"{self.name(key)} is {value!r}; text of 1 to {most} characters is allowed")
-        return value
-
-    def address(self, key: str) -> bytes:
-        return _address(self.name(key), self.get(key, "an address gtx1..."))
-
-    def time_ms(self, key: str) -> int:
-        value = self.get(key, "a time with its offset, like 2026-05-11T09:00:00+07:00, or Unix ms")
-        if isinstance(value, datetime) and value.tzinfo is not None:
-            value = (value - _EPOCH) // timedelta(milliseconds=1)
-        if type(value) is not int or not 0 <= value <= MAX_TIME_MS:
-            raise GenesisError(f"{self.name(key)} is {value!r}; a time with its offset, like "
-                               "2026-05-11T09:00:00+07:00, or Unix ms is allowed")
-        return value
-
-    def tables(self, key: str, low: int, high: int) -> list[_Table]:
-        value = self.optional(key, [])
-        if type(value) is not list or not low <= len(value) <= high:
-            raise GenesisError(f"[[{self.name(key)}]] occurs {len(value) if type(value) is list else 'wrongly'}; "
-                               f"{low} to {high} tables are allowed")
-        return [_Table(f"{self.name(key)}[{index}]", entry) for index, entry in enumerate(value)]
-
-    def mask(self, key: str, names: dict[str, int]) -> int:
-        """Bits of the names in a list; without the key, of all of them."""
-        chosen = self.optional(key, list(names))
-        if type(chosen) is not list or not chosen or any(name not in names for name in chosen):
-            raise GenesisError(f"{self.name(key)} is {chosen!r}; a list of {', '.join(names)} is allowed")
-        return sum(1 << names[name] for name in set(chosen))
-
-    def close(self) -> None:
-        for key in self.values:
-            if key not in self.known:
-                raise GenesisError(f"{self.name(key)} is unknown here; allowed are {', '.join(self.known)}")
-
-
-def _address(where: str, value: Any) -> bytes:
-    if type(value) is not str:
-        raise GenesisError(f"{where} must be an address gtx1..., not {value!r}")
-    try:
-        return decode_address(value)
-    except AddressError as error:
-        raise GenesisError(f"{where}: {error}") from error
-
-
-def _clash(where: str, values: list[Any]) -> None:
-    if len(set(values)) != len(values):
-        raise GenesisError(f"{where} must not repeat")
 
 
 def read_text(path: str | Path) -> str:
@@ -120,7 +41,7 @@ def read_text(path: str | Path) -> str:
 def parse_genesis(text: str) -> Genesis:
     """Reads the text of a genesis file (docs/ledger.md). Raises GenesisError naming key and allowed values."""
     try:
-        document = tomllib.loads(text)
+        document = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:
         raise GenesisError(f"not TOML: {error}") from error
     root = _Table("", document)
@@ -134,7 +55,7 @@ def parse_genesis(text: str) -> Genesis:
     _clash("zones.name", [zone.name for zone in zones])
     names = {zone.name: number for number, zone in enumerate(zones)}
     corridors = tuple(_corridor(table, names) for table in root.tables("corridors", 0, MAX_CORRIDORS))
-    tariffs = tuple(_tariff(table) for table in root.tables("tariffs", 1, MAX_TARIFFS))
+    tariffs = read_tariffs(root)
     parameters = _parameters(root.optional("parameters", {}))
     if parameters.reference_tariff >= len(tariffs):
         raise GenesisError(f"parameters.reference_tariff is {parameters.reference_tariff}; there are tariff classes "
@@ -144,6 +65,7 @@ def parse_genesis(text: str) -> Genesis:
         authorities=authorities, zones=zones, corridors=corridors, tariffs=tariffs,
         holidays=_holidays(root.optional("holidays", [])), roles=_roles(root), accounts=_accounts(root),
         parameters=parameters, profiles=(ANY_PROFILE, *_profiles(root.tables("profiles", 0, MAX_PROFILES), names)),
+        supply=read_supply(root), schedule=read_schedule(root),
     )
     root.close()
     try:
@@ -198,13 +120,6 @@ def _profiles(tables: list[_Table], zones: dict[str, int]) -> list[Profile]:
     return found
 
 
-def _tariff(table: _Table) -> Tariff:
-    tariff = Tariff(table.text("name"), table.integer("on_peak_uthb_kwh", 0, 10**9),
-                    table.integer("off_peak_uthb_kwh", 0, 10**9))
-    table.close()
-    return tariff
-
-
 def _parameters(values: Any) -> Parameters:
     if type(values) is not dict:
         raise GenesisError("parameters must be a table")
@@ -220,14 +135,14 @@ def _parameters(values: Any) -> Parameters:
 def _roles(root: _Table) -> Roles:
     table = _Table("roles", root.get("roles", "a table of issuers, registrars, market_operator and tax"))
     lists = []
-    for key in ("issuers", "registrars"):
-        values = table.get(key, "a list of addresses")
+    for key in ("issuers", "registrars", "regulators"):
+        values = table.optional(key, []) if key == "regulators" else table.get(key, "a list of addresses")
         if type(values) is not list or len(values) > 64:
             raise GenesisError(f"{table.name(key)} must be a list of at most 64 addresses")
         addresses = [_address(f"{table.name(key)}[{index}]", value) for index, value in enumerate(values)]
         _clash(table.name(key), addresses)
         lists.append(tuple(addresses))
-    roles = Roles(lists[0], lists[1], table.address("market_operator"), table.address("tax"))
+    roles = Roles(lists[0], lists[1], table.address("market_operator"), table.address("tax"), lists[2])
     table.close()
     return roles
 
@@ -261,6 +176,7 @@ def dump_genesis(genesis: Genesis) -> str:
         "", "[roles]",
         "issuers = [" + ", ".join(_shown(address) for address in genesis.roles.issuers) + "]",
         "registrars = [" + ", ".join(_shown(address) for address in genesis.roles.registrars) + "]",
+        "regulators = [" + ", ".join(_shown(address) for address in genesis.roles.regulators) + "]",
         f"market_operator = {_shown(genesis.roles.market_operator)}", f"tax = {_shown(genesis.roles.tax)}",
         "", "[parameters]",
         *(f"{parameter.name} = {getattr(genesis.parameters, parameter.name)}" for parameter in registry.REGISTRY),
@@ -280,9 +196,7 @@ def dump_genesis(genesis: Genesis) -> str:
     for profile in genesis.profiles[1:]:
         lines += ["", "[[profiles]]", f"name = {_quoted(profile.name)}",
                   f"sources = {_masked(profile.sources, SOURCES)}", f"zones = {_masked(profile.zones, zones)}"]
-    for tariff in genesis.tariffs:
-        lines += ["", "[[tariffs]]", f"name = {_quoted(tariff.name)}", f"on_peak_uthb_kwh = {tariff.on_peak_uthb_kwh}",
-                  f"off_peak_uthb_kwh = {tariff.off_peak_uthb_kwh}"]
+    lines += dump_tariffs(genesis)
     for address, balance in genesis.accounts:
         lines += ["", "[[accounts]]", f"address = {_shown(address)}", f"balance_uthb = {balance}"]
     return "\n".join(lines) + "\n"
@@ -294,9 +208,3 @@ def _shown(address: bytes) -> str:
 
 def _masked(mask: int, names: dict[str, int]) -> str:
     return "[" + ", ".join(_quoted(name) for name, bit in names.items() if mask >> bit & 1) + "]"
-
-
-def _quoted(text: str) -> str:
-    """A TOML basic string."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(char if char.isprintable() else f"\\U{ord(char):08X}" for char in escaped) + '"'

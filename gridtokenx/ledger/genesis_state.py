@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from attrs import define, frozen
+from attrs import astuple, define, frozen
 
 from gridtokenx import codec
 from gridtokenx.crypto import mountain_range
@@ -17,7 +17,6 @@ from gridtokenx.ledger.parameters import BY_NAME, Parameters, encode_parameter
 from gridtokenx.ledger.records import (
     Account,
     Authorities,
-    Calendar,
     Clock,
     Corridor,
     Counters,
@@ -27,13 +26,14 @@ from gridtokenx.ledger.records import (
     Peaks,
     Profile,
     Roles,
-    Tariff,
     Totals,
     Zone,
 )
 from gridtokenx.ledger.run import authorities_hash
 from gridtokenx.ledger.state import EmptyState, StateView
+from gridtokenx.ledger.tariff_records import THAI_SCHEDULE, Calendar, Rate, Schedule, Series, Tariff
 from gridtokenx.market.book import Books
+from gridtokenx.market.tariffs import year_of
 
 GENESIS_VERSION = 1
 MAX_GENESIS_BYTES = 16 << 20
@@ -50,6 +50,15 @@ class Authority:
 
     name: str
     public: bytes
+
+
+@frozen
+class SupplyRates:
+    """Ft and buy-back rate (uTHB/kWh) and VAT (ppm) from the beginning on; the regulator publishes later ones."""
+
+    ft: int = 162_300
+    buy_back: int = 2_200_000
+    vat_ppm: int = 70_000
 
 
 ANY_PROFILE = Profile("any", 0xFF, 0xFFFF)
@@ -78,6 +87,8 @@ class Genesis:
     accounts: tuple[tuple[bytes, int], ...]
     parameters: Parameters
     profiles: tuple[Profile, ...] = (ANY_PROFILE,)
+    supply: SupplyRates = SupplyRates()
+    schedule: Schedule = THAI_SCHEDULE
 
     def canonical(self) -> bytes:
         """The canonical bytes that `chain_id` is the hash of."""
@@ -89,6 +100,7 @@ class Genesis:
             [[address, balance] for address, balance in self.accounts],
             [[parameter.number, getattr(self.parameters, name)] for name, parameter in BY_NAME.items()],
             [record.encode() for record in self.profiles],
+            list(astuple(self.supply)), self.schedule.encode(),
         ])
 
     @cached_property
@@ -127,7 +139,7 @@ class Genesis:
             spaces.TOTALS: Totals(sum(balance for _, balance in self.accounts), 0, 0).encode(),
             spaces.ROLES: self.roles.encode(),
             spaces.PEAKS: Peaks(mountain_range.EMPTY).encode(),
-            spaces.CALENDAR: Calendar(self.holidays).encode(),
+            spaces.SCHEDULE: self.schedule.encode(),
             spaces.EPOCH: Epoch(0, self.chain_id, 0, self.parameters.epoch_length).encode(),
             spaces.HALT: Halt().encode(),
             spaces.AUTHORITIES: self._members().encode(),
@@ -140,6 +152,12 @@ class Genesis:
             state[spaces.tariff(number)] = tariff.encode()
         for number, profile in enumerate(self.profiles):
             state[spaces.profile(number)] = profile.encode()
+        for series, rate in ((Series.FT, self.supply.ft), (Series.BUY_BACK, self.supply.buy_back),
+                              (Series.VAT, self.supply.vat_ppm)):
+            state[spaces.rate(series)] = Rate(((0, rate),)).encode()
+        for year in sorted({year_of(day) for day in self.holidays}):
+            state[spaces.calendar(year)] = Calendar(
+                tuple(day for day in self.holidays if year_of(day) == year)).encode()
         for name in BY_NAME:
             key, value = encode_parameter(name, getattr(self.parameters, name))
             state[key] = value
@@ -167,7 +185,7 @@ def decode_genesis(raw: bytes) -> Genesis:
     fields = codec.decode(raw, max_bytes=MAX_GENESIS_BYTES)
     try:
         version, rules, name, salt, genesis_ms, start_ms, rate, *lists = fields
-        authorities, zones, corridors, tariffs, holidays, roles, accounts, values, profiles = lists
+        authorities, zones, corridors, tariffs, holidays, roles, accounts, values, profiles, supply, schedule = lists
         if (version, rules) != (GENESIS_VERSION, RULES_VERSION):
             raise GenesisError(f"genesis version {version} with rules {rules}; this program reads version "
                                f"{GENESIS_VERSION} with rules {RULES_VERSION}")
@@ -175,7 +193,8 @@ def decode_genesis(raw: bytes) -> Genesis:
             name, salt, genesis_ms, start_ms, rate, tuple(Authority(*entry) for entry in authorities),
             tuple(map(Zone.decode, zones)), tuple(map(Corridor.decode, corridors)), tuple(map(Tariff.decode, tariffs)),
             tuple(holidays), Roles.decode(roles), tuple((address, balance) for address, balance in accounts),
-            Parameters(*(value for _, value in values)), tuple(map(Profile.decode, profiles)))
+            Parameters(*(value for _, value in values)), tuple(map(Profile.decode, profiles)), SupplyRates(*supply),
+            Schedule.decode(schedule))
         same = genesis.canonical() == raw
     except (TypeError, ValueError, AttributeError) as error:
         raise GenesisError(f"not the canonical form of a genesis: {error}") from error

@@ -41,7 +41,6 @@ _TABLE = (
     # Money.
     (20, "min_fee_uthb", 1_000, 0, 10**12, "uTHB", "least fee of a transaction, per operation it carries"),
     (21, "fee_ppm", 5_000, 0, 100_000, "ppm", "market operator's fee on the value of a fill"),
-    (22, "vat_ppm", 70_000, 0, 500_000, "ppm", "VAT on value and fee of a fill"),
     # Orders.
     (40, "price_band_ppm", 300_000, 0, 1_000_000, "ppm", "how far a limit may be from the reference price"),
     (41, "order_most_wh", 10_000_000, 100, 10_000_000, "Wh", "greatest quantity of one order"),
@@ -49,8 +48,6 @@ _TABLE = (
     (43, "max_open_orders", 100_000, 100, 120_000, "orders", "resting orders in all windows together"),
     (44, "max_credit_uthb", 10**15, 0, 10**18, "uTHB", "greatest credit limit of a licence"),
     # Tariffs.
-    (60, "ft_uthb_kwh", 162_300, -10_000_000, 10_000_000, "uTHB/kWh", "fuel adjustment on top of energy rates"),
-    (61, "buy_back_uthb_kwh", 2_200_000, 0, 10**9, "uTHB/kWh", "what utilities pay for surplus"),
     (62, "reference_tariff", 0, 0, 255, "tariff class", "the class whose energy rate is the reference price"),
 )
 
@@ -83,14 +80,11 @@ class Parameters:
     epoch_length: int
     min_fee_uthb: int
     fee_ppm: int
-    vat_ppm: int
     price_band_ppm: int
     order_most_wh: int
     short_cap_mthb_kwh: int
     max_open_orders: int
     max_credit_uthb: int
-    ft_uthb_kwh: int
-    buy_back_uthb_kwh: int
     reference_tariff: int
 
 

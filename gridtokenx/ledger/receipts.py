@@ -77,6 +77,13 @@ class Code(IntEnum):
     PRICE_LIMIT = 82
     QUANTITY_LIMIT = 83
 
+    # Tariffs.
+    VERSION_TOO_LATE = 120       # a table may change only for windows that do not deliver yet
+    TOO_MANY_VERSIONS = 121
+    BAD_BLOCKS = 122             # edges of a block tariff
+    OTHER_CLASS = 123            # a class keeps its name and voltage
+    DAY_BEGUN = 124              # a calendar may change only days that have not begun
+
     # Authorities.
     WRONG_EPOCH = 150            # approved for another epoch than the present one
     BAD_APPROVAL = 151           # of no present authority, or its signature does not verify

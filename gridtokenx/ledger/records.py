@@ -105,12 +105,16 @@ class Totals(Record):
 
 @frozen
 class Roles(Record):
-    """Accounts with a duty. Issuers mint and burn THB; registrars register; operator and tax account collect."""
+    """Accounts with a duty.
+
+    Issuers mint and burn THB; registrars register; operator and tax account collect; regulators publish tariffs.
+    """
 
     issuers: tuple[bytes, ...]
     registrars: tuple[bytes, ...]
     market_operator: bytes
     tax: bytes
+    regulators: tuple[bytes, ...] = ()
 
 
 @frozen
@@ -118,13 +122,6 @@ class Peaks(Record):
     """The Merkle mountain range over the hashes of all headers before this block (`crypto.mountain_range`)."""
 
     peaks: bytes
-
-
-@frozen
-class Calendar(Record):
-    """Days (since 1970-01-01, Bangkok) that are off-peak all day although they are no weekend."""
-
-    holidays: tuple[int, ...]
 
 
 @frozen
@@ -258,15 +255,6 @@ class Profile(Record):
     name: str
     sources: int
     zones: int
-
-
-@frozen
-class Tariff(Record):
-    """Energy rates of a retail class, uTHB/kWh, without Ft and VAT."""
-
-    name: str
-    on_peak_uthb_kwh: int
-    off_peak_uthb_kwh: int
 
 
 # ------------------------------------------------------------------ the market

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gridtokenx.ledger import authority_records, records
+from gridtokenx.ledger import authority_records, records, tariff_records
 from gridtokenx.ledger.records import Record
 from gridtokenx.ledger.spaces import ChainRecord, Space
 
@@ -17,9 +17,9 @@ _CHAIN: dict[int, type[Record]] = {
     ChainRecord.TOTALS: records.Totals,
     ChainRecord.ROLES: records.Roles,
     ChainRecord.PEAKS: records.Peaks,
-    ChainRecord.CALENDAR: records.Calendar,
     ChainRecord.EPOCH: records.Epoch,
     ChainRecord.HALT: records.Halt,
+    ChainRecord.SCHEDULE: tariff_records.Schedule,
     ChainRecord.AUTHORITY_CHANGES: authority_records.AuthorityChanges,
 }
 _SPACES: dict[int, Callable[[bytes], Value]] = {
@@ -30,7 +30,7 @@ _SPACES: dict[int, Callable[[bytes], Value]] = {
     Space.METER: records.Meter.decode,
     Space.ZONE: records.Zone.decode,
     Space.CORRIDOR: records.Corridor.decode,
-    Space.TARIFF: records.Tariff.decode,
+    Space.TARIFF: tariff_records.Tariff.decode,
     Space.ORDER: records.Order.decode,
     Space.WINDOW: records.WindowBook.decode,
     Space.MARKET: records.Market.decode,
@@ -38,6 +38,8 @@ _SPACES: dict[int, Callable[[bytes], Value]] = {
     Space.TRADE: records.Trade.decode,
     Space.CORRIDOR_WINDOW: records.CorridorWindow.decode,
     Space.PROFILE: records.Profile.decode,
+    Space.RATE: tariff_records.Rate.decode,
+    Space.CALENDAR: tariff_records.Calendar.decode,
 }
 _RAW = frozenset({Space.PARAMETER, Space.LICENCE, Space.METER_KEY, Space.METERS_OF, Space.ORDERS_OF, Space.TIMED})
 

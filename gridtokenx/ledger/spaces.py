@@ -36,6 +36,9 @@ class Space(IntEnum):
     CORRIDOR_WINDOW = 21  # window (4), corridor id (1)
     PROFILE = 24         # number of the filter profile (1)
 
+    RATE = 45            # series (1)
+    CALENDAR = 46        # year (2)
+
 
 class ChainRecord(IntEnum):
     """Second byte of keys in `Space.CHAIN`."""
@@ -46,10 +49,11 @@ class ChainRecord(IntEnum):
     TOTALS = 4
     ROLES = 5
     PEAKS = 6
-    CALENDAR = 7
     EPOCH = 8
     HALT = 9
     AUTHORITY_CHANGES = 20
+
+    SCHEDULE = 16
 
 
 def _chain(record: ChainRecord) -> bytes:
@@ -62,9 +66,9 @@ COUNTERS = _chain(ChainRecord.COUNTERS)
 TOTALS = _chain(ChainRecord.TOTALS)
 ROLES = _chain(ChainRecord.ROLES)
 PEAKS = _chain(ChainRecord.PEAKS)
-CALENDAR = _chain(ChainRecord.CALENDAR)
 EPOCH = _chain(ChainRecord.EPOCH)
 HALT = _chain(ChainRecord.HALT)
+SCHEDULE = _chain(ChainRecord.SCHEDULE)
 AUTHORITIES = bytes((Space.AUTHORITIES,))
 AUTHORITY_CHANGES = _chain(ChainRecord.AUTHORITY_CHANGES)
 
@@ -135,6 +139,14 @@ def profile(number: int) -> bytes:
 
 def tariff(tariff_class: int) -> bytes:
     return bytes((Space.TARIFF, tariff_class))
+
+
+def rate(series: int) -> bytes:
+    return bytes((Space.RATE, series))
+
+
+def calendar(year: int) -> bytes:
+    return bytes((Space.CALENDAR,)) + year.to_bytes(2, "big")
 
 
 def order(order_id: int) -> bytes:

@@ -15,6 +15,7 @@ from gridtokenx.ledger import funds, spaces, weights
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.records import Counters, Meter, Order, Participant, WindowBook
+from gridtokenx.ledger.tariff_records import Series
 from gridtokenx.market import positions
 from gridtokenx.market.book import Books, WindowContent
 from gridtokenx.market.clock import gate_ms, opens_ms, settles_ms
@@ -23,6 +24,7 @@ from gridtokenx.market.loading import structured, window_content
 from gridtokenx.market.money import buy_escrow, collateral_rate
 from gridtokenx.market.orders import BUY, Force
 from gridtokenx.market.posting import Deferred, Fill, Posting
+from gridtokenx.market.rates import series_at
 from gridtokenx.market.reference import window_band
 from gridtokenx.market.tariffs import LOT_WH, PRICE_MOST, TICK, Band
 from gridtokenx.market.work import Work, timed_key
@@ -35,6 +37,7 @@ class _WindowRules:
     opens_ms: int
     gate_ms: int
     band: Band
+    vat_ppm: int
 
 
 @define
@@ -103,7 +106,7 @@ class Desk:
                                                f"{quantity_wh}")
         positions.hold(session, window, meter_id, position, side, quantity_wh)
         if side == BUY:
-            term, vat = parameters.fee_ppm, parameters.vat_ppm
+            term, vat = parameters.fee_ppm, rules.vat_ppm
             funds.hold_bid(session, sender, buy_escrow(price, quantity_wh, term, vat))
         else:
             term, vat = collateral_rate(parameters.short_cap_mthb_kwh, price), 0
@@ -149,7 +152,8 @@ class Desk:
         if rules is None:
             rules = self._rules[window] = _WindowRules(
                 opens_ms(window), gate_ms(window),
-                window_band(self.context.session, self.context.parameters, window))
+                window_band(self.context.session, self.context.parameters, window),
+                series_at(self.context.session, Series.VAT, window))
         return rules
 
     # ------------------------------------------------------------ undo, before the engine

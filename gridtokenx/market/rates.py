@@ -1,19 +1,21 @@
 """The rates of one window: what utilities charge and pay per kWh, by tariff class (MARKET 7.2; THAILAND, tariffs).
 
-uTHB/kWh throughout. Retail is energy rate + Ft, before VAT. Rates never change once a window delivers.
+uTHB/kWh throughout. Retail is energy rate + Ft, before VAT. They come from versioned tables in state, which never
+change for a window that delivers (`market.tables`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from attrs import frozen
 
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.parameters import Parameters
-from gridtokenx.ledger.records import Calendar, Tariff
 from gridtokenx.ledger.session import Session
-from gridtokenx.ledger.spaces import Space
+from gridtokenx.ledger.tariff_records import Calendar, Rate, Schedule, Series, Tariff
 from gridtokenx.market.clock import WINDOW_S
-from gridtokenx.market.tariffs import on_peak
+from gridtokenx.market.tariffs import bangkok_day, on_peak, year_of
 
 
 @frozen
@@ -36,10 +38,32 @@ class Rates:
         return max(0, max(self.energy) + self.ft)
 
 
+def is_on_peak(session: Session, window: int) -> bool:
+    """By the schedule in force in the window and the calendar of its year; a year without one has no holidays."""
+    start = window * WINDOW_S
+    schedule: Schedule = session.get(spaces.SCHEDULE)
+    calendar: Calendar | None = session.get(spaces.calendar(year_of(bangkok_day(start))))
+    return on_peak(start, *schedule.at(window), () if calendar is None else calendar.holidays)
+
+
+def tariff_classes(session: Session) -> Iterator[Tariff]:
+    """All classes, by number."""
+    number = 0
+    while (tariff := session.get(spaces.tariff(number))) is not None:
+        yield tariff
+        number += 1
+
+
+def series_at(session: Session, series: Series, window: int) -> int:
+    rate: Rate = session.get(spaces.rate(series))
+    return rate.at(window)
+
+
 def window_rates(session: Session, parameters: Parameters, window: int) -> Rates:
     """The rates in force in `window`."""
-    calendar: Calendar = session.get(spaces.CALENDAR)
-    peak = on_peak(window * WINDOW_S, frozenset(calendar.holidays))
-    tariffs: list[Tariff] = [tariff for _, tariff in session.scan(bytes((Space.TARIFF,)))]
-    energy = tuple(tariff.on_peak_uthb_kwh if peak else tariff.off_peak_uthb_kwh for tariff in tariffs)
-    return Rates(peak, energy, parameters.ft_uthb_kwh, parameters.buy_back_uthb_kwh, parameters.vat_ppm)
+    del parameters
+    peak = is_on_peak(session, window)
+    terms = [tariff.at(window) for tariff in tariff_classes(session)]
+    return Rates(peak, tuple(term.on_peak if peak else term.off_peak for term in terms),
+                 series_at(session, Series.FT, window), series_at(session, Series.BUY_BACK, window),
+                 series_at(session, Series.VAT, window))

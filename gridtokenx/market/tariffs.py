@@ -1,9 +1,8 @@
-"""Time of use by the Thai calendar, and the reference price that the band hangs on (MARKET 3; THAILAND, time).
-
-On-peak is Monday to Friday 09:00 to 22:00 in Bangkok, except the days of the calendar record.
-"""
+"""Time of use by Bangkok's calendar, and the band that hangs on the reference price (MARKET 3; THAILAND, time)."""
 
 from __future__ import annotations
+
+from datetime import date
 
 from attrs import frozen
 
@@ -11,8 +10,6 @@ from gridtokenx.market.money import PPM
 
 BANGKOK_S = 7 * 3600
 DAY_S = 86_400
-PEAK_FROM_S = 9 * 3600
-PEAK_TO_S = 22 * 3600
 MTHB = 1000                 # uTHB in one mTHB
 TICK = 10                   # mTHB/kWh
 LOT_WH = 100
@@ -24,11 +21,34 @@ def bangkok_day(unix_s: int) -> int:
     return (unix_s + BANGKOK_S) // DAY_S
 
 
-def on_peak(unix_s: int, holidays: frozenset[int]) -> bool:
-    """Whether a moment is on-peak; `holidays` are days as `bangkok_day` counts them."""
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_LAST_DAY = date.max.toordinal() - _EPOCH_ORDINAL
+
+
+def year_of(day: int) -> int:
+    """The year of a day as `bangkok_day` counts them; of days after 9999, 9999."""
+    return date.fromordinal(min(day, _LAST_DAY) + _EPOCH_ORDINAL).year
+
+
+def month_of(day: int) -> int:
+    """Months since the year 0: 12 x year + month - 1."""
+    found = date.fromordinal(min(day, _LAST_DAY) + _EPOCH_ORDINAL)
+    return 12 * found.year + found.month - 1
+
+
+def first_day(month: int) -> int:
+    """The first day of a month as `month_of` counts them."""
+    return date(month // 12, month % 12 + 1, 1).toordinal() - _EPOCH_ORDINAL
+
+
+def on_peak(unix_s: int, hours: int, weekdays: int, holidays: tuple[int, ...]) -> bool:
+    """Whether a moment is on-peak: bit of its hour and of its weekday set, and its day no holiday.
+
+    Bit 0 of `weekdays` is Monday; `holidays` are days as `bangkok_day` counts them.
+    """
     day, second = divmod(unix_s + BANGKOK_S, DAY_S)
-    weekday = (day + 3) % 7     # 1970-01-01 was a Thursday; 0 is Monday
-    return weekday < 5 and PEAK_FROM_S <= second < PEAK_TO_S and day not in holidays
+    weekday = (day + 3) % 7     # 1970-01-01 was a Thursday
+    return bool(hours >> second // 3600 & 1 and weekdays >> weekday & 1) and day not in holidays
 
 
 @frozen

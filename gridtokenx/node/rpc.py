@@ -72,6 +72,7 @@ class RpcServer:
             "wait": (2, self._wait), "account": (1, self._account), "participant": (1, self._participant),
             "meter": (1, self._meter), "order": (1, self._order), "orders": (2, self._orders),
             "trades": (2, self._trades), "book": (3, self._book), "prices": (1, self._prices),
+            "rates": (1, self._rates),
             "block": (1, self._block), "blocks": (2, self._blocks), "authorities": (0, self._authorities),
             "peers": (0, self._peers), "parameters": (0, self._parameters), "genesis": (0, self._genesis_bytes),
             "totals": (0, self._totals),
@@ -237,6 +238,9 @@ class RpcServer:
 
     async def _prices(self, window: Any) -> list[dict[str, Any]]:
         return queries.prices(self._chain.state, _integer(window, "a window", 0, spaces.MAX_WINDOW))
+
+    async def _rates(self, window: Any) -> dict[str, Any]:
+        return queries.rates(self._chain.state, _integer(window, "a window", 0, spaces.MAX_WINDOW))
 
     async def _parameters(self) -> dict[str, Any]:
         return queries.parameters(self._chain.state)

@@ -11,6 +11,10 @@ from gridtokenx.ledger.operations.cancel_order import CancelOrder
 from gridtokenx.ledger.operations.deposit import Deposit
 from gridtokenx.ledger.operations.evidence import Evidence
 from gridtokenx.ledger.operations.place_order import PlaceOrder
+from gridtokenx.ledger.operations.publish_calendar import PublishCalendar
+from gridtokenx.ledger.operations.publish_rate import PublishRate
+from gridtokenx.ledger.operations.publish_schedule import PublishSchedule
+from gridtokenx.ledger.operations.publish_tariff import PublishTariff
 from gridtokenx.ledger.operations.register_authority import RegisterAuthority
 from gridtokenx.ledger.operations.register_meter import RegisterMeter
 from gridtokenx.ledger.operations.register_participant import RegisterParticipant
@@ -20,8 +24,9 @@ from gridtokenx.ledger.operations.withdraw import Withdraw
 from gridtokenx.ledger.receipts import Code, Failed
 
 __all__ = ["KINDS", "ActivateAuthority", "Block", "CancelOrder", "Deposit", "Evidence", "Operation", "PlaceOrder",
-           "RegisterAuthority", "RegisterMeter", "RegisterParticipant", "RevokeAuthority", "SetAccountKeys",
-           "SuspendAuthority", "Transfer", "Withdraw", "kind_of", "parse_operation"]
+           "PublishCalendar", "PublishRate", "PublishSchedule", "PublishTariff", "RegisterAuthority", "RegisterMeter",
+           "RegisterParticipant", "RevokeAuthority", "SetAccountKeys", "SuspendAuthority", "Transfer", "Withdraw",
+           "kind_of", "parse_operation"]
 
 KINDS: tuple[type[Operation], ...] = (
     Transfer,
@@ -32,6 +37,10 @@ KINDS: tuple[type[Operation], ...] = (
     RegisterMeter,
     PlaceOrder,
     CancelOrder,
+    PublishTariff,
+    PublishRate,
+    PublishCalendar,
+    PublishSchedule,
     RegisterAuthority,
     RevokeAuthority,
     SuspendAuthority,
