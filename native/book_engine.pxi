@@ -191,8 +191,10 @@ cdef class Engine:
         now_ms); `next_sequence` is the ledger's counter, at least 1 and above every sequence in the windows touched;
         the last two bound all uncrossing in the batch.
 
-        Returns Outcome(trades, results, closed, next_sequence), arrays of exactly the right size. Raises BookError,
-        WindowNotLoaded or EngineFull before anything has changed; a batch once begun cannot fail.
+        Returns Outcome(trades, results, closed, next_sequence, work_left, uncross_fills, uncross_visits): arrays of
+        exactly the right size; `work_left` is WORK_LEFT of those windows of the batch that have some, ascending; the
+        last two are what uncrossing spent of its bounds. Raises BookError, WindowNotLoaded or EngineFull before anything
+        has changed; a batch once begun cannot fail.
         """
         cdef Core* c = &self.c
         cdef uint64_t n, i, places = 0, sequence
@@ -218,7 +220,8 @@ cdef class Engine:
         sequence = next_sequence
         result_array = np.zeros(n, RESULT)
         if n == 0:
-            return Outcome(np.empty(0, TRADE), result_array, np.empty(0, CLOSED), next_sequence)
+            return Outcome(np.empty(0, TRADE), result_array, np.empty(0, CLOSED), next_sequence, np.empty(0, WORK_LEFT),
+                           0, 0)
         if n >= 1 << 24:
             raise BookError(f"{n} operations; a batch has at most 2^24 - 1")
         self.check_memory(grown(c.slots, &c.slots_capacity, n, sizeof(uint32_t), c.huge), n)
@@ -249,7 +252,29 @@ cdef class Engine:
         if sequence != <uint64_t>next_sequence:
             for i in range(n):
                 c.windows[c.slots[i]].last_sequence = sequence - 1
-        return Outcome(self.taken_trades(False), result_array, self.taken_closed(), sequence)
+        unfinished = set()
+        for i in range(n):
+            if UNLIKELY(c.windows[c.slots[i]].flags & UNFINISHED):
+                unfinished.add(c.slots[i])
+        return Outcome(self.taken_trades(False), result_array, self.taken_closed(), sequence, self.points(unfinished),
+                       uncross_fills - c.uncross_fills, uncross_visits - c.uncross_visits)
+
+    cdef object points(self, slots):
+        """WORK_LEFT of these unfinished windows."""
+        cdef Core* c = &self.c
+        cdef uint32_t slot
+        rows = []
+        for slot in slots:
+            window = c.windows + slot
+            rows.append((window.window, window.point_sequence, window.point_closed[0], window.point_closed[1],
+                         price_of(SIDE_BUY, window.point_key), window.point_again))
+        rows.sort()
+        array = np.zeros(len(rows), WORK_LEFT)
+        if rows:
+            for name, column in zip(("window", "sequence", "closed_low", "closed_high", "price_mthb_kwh", "again"),
+                                    zip(*rows)):
+                array[name] = column
+        return array
 
     cdef object taken_trades(self, bint compact):
         cdef uint8_t[::1] target
@@ -349,12 +374,13 @@ cdef class Engine:
 
     # ------------------------------------------------------------ windows
 
-    def load(self, window, records, *, capacities=None, residuals=None, flags=0):
+    def load(self, window, records, *, capacities=None, residuals=None, flags=0, work_left=None):
         """Opens a window with the orders that rest in it: an array of RESTING in strictly ascending (zone, side, price,
         sequence) order, empty for a new window. `capacities` and `residuals` are int64 arrays of Wh, one row of (as
         declared, against) per corridor; capacities are 0 and residuals equal them unless given. `flags` are those of
-        `flags_of`. Raises BookError naming what is wrong or out of order, or EngineFull; then the window is not loaded
-        and nothing changed."""
+        `flags_of`; `work_left` are the rows of the method, one if and only if they have UNFINISHED_FLAG. Raises
+        BookError naming what is wrong or out of order, or EngineFull; then the window is not loaded and nothing
+        changed."""
         cdef Core* c = &self.c
         cdef uint64_t n, i
         cdef uint32_t slot, order_slot
@@ -374,6 +400,14 @@ cdef class Engine:
             raise BookError(f"window {window} is loaded already; forget it first")
         if not 0 <= flags <= (HALTED | UNFINISHED):
             raise BookError(f"flags {flags} of window {window}; 0 to 3 are allowed")
+        point = np.empty(0, WORK_LEFT) if work_left is None else _checked(work_left, WORK_LEFT, "work_left")
+        if len(point) != (flags & UNFINISHED != 0):
+            raise BookError(f"window {window} has flags {flags} and {len(point)} rows of work left; one goes with "
+                            f"flag {UNFINISHED} and only with it")
+        for row in point:
+            if (row["window"] != window or not price_good(row["price_mthb_kwh"]) or row["again"] > 1 or row["reserved"]
+                    or not 0 < row["sequence"] < 1 << 63):
+                raise BookError(f"the work left of window {window} is out of range: {row}")
         records = _checked(records, RESTING, "resting")
         shape = (len(self.corridors), 2)
         capacities = np.zeros(shape, np.int64) if capacities is None else np.asarray(capacities)
@@ -418,6 +452,12 @@ cdef class Engine:
         memset(c.windows + slot, 0, sizeof(Window))
         c.windows[slot].window = number
         c.windows[slot].flags = flags
+        for row in point:
+            c.windows[slot].point_key = key_of(SIDE_BUY, <uint32_t>(<int32_t>row["price_mthb_kwh"] // TICK))
+            c.windows[slot].point_sequence = row["sequence"]
+            c.windows[slot].point_again = row["again"]
+            c.windows[slot].point_closed[0] = row["closed_low"]
+            c.windows[slot].point_closed[1] = row["closed_high"]
         for i in range(32):
             c.windows[slot].best[i] = NOTHING
         for i in range(c.corridor_count):
@@ -525,8 +565,13 @@ cdef class Engine:
                          for i in range(<int>self.c.corridor_count)], np.int64).reshape(-1, 2)
 
     def flags_of(self, window):
-        """HALTED_FLAG and UNFINISHED_FLAG (uncrossing left), or 0."""
+        """HALTED_FLAG and UNFINISHED_FLAG (see `work_left`), or 0."""
         return self.c.windows[self.slot_of(window)].flags
+
+    def work_left(self, window):
+        """Where the window's uncrossing goes on: WORK_LEFT, a row if it was interrupted, else none."""
+        cdef uint32_t slot = self.slot_of(window)
+        return self.points([slot] if self.c.windows[slot].flags & UNFINISHED else [])
 
     cdef bytes state_of(self, window):
         """The window in bytes: nothing when it says no more than an empty one without corridors."""
@@ -534,13 +579,16 @@ cdef class Engine:
         records = self.records(window).tobytes()
         if not self.c.corridor_count and not self.c.windows[slot].flags:
             return records
-        return b"".join((_SNAPSHOT_WINDOW.pack(window, self.c.windows[slot].flags, len(records)),
-                         self.capacities(window).tobytes(), self.residuals(window).tobytes(), records))
+        return b"".join(self.parts_of(window, records))
+
+    cdef tuple parts_of(self, window, records):
+        return (_SNAPSHOT_WINDOW.pack(window, self.flags_of(window), len(records)), self.work_left(window).tobytes(),
+                self.capacities(window).tobytes(), self.residuals(window).tobytes(), records)
 
     def digest(self, windows=None):
-        """SHA-256 over orders, capacities, residuals and flags of the given windows (all loaded ones by default), windows
-        ascending. Without corridors, a window without orders adds nothing: the digest is the ledger's content and not the
-        engine's history."""
+        """SHA-256 over orders, capacities, residuals, flags and work left of the given windows (all loaded ones by
+        default), windows ascending. Without corridors, a window without orders adds nothing: the digest is the
+        ledger's content and not the engine's history."""
         chosen = self.windows() if windows is None else sorted(set(windows))
         return digest(Domain.BOOK_DIGEST, *(self.state_of(window) for window in chosen))
 
@@ -548,9 +596,7 @@ cdef class Engine:
         """All loaded windows in bytes, for `restore` of an engine of the same zones, corridors and profiles."""
         parts = [_SNAPSHOT.pack(_MAGIC, len(self.zones), len(self.corridors), self.c.windows_live)]
         for window in self.windows():
-            records = self.records(window).tobytes()
-            parts += (_SNAPSHOT_WINDOW.pack(window, self.flags_of(window), len(records)),
-                      self.capacities(window).tobytes(), self.residuals(window).tobytes(), records)
+            parts += self.parts_of(window, self.records(window).tobytes())
         return b"".join(parts)
 
     def restore(self, data):
@@ -566,12 +612,15 @@ cdef class Engine:
             for _ in range(count):
                 window, flags, size = _SNAPSHOT_WINDOW.unpack_from(data, at)
                 at += _SNAPSHOT_WINDOW.size
-                if size % RESTING.itemsize or at + 2 * grid + size > len(data):
+                rows = int(flags & UNFINISHED != 0)
+                if size % RESTING.itemsize or at + rows * WORK_LEFT.itemsize + 2 * grid + size > len(data):
                     raise BookError(f"the snapshot ends inside window {window}")
+                point = np.frombuffer(data, WORK_LEFT, rows, at)
+                at += rows * WORK_LEFT.itemsize
                 capacities = np.frombuffer(data, np.int64, 2 * corridors, at).reshape(-1, 2)
                 residuals = np.frombuffer(data, np.int64, 2 * corridors, at + grid).reshape(-1, 2)
                 records = np.frombuffer(data, RESTING, size // RESTING.itemsize, at + 2 * grid)
-                self.load(window, records, capacities=capacities, residuals=residuals, flags=flags)
+                self.load(window, records, capacities=capacities, residuals=residuals, flags=flags, work_left=point)
                 at += 2 * grid + size
             if at != len(data):
                 raise BookError(f"{len(data) - at} bytes follow the snapshot")

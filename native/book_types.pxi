@@ -124,6 +124,15 @@ cdef struct CResting:           # 72 bytes
     uint16_t reserved
     uint32_t reserved_too
 
+cdef struct CWorkLeft:          # 40 bytes
+    uint64_t sequence
+    uint64_t closed_low
+    uint64_t closed_high
+    int32_t window
+    int32_t price
+    uint32_t again
+    uint32_t reserved
+
 cdef struct CDepth:             # 16 bytes
     int32_t price
     uint32_t orders
@@ -205,7 +214,11 @@ cdef struct Window:
     uint32_t free_next
     uint32_t live
     uint32_t flags              # HALTED, UNFINISHED
-    uint64_t spare[5]
+    uint64_t point_sequence     # 0, or where an interrupted uncrossing goes on: the buy,
+    uint64_t point_closed[2]    # what its run has found closed,
+    uint32_t point_key          # its place in the pass,
+    uint32_t point_again        # and whether another pass must follow
+    uint64_t spare[1]
 
 cdef struct Route:              # a path of an ordered pair of zones, or a zone to itself
     int64_t keep_ppm            # 10^6 - L

@@ -15,7 +15,7 @@ OPERATION  order_id u8, quantity_wh i8, expires_ms i8, participant u4, meter u4,
              BILATERAL  order_id (of the trade), quantity_wh delivered from `zone` to `to_zone` over `path`, price
              CAPACITY   quantity_wh is the new capacity of `corridor` in direction `side` (0 as declared, 1 against);
                         a closed corridor has 0 both ways
-             HALT, RESUME, UNCROSS (goes on with what a bound interrupted)
+             HALT, RESUME, UNCROSS (goes on with what a bound interrupted; refused while the window is halted)
            Neighbours with the same `group` other than 0 happen together or not at all: cancels, then POST_ONLY places.
 TRADE      maker_id u8, taker_id u8, delivered_wh i8 (q), injected_wh i8 (q_in), wheel_uthb i8, maker_remaining_wh i8,
            taker_remaining_wh i8 (both at their own meters, hidden part included, after the fill; 0 means gone), operation
@@ -28,6 +28,10 @@ CLOSED     order_id u8, remaining_wh i8, sequence u8, operation u4, window i4, p
            reason u2 (Reason): resting orders that left in passing, in the order of their removal, and icebergs that show
            their next slice under a new `sequence` (else 0). A maker that was filled to exactly zero is not in it (its
            trade says maker_remaining_wh 0), nor is one that a CANCEL or AMEND removed (its result says so).
+WORK_LEFT  sequence u8, closed_low u8, closed_high u8, window i4, price_mthb_kwh i4, again u4, reserved u4 (0): where an
+           interrupted uncrossing goes on: with the first resting buy at or after (price descending, sequence); `closed`
+           are the (zone, path)s that this buy's run has found inadmissible; `again` (0 or 1) says that another pass must
+           follow, since this one has traded or a residual rose after the interruption.
 RESTING    order_id u8, sequence u8, quantity_wh i8 (left), expires_ms i8 (0: till gate), participant u4, meter u4,
            window i4, price_mthb_kwh i4, total_wh u4 (filled part included), display_wh u4, shown_wh u4 (of icebergs, else
            0), zone u1, side u1, flags u1, profile u1, source u1, three that are 0: a record of the ledger, loaded in (zone,
@@ -46,7 +50,8 @@ What the rule book leaves open is fixed so.
 - A fill-or-kill order is filled when less than a lot is left. An amend that would leave less than a lot open cancels.
 - Fills trade what an iceberg shows; its next slice comes when less than a lot of it is left.
 - Uncrossing runs a resting iceberg by the slice it shows. The bounds of a batch interrupt it when an unexpired candidate
-  is found and none is left; it starts anew when it goes on.
+  is found and none is left; UNCROSS goes on at that point, with what would have followed.
+- In a window with work left, CAPACITY changes the residual and does not trade; RESUME leaves the work to UNCROSS.
 """
 
 import struct
@@ -65,6 +70,8 @@ include "book_index.pxi"
 include "book_ladder.pxi"
 include "book_search.pxi"
 include "book_match.pxi"
+include "book_place.pxi"
+include "book_uncross.pxi"
 include "book_batch.pxi"
 include "book_compact.pxi"
 
@@ -206,6 +213,9 @@ RESTING = _layout(
     ("total_wh", "u4", 48), ("display_wh", "u4", 52), ("shown_wh", "u4", 56), ("zone", "u1", 60), ("side", "u1", 61),
     ("flags", "u1", 62), ("profile", "u1", 63), ("source", "u1", 64), ("spare", "u1", 65), ("reserved", "u2", 66),
     ("reserved_too", "u4", 68))
+WORK_LEFT = _layout(
+    40, ("sequence", "u8", 0), ("closed_low", "u8", 8), ("closed_high", "u8", 16), ("window", "i4", 24),
+    ("price_mthb_kwh", "i4", 28), ("again", "u4", 32), ("reserved", "u4", 36))
 DEPTH = _layout(16, ("price_mthb_kwh", "i4", 0), ("orders", "u4", 4), ("quantity_wh", "i8", 8))
 RECORD = _layout(16, ("id", "u4", 0), ("price", "i4", 4), ("quantity", "u4", 8), ("kind", "u1", 12), ("side", "u1", 13),
                  ("owner", "u2", 14))
@@ -216,19 +226,19 @@ FILL = _layout(
 
 if (sys.byteorder != "little" or sizeof(COperation) != OPERATION.itemsize or sizeof(CTrade) != TRADE.itemsize
         or sizeof(CResult) != RESULT.itemsize or sizeof(CClosed) != CLOSED.itemsize
-        or sizeof(CResting) != RESTING.itemsize or sizeof(CDepth) != DEPTH.itemsize
+        or sizeof(CResting) != RESTING.itemsize or sizeof(CWorkLeft) != WORK_LEFT.itemsize or sizeof(CDepth) != DEPTH.itemsize
         or sizeof(CRecord) != RECORD.itemsize or sizeof(CCompactTrade) != FILL.itemsize
         or sizeof(Order) != 32 or sizeof(Detail) != 32 or sizeof(Queue) != 128 or sizeof(Window) % 64):
     raise ImportError("the order book needs a little-endian machine with natural alignment")
 
-Outcome = namedtuple("Outcome", "trades results closed next_sequence")
+Outcome = namedtuple("Outcome", "trades results closed next_sequence work_left uncross_fills uncross_visits")
 Replayed = namedtuple("Replayed", "trades remaining_wh codes closed next_sequence")
 Path = namedtuple("Path", "loss_ppm wheel_uthb_kwh corridors directions")
 Quote = namedtuple("Quote", "filled_wh value_uthb wheel_uthb worst_mthb_kwh fills")
 
 _SNAPSHOT = struct.Struct("<8sIIq")
 _SNAPSHOT_WINDOW = struct.Struct("<iIQ")
-_MAGIC = b"GTXBOOK1"
+_MAGIC = b"GTXBOOK2"
 
 
 def _checked(array, dtype, what):

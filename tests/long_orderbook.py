@@ -82,7 +82,7 @@ def main() -> None:
         grid = draw.grid()
         batches = draw.stream(*grid, 400)
         try:
-            book = check_stream(*grid, batches)
+            book = check_stream(*grid, batches, draw.rng.choice([(1024, 8192), (3, 8192), (1024, 4), (1, 1)]))
         except AssertionError:
             print(f"difference in the stream of seed {seed}", file=sys.stderr)
             raise

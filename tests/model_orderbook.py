@@ -96,12 +96,22 @@ class Path:
     edges: tuple[tuple[int, int], ...]      # (corridor, direction)
 
 
+@frozen
+class Point:
+    """Where an interrupted uncrossing goes on: with the first buy at or after (limit descending, sequence)."""
+
+    price: int
+    sequence: int
+    closed: frozenset[tuple[int, int]]      # (other zone, path): what the run of exactly this buy has found closed
+    again: bool                             # another pass must follow
+
+
 @define
 class Window:
     capacity: dict[tuple[int, int], int]
     residual: dict[tuple[int, int], int]
     halted: bool = False
-    unfinished: bool = False
+    point: Point | None = None              # work is left
 
 
 @define
@@ -190,7 +200,9 @@ class Book:
             self.index, self.raised = i, False
             result = self.apply(ops[i])
             window = self.windows[ops[i].window]
-            if self.raised and not window.halted and not window.unfinished:
+            if self.raised and window.point and ops[i].kind != UNCROSS:
+                window.point = evolve(window.point, again=True)
+            elif self.raised and not window.halted:
                 result = self.uncross(ops[i].window, result)
             results.append(result)
             i += 1
@@ -232,7 +244,7 @@ class Book:
             elsewhere, order = order, None
         else:
             elsewhere = order
-        busy = IS_HALTED if window.halted else WORK_LEFT if window.unfinished else 0
+        busy = IS_HALTED if window.halted else WORK_LEFT if window.point else 0
 
         def refuse(code: int) -> tuple[int, ...]:
             return (0, 0, 0, 0, 0, code)
@@ -271,9 +283,11 @@ class Book:
         if op.kind == HALT:
             window.halted = True
         elif op.kind == RESUME:
-            self.raised, window.halted = window.halted, False
+            self.raised, window.halted = window.halted and not window.point, False
         elif op.kind == UNCROSS:
-            self.raised, window.unfinished = True, False
+            if window.halted:
+                return refuse(IS_HALTED)
+            self.raised = True
         else:
             return refuse(INVALID)
         return refuse(DONE)
@@ -514,39 +528,53 @@ class Book:
     # ---- uncrossing
 
     def uncross(self, window, result):  # type: ignore[no-untyped-def]
-        """Resting buys by (limit descending, sequence) are run as incoming against resting sells, until nothing is
-        admissible."""
+        """Resting buys by (limit descending, sequence) are run as incoming against resting sells, until nothing
+        is admissible: in passes, from the window's point on if it has one, with another pass after one that traded."""
+        point, self.windows[window].point = self.windows[window].point, None
+        after = (-point.price, point.sequence) if point else None
+        again = bool(point and point.again)
         fills = visits = 0
-        progress = True
-        while progress and not self.windows[window].unfinished:
-            progress, after = False, (0, 0)
-            while not self.windows[window].unfinished:
+        while True:
+            while True:
                 buys = [order for order in self.orders.values() if order.window == window and order.side == BUY
-                        and (-order.price, order.sequence) > after]
-                if after == (0, 0):
-                    buys = [order for order in self.orders.values() if order.window == window and order.side == BUY]
+                        and (after is None or (-order.price, order.sequence) >= after)]
                 if not buys:
                     break
                 order = min(buys, key=lambda order: (-order.price, order.sequence))
-                after = (-order.price, order.sequence)
+                sequence = order.sequence
+                after = (-order.price, sequence + 1)
                 if 0 < order.expires_ms <= self.now:
                     continue
                 run = Run(order, resting=True, left=order.shown)
+                if point and (point.price, point.sequence) == (order.price, sequence):
+                    run.closed = set(point.closed)
+                point = None
                 self.match(run)
                 self.uncross_fills -= run.fills
                 self.uncross_visits -= run.visits
                 fills, visits = fills + run.fills, visits + run.visits
                 order.left -= order.shown - run.left
                 order.shown = run.left
-                progress = progress or run.fills > 0
+                again = again or run.fills > 0
                 if run.left < LOT:
                     self.after_fill(order)
                 elif run.code == CANCELLED_SELF_TRADE:
                     self.close(order, SELF_TRADE)
                 elif run.code == CANCELLED_LIMIT:
-                    self.windows[window].unfinished = True
-        code = WORK_UNFINISHED if self.windows[window].unfinished and result[5] == DONE else result[5]
-        return (*result[:3], min(result[3] + visits, 65535), min(result[4] + fills, 65535), code)
+                    self.windows[window].point = Point(order.price, sequence, frozenset(run.closed), again)
+                    code = WORK_UNFINISHED if result[5] == DONE else result[5]
+                    return (*result[:3], min(result[3] + visits, 65535), min(result[4] + fills, 65535), code)
+            if not again:
+                return (*result[:3], min(result[3] + visits, 65535), min(result[4] + fills, 65535), result[5])
+            after, again, point = None, False, None
+
+    def work_left(self, window: int) -> list[tuple[int, ...]]:
+        """As the engine writes it: closed pairs as bits 8 zone + path."""
+        point = self.windows[window].point
+        if point is None:
+            return []
+        bits = sum(1 << (8 * zone + path) for zone, path in point.closed)
+        return [(point.sequence, bits & (1 << 64) - 1, bits >> 64, window, point.price, int(point.again), 0)]
 
     # ---- queries
 

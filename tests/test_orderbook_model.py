@@ -53,13 +53,16 @@ def check_equal(engine: Engine, book: model.Book, now: int) -> None:
         records = book.records(window)
         assert rows(engine.records(window)) == records
         w = book.windows[window]
-        flags = model.HALTED * w.halted + model.UNFINISHED * w.unfinished
+        flags = model.HALTED * w.halted + model.UNFINISHED * (w.point is not None)
+        work = book.work_left(window)
+        assert rows(engine.work_left(window)) == work
         assert engine.flags_of(window) == flags
         edges = sorted(w.capacity)
         assert engine.residuals(window).ravel().tolist() == [w.residual[edge] for edge in edges]
         packed = b"".join(struct.pack("<QQqqIIiiIIIBBBBBBHI", *record) for record in records)
         if edges or flags:
             packed = b"".join((struct.pack("<iIQ", window, flags, len(packed)),
+                               *(struct.pack("<QQQiiII", *row) for row in work),
                                *(struct.pack("<q", w.capacity[edge]) for edge in edges),
                                *(struct.pack("<q", w.residual[edge]) for edge in edges), packed))
         expected.append(packed)
@@ -92,9 +95,9 @@ def check_stream(zones, corridors, profiles, batches, bounds=(1024, 8192)) -> mo
         if isinstance(step, str):
             for window in {"go on": (), "reload 7": (7,), "reload both": (8, 7)}[step]:
                 kept = (engine.records(window), engine.capacities(window), engine.residuals(window))
-                flags, before = engine.flags_of(window), engine.digest()
+                flags, left, before = engine.flags_of(window), engine.work_left(window), engine.digest()
                 engine.forget(window)
-                engine.load(window, kept[0], capacities=kept[1], residuals=kept[2], flags=flags)
+                engine.load(window, kept[0], capacities=kept[1], residuals=kept[2], flags=flags, work_left=left)
                 assert engine.digest() == before
             continue
         now += 10
@@ -106,6 +109,10 @@ def check_stream(zones, corridors, profiles, batches, bounds=(1024, 8192)) -> mo
         assert rows(outcome.results) == results
         assert rows(outcome.closed) == closed
         assert outcome.next_sequence == book.sequence
+        touched = sorted({op.window for op in step})
+        assert rows(outcome.work_left) == [row for window in touched for row in book.work_left(window)]
+        assert (outcome.uncross_fills, outcome.uncross_visits) == (bounds[0] - book.uncross_fills,
+                                                                   bounds[1] - book.uncross_visits)
         check_equal(engine, book, now)
     return book
 
@@ -200,7 +207,8 @@ def test_zones_apart_equal_the_model(batches: list[object]) -> None:
 
 
 @SLOW
-@given(streams(GRID, CORRIDORS, PROFILES), st.sampled_from([(1024, 8192), (1024, 8192), (3, 8192), (1024, 4)]))
+@given(streams(GRID, CORRIDORS, PROFILES),
+       st.sampled_from([(1024, 8192), (1024, 8192), (3, 8192), (1024, 4), (1, 1), (0, 5)]))
 def test_the_shared_book_equals_the_model(batches: list[object], bounds: tuple[int, int]) -> None:
     check_stream(GRID, CORRIDORS, PROFILES, batches, bounds)
 

@@ -12,6 +12,7 @@ TRADE: Final[np.dtype[np.void]]
 RESULT: Final[np.dtype[np.void]]
 CLOSED: Final[np.dtype[np.void]]
 RESTING: Final[np.dtype[np.void]]
+WORK_LEFT: Final[np.dtype[np.void]]
 DEPTH: Final[np.dtype[np.void]]
 RECORD: Final[np.dtype[np.void]]
 FILL: Final[np.dtype[np.void]]
@@ -100,6 +101,9 @@ class Outcome(NamedTuple):
     results: NDArray[np.void]
     closed: NDArray[np.void]
     next_sequence: int
+    work_left: NDArray[np.void]
+    uncross_fills: int
+    uncross_visits: int
 
 class Replayed(NamedTuple):
     trades: NDArray[np.void]
@@ -135,7 +139,9 @@ class Engine:
     def replay(self, records: NDArray[Any], *, windows: Sequence[int] = ..., places: NDArray[np.uint16] | None = None,
                next_sequence: int = 1, self_trade: int = ..., now_ms: int = 0) -> Replayed: ...
     def load(self, window: int, records: NDArray[Any], *, capacities: NDArray[np.int64] | None = None,
-             residuals: NDArray[np.int64] | None = None, flags: int = 0) -> None: ...
+             residuals: NDArray[np.int64] | None = None, flags: int = 0,
+             work_left: NDArray[np.void] | None = None) -> None: ...
+    def work_left(self, window: int) -> NDArray[np.void]: ...
     def forget(self, window: int) -> None: ...
     @property
     def live(self) -> int: ...

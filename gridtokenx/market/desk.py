@@ -196,9 +196,9 @@ class Desk:
         for window in sorted({row[5] for row in self._rows}):
             self.books.ensure(window, self._load)
         counters: Counters = session.get(spaces.COUNTERS)
-        trades, results, closed, sequence = self.books.process(
-            operations, now_ms=self.context.now_ms, next_sequence=counters.sequence)
-        posting = Posting(self.context, self.books, sequence)
+        outcome = self.books.process(operations, now_ms=self.context.now_ms, next_sequence=counters.sequence)
+        trades, results, closed = outcome.trades, outcome.results, outcome.closed
+        posting = Posting(self.context, self.books, outcome.next_sequence)
         posting.post(trades, results, closed, self._pending)
         self.fills += posting.fills
         self.weight += len(trades) * weights.FILL + len(posting.lapsed) * weights.RELEASE

@@ -1,0 +1,159 @@
+# Uncrossing, MARKET 5: what follows whatever raised a residual or resumed a window, in pieces of bounded work.
+#
+# Resting buys by (limit descending, sequence) run as incoming against resting sells, in passes; a pass that traded is followed
+# by another. When a bound of the batch is used up and something might still trade, the window keeps the point where the
+# pass goes on: the buy, what its run has found closed, and whether another pass must follow. A run that goes on there does
+# what one without interruption would have done; since a visit fills, removes an order, or closes one more (zone, path),
+# bounds of one visit and one fill are enough to get to the end.
+
+cdef bint may_cross(Core* c, Window* window) noexcept nogil:
+    """Whether some buy and some sell might trade by their prices, losses and capacities left out."""
+    cdef uint32_t seller, buyer
+    cdef int32_t limit
+    for buyer in range(c.zone_count):
+        if window.best[buyer] == NOTHING:
+            continue
+        limit = price_of(SIDE_BUY, window.best[buyer])
+        for seller in range(c.zone_count):
+            if (window.best[16 + seller] != NOTHING
+                    and price_of(SIDE_SELL, window.best[16 + seller]) + c.least_wheel[16 * seller + buyer] <= limit):
+                return True
+    return False
+
+cdef inline uint32_t first_buy(Core* c, Window* window, uint32_t place, uint32_t key, uint64_t sequence) noexcept nogil:
+    """The first buy of a queue at or after (key, sequence), or 0."""
+    cdef Queue* queue = c.queues + window.queue[128 + place]
+    cdef uint32_t found = least_key_from(c, queue, key), slot
+    cdef Level* level
+    if found == key:
+        level = c.levels + level_at(c, queue, key)
+        if c.details[level.tail].sequence >= sequence:
+            slot = level.head
+            while c.details[slot].sequence < sequence:
+                slot = c.orders[slot].next
+            return slot
+        found = least_key_from(c, queue, key + 1)
+    return 0 if found == NOTHING else c.levels[level_at(c, queue, found)].head
+
+cdef void uncross(Core* c, uint32_t window_slot, uint32_t number, int64_t now_ms, uint64_t* next_sequence, uint32_t* visits,
+                  uint32_t* fills, bint compact) noexcept nogil:
+    """From the window's point on if it has one, else from the top.
+
+    Expired buys are passed over. A queue whose order met no candidate is left alone until the next fill: its later orders
+    want less.
+    """
+    cdef Window* window = c.windows + window_slot
+    cdef Incoming order
+    cdef Order* resting
+    cdef Detail* detail
+    cdef uint32_t zone, bits, sub, key, slot, place, following, chosen, chosen_key, chosen_place
+    cdef uint32_t at_key = window.point_key             # the pass goes on at or after (at_key, at_sequence)
+    cdef uint64_t at_sequence = window.point_sequence
+    cdef bint resumes = at_sequence != 0, again = resumes and window.point_again, pending = True
+    cdef uint32_t idle[16]          # profiles per zone
+    cdef uint32_t known[16]         # profiles per zone whose next buy is in `next_buy`
+    cdef uint32_t next_buy[512]     # by place, 32 zone + profile: the next one of the pass, or 0
+    c.raised = False
+    window.point_sequence = window.point_key = 0
+    if not may_cross(c, window):
+        return
+    while pending:
+        memset(idle, 0, sizeof(idle))
+        memset(known, 0, sizeof(known))
+        while True:
+            chosen, chosen_key, chosen_place = 0, NOTHING, 0
+            for zone in range(c.zone_count):
+                bits = window.filled[zone] & ~idle[zone]
+                while bits:
+                    sub = LOWEST_BIT(bits)
+                    bits &= bits - 1
+                    place = 32 * zone + sub
+                    if not (known[zone] >> sub) & 1:
+                        next_buy[place] = first_buy(c, window, place, at_key, at_sequence)
+                        known[zone] |= <uint32_t>1 << sub
+                    slot = next_buy[place]
+                    if slot == 0:
+                        continue
+                    key = key_at(c, c.orders[slot].level)
+                    if key < chosen_key or (key == chosen_key
+                                            and c.details[slot].sequence < c.details[chosen].sequence):
+                        chosen, chosen_key, chosen_place = slot, key, place
+            if chosen == 0:
+                break
+            resting = c.orders + chosen
+            detail = c.details + chosen
+            following = resting.next
+            prepare(c, &order, SIDE_BUY, chosen_place >> 5, chosen_place & 31)
+            if UNLIKELY(resumes):
+                resumes = False
+                if chosen_key == at_key and detail.sequence == at_sequence:
+                    order.closed[0], order.closed[1] = window.point_closed[0], window.point_closed[1]
+            at_key, at_sequence = chosen_key, detail.sequence + 1
+            zone, sub = chosen_place >> 5, chosen_place & 31
+            next_buy[chosen_place] = following
+            if following == 0:
+                known[zone] &= ~(<uint32_t>1 << sub)
+            if resting.flags & EXPIRES and detail.expires_ms <= now_ms:
+                continue
+            order.id = resting.id
+            order.sequence = detail.sequence
+            order.left = resting.quantity_wh
+            order.hidden = detail.hidden_wh
+            order.now_ms = now_ms
+            order.number = number
+            order.participant = resting.participant
+            order.price = price_of(SIDE_BUY, chosen_key)
+            order.window = window.window
+            order.mode = resting.flags & 3
+            order.code = CODE_RESTING
+            order.fills_most = <uint32_t>c.uncross_fills
+            order.visits_most = <uint32_t>c.uncross_visits
+            match(c, window, &order, next_sequence, False, compact, True)
+            c.uncross_fills -= order.fills
+            c.uncross_visits -= order.visits
+            visits[0] += order.visits
+            fills[0] += order.fills
+            resting.quantity_wh = <uint32_t>order.left
+            if order.fills:
+                again = True
+                memset(idle, 0, sizeof(idle))
+            elif not order.met:
+                idle[zone] |= <uint32_t>1 << sub
+                known[zone] &= ~(<uint32_t>1 << sub)
+            if order.left < LOT:
+                if slice_next(c, chosen, number, next_sequence):
+                    if following == 0:      # it is the last of its price again
+                        next_buy[chosen_place] = chosen
+                        known[zone] |= <uint32_t>1 << sub
+                    continue
+                if order.left + order.hidden:
+                    report(c, chosen, number, REASON_BELOW_LOT)
+                order_leave(c, chosen)
+            elif order.code == CODE_CANCELLED_SELF_TRADE:
+                report(c, chosen, number, REASON_SELF_TRADE)
+                order_leave(c, chosen)
+            elif order.code == CODE_CANCELLED_LIMIT:
+                window.flags |= UNFINISHED
+                window.point_key, window.point_sequence, window.point_again = chosen_key, order.sequence, again
+                window.point_closed[0], window.point_closed[1] = order.closed[0], order.closed[1]
+                c.raised = False
+                return
+        pending, again = again, False
+        resumes = False
+        at_key, at_sequence = 0, 0
+    c.raised = False
+
+cdef inline void settle(Core* c, uint32_t number, uint32_t window_slot, int64_t now_ms, uint64_t* next_sequence,
+                        CResult* result) noexcept nogil:
+    """After an operation that raised a residual or resumed the window."""
+    cdef uint32_t visits = 0, fills = 0
+    if c.windows[window_slot].flags:
+        if c.windows[window_slot].flags & UNFINISHED:
+            c.windows[window_slot].point_again = True
+        c.raised = False
+        return
+    uncross(c, window_slot, number, now_ms, next_sequence, &visits, &fills, False)
+    result.visits = <uint16_t>min(result.visits + visits, <uint32_t>65535)
+    result.fills = <uint16_t>min(result.fills + fills, <uint32_t>65535)
+    if c.windows[window_slot].flags & UNFINISHED and result.code == CODE_DONE:
+        result.code = CODE_UNFINISHED
