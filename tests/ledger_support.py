@@ -16,16 +16,27 @@ from gridtokenx.ledger.execute import BlockInputs, BlockResult, execute_block
 from gridtokenx.ledger.funds import settled
 from gridtokenx.ledger.genesis import Authority, Genesis
 from gridtokenx.ledger.genesis_state import ANY_PROFILE, SupplyRates
-from gridtokenx.ledger.operations import Deposit, Operation, RegisterMeter, RegisterParticipant
+from gridtokenx.ledger.metering_records import Settling
+from gridtokenx.ledger.operations import (
+    Deposit,
+    Operation,
+    RegisterCollector,
+    RegisterMeter,
+    RegisterParticipant,
+    ReportReadings,
+    SignedReading,
+    sign_reading,
+)
 from gridtokenx.ledger.parameters import REGISTRY, Parameters
 from gridtokenx.ledger.receipts import Outcome, Receipt
-from gridtokenx.ledger.records import Account, Corridor, Epoch, Profile, Roles, Zone
+from gridtokenx.ledger.records import Account, Counters, Corridor, Epoch, Profile, Roles, Zone
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.state import StateView
 from gridtokenx.ledger.tariff_records import tariff
 from gridtokenx.ledger.transaction import Transaction, decode_transaction, encode_payload, sign_transaction
 from gridtokenx.market.book import Books
-from gridtokenx.market.clock import MarketClock, window_at
+from gridtokenx.market.clock import WINDOW_MS, MarketClock, window_at
+from gridtokenx.market.deadlines import deadline_ms
 from gridtokenx.market.loading import window_content
 
 THB = 1_000_000
@@ -164,7 +175,38 @@ class Chain:
             missing = -(-(market_ms - self.now_ms) // self.genesis.market_rate)
             self.block(max(200, min(missing, 30_000)))
 
+    # ------------------------------------------------------------ meters
+
+    def signed(self, meter: int, window: int, injected: int, withdrawn: int, revision: int = 0,
+               quality: int | None = None, signer: PrivateKey | None = None) -> SignedReading:
+        """A reading of the household meter with this id, by its own key."""
+        return sign_reading(signer or key(f"meter {meter - 1}"), self.genesis.chain_id, meter, window, injected,
+                            withdrawn, (2 if revision else 0) if quality is None else quality, revision)
+
+    def report(self, window: int, readings: dict[int, tuple[int, int]], revision: int = 0) -> list[Outcome]:
+        """All of them in one transaction of a collector, in a block of its own."""
+        if self.head.get(spaces.collector(REGISTRAR.public)) is None:
+            self.do(REGISTRAR, RegisterCollector(REGISTRAR.public, (1 << len(self.genesis.zones)) - 1))
+        return self.do(REGISTRAR, ReportReadings(tuple(
+            self.signed(meter, window, injected, withdrawn, revision)
+            for meter, (injected, withdrawn) in readings.items())))
+
+    def settle(self, window: int, readings: dict[int, tuple[int, int]]) -> None:
+        """Goes on until `window` is settled by `readings`; in it and before it all other meters measured nothing."""
+        meters = Counters.decode(self.head.get(spaces.COUNTERS) or b"").meters
+        while (at := self.settling.window) <= window:
+            self.until((at + 1) * WINDOW_MS)
+            measured = readings if at == window else {}
+            self.report(at, {meter: measured.get(meter, (0, 0)) for meter in range(1, meters + 1)})
+            self.until(deadline_ms(self.settling, at))
+            while self.settling.window == at:
+                self.block()
+
     # ------------------------------------------------------------ reading
+
+    @property
+    def settling(self) -> Settling:
+        return Settling.decode(self.head.get(spaces.SETTLING) or b"")
 
     @property
     def now_ms(self) -> int:

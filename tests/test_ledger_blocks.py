@@ -17,7 +17,7 @@ from gridtokenx.crypto import mountain_range
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.errors import InvariantError
-from gridtokenx.ledger import build, spaces, timed, trie, weights
+from gridtokenx.ledger import build, spaces, trie, weights
 from gridtokenx.ledger.build import build_block
 from gridtokenx.ledger.execute import BlockInputs, execute_block
 from gridtokenx.ledger.operations import CancelOrder, PlaceOrder, Transfer
@@ -318,7 +318,7 @@ def test_timed_work_is_bounded_and_goes_on_in_the_next_block() -> None:
     window = chain.window
     for house in range(4):
         chain.do(key(f"house {house}"), *[PlaceOrder(house + 1, window, Side.BUY, 4000, 100) for _ in range(40)])
-    chain.until(timed.WINDOW_MS * window - 900_000)
+    chain.until(gate_ms(window))
     assert chain.results[-1].unfinished
     blocks = 0
     while chain.results[-1].unfinished:
@@ -333,7 +333,7 @@ def lagging(side: Side, *, gtt: bool = False) -> tuple[Chain, int]:
     """House 0 has some 200 orders due at the same time, and the sweep needs several blocks for them."""
     chain = trading_chain(1, max_timed_weight=1_000, rate=100, money=110 * THB, injection_w=80_000,
                           withdrawal_w=80_000)
-    window = chain.window + 8
+    window = chain.window
     until = chain.now_ms + 1_000_000
     for _ in range(4):
         outcomes = chain.do(key("house 0"), *[

@@ -123,7 +123,8 @@ def test_register_meter() -> None:
     assert (done.code, done.data) == (Code.OK, (1,))
     assert queries.meter(chain.head, 1) == {
         "meter": 1, "owner": A.public, "participant": 1, "key": key("m").public, "zone": 1, "network": Network.MEA,
-        "source": Source.WIND, "tariff": 0, "injection_w": 5000, "withdrawal_w": 9000}
+        "source": Source.WIND, "tariff": 0, "injection_w": 5000, "withdrawal_w": 9000,
+        "since_ms": START_MS + 40_000, "boundary": 0}
     assert queries.meters_of(chain.head, A.public) == [1]
     other = evolve(base, key=key("m2").public)
     assert codes(chain, REGISTRAR, base, evolve(other, participant=2), evolve(other, zone=9), evolve(other, tariff=99),
@@ -202,6 +203,10 @@ def test_code_numbers_are_frozen() -> None:
         "WINDOW_NOT_OPEN": 72, "WINDOW_CLOSED": 73, "OUT_OF_TICK": 74, "OUT_OF_LOT": 75, "OUT_OF_BAND": 76,
         "BAD_TIME_IN_FORCE": 77, "NO_CAPACITY": 78, "UNKNOWN_ORDER": 79, "BOOK_FULL": 81,
         "PRICE_LIMIT": 82, "QUANTITY_LIMIT": 83,
+        "NOT_COLLECTOR": 100, "METER_NOT_THEN": 101, "WINDOW_NOT_DELIVERED": 102, "READING_TOO_LATE": 103,
+        "ABOVE_CAPACITY": 104, "BAD_QUALITY": 105, "READING_KNOWN": 106, "READING_CONFLICT": 107,
+        "READING_SUPERSEDED": 108, "BAD_READING_SIGNATURE": 109, "DUES": 110, "UNKNOWN_CORRIDOR": 111,
+        "NOT_GRID_OPERATOR": 112,
         "VERSION_TOO_LATE": 120, "TOO_MANY_VERSIONS": 121, "BAD_BLOCKS": 122, "OTHER_CLASS": 123, "DAY_BEGUN": 124,
         "WRONG_EPOCH": 150, "BAD_APPROVAL": 151, "TOO_FEW_APPROVALS": 152, "AUTHORITY_EXISTS": 153,
         "UNKNOWN_AUTHORITY": 154, "ALREADY_LEAVING": 155, "TOO_MANY_CHANGES": 156, "BAD_STATUS": 157,

@@ -195,8 +195,7 @@ def test_a_fill_to_the_last_unit() -> None:
     chain.until(gate_ms(window))
     chain.block()
     assert chain.account(H[0]).locked == 825 * 3000
-    chain.until(settles_ms(window))
-    chain.block()
+    chain.settle(window, {1: (825, 0), 2: (0, 800)})
     seller = chain.account(H[0])
     assert (seller.proceeds, seller.locked, seller.collateral) == (0, 0, 0)
     assert seller.balance == start[0] - FEE + value
@@ -215,8 +214,11 @@ def test_settled_windows_leave_state_when_final() -> None:
     assert chain.head.get(spaces.trade(window, 0)) is not None
     chain.until(final_ms(window))
     chain.block()
+    while chain.results[-1].unfinished:
+        chain.block()
     left = {Space(k[0]) for k, _ in chain.head.scan(b"")}
-    assert not left & {Space.TRADE, Space.POSITION, Space.MARKET, Space.WINDOW, Space.ORDER, Space.TIMED}
+    assert not left & {Space.TRADE, Space.POSITION, Space.MARKET, Space.WINDOW, Space.ORDER, Space.TRADED}
+    assert left > {Space.SETTLEMENT, Space.BALANCE}
 
 
 def test_incoming_sell_trades_at_the_bid_less_wheeling() -> None:

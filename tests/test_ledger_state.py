@@ -58,7 +58,7 @@ def test_a_session_undoes_and_tells_net_changes() -> None:
 
 
 def test_records_read_back() -> None:
-    for record in (Account(*range(12)), Order(*range(12)), Position(*range(9)), records.Peaks(b"x"),
+    for record in (Account(*range(13)), Order(*range(12)), Position(*range(9)), records.Peaks(b"x"),
                    records.Roles((b"a" * 32,), (), b"o", b"t"), records.Authorities((("EGAT", b"k"),)),
                    records.Trade(*range(15)), records.Market(*range(6)), records.WindowBook(1, 2, 3),
                    Order(*range(17)), Order(*range(12), 0, 3), records.Trade(*range(17), (4, 5)),

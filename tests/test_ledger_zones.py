@@ -41,10 +41,10 @@ def corridor(chain: Chain, number: int, window: int | None = None) -> CorridorWi
 
 
 def test_a_trade_over_two_corridors_to_the_last_unit() -> None:
-    chain = chain_of()
-    window = chain.window
-    chain.do(H[0], order(chain, 1, SELL, 4000, 1000))               # North
-    [bought] = chain.do(H[2], order(chain, 3, BUY, 6000, 500))      # East
+    chain = chain_of(rate=3_000)
+    window = chain.window + 4
+    chain.do(H[0], order(chain, 1, SELL, 4000, 1000, window=window))               # North
+    [bought] = chain.do(H[2], order(chain, 3, BUY, 6000, 500, window=window))      # East
     assert (bought.code, bought.data[1:]) == (Code.OK, (500, 0, 0))
     loss = 5_000 + 5_000 + 10_000 + 20_000
     injected = -(-500 * 10**6 // (10**6 - loss))
@@ -68,6 +68,8 @@ def test_a_trade_over_two_corridors_to_the_last_unit() -> None:
     assert chain.account(H[0]).proceeds == 0
     chain.until(final_ms(window))
     chain.block()
+    while chain.results[-1].unfinished:
+        chain.block()
     assert not list(chain.head.scan(bytes((Space.CORRIDOR_WINDOW,))))
 
 

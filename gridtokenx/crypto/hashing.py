@@ -31,6 +31,7 @@ class Domain(IntEnum):
     STATUS = 17
     LEADER_OFFSET = 18
     FORK = 19
+    METER_READING = 20
     AUTHORITY_CHANGE = 60    # signature of an authority under a change of the list
     EPOCH_SEED = 61
 

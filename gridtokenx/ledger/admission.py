@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gridtokenx.ledger import funds
 from gridtokenx.ledger.context import open_context
-from gridtokenx.ledger.operations import Block, kind_of, parse_operation
+from gridtokenx.ledger.operations import ALLOWED_IN_DEBT, Block, kind_of, parse_operation
 from gridtokenx.ledger.parameters import read_parameters
 from gridtokenx.ledger.receipts import Code, Failed, Refused
 from gridtokenx.ledger.records import Clock, Counters, Identity
@@ -73,7 +73,10 @@ class Admission:
             try:
                 if transaction.all_or_nothing and kind_of(fields[0]).IS_ORDER:
                     raise Failed(Code.ORDER_IN_ALL_OR_NOTHING, "order operations cannot be all or nothing")
-                parse_operation(fields).apply(block, transaction.sender)
+                operation = parse_operation(fields)
+                if operation.KIND not in ALLOWED_IN_DEBT:
+                    funds.check_dues(session, transaction.sender)
+                operation.apply(block, transaction.sender)
             except Failed as failure:
                 if not waits or failure.code in ALWAYS:
                     raise Refused(failure.code, f"operation {index}: {failure}") from failure
@@ -92,4 +95,4 @@ def admit(state: StateReader, transaction: Transaction, height: int, *, verify_s
 
 def spendable(state: StateReader, address: bytes, height: int) -> int:
     """What the account can spend in a block of `height` on `state`, uTHB, before any order of it is released late."""
-    return funds.get_account(Session(state, height), address).balance
+    return funds.get_account(Session(state, height), address).spendable

@@ -15,8 +15,9 @@ from attrs import frozen
 
 from gridtokenx._native.conservation import RECORD, check_sums, find_negative
 from gridtokenx.errors import InvariantError
-from gridtokenx.ledger import spaces
-from gridtokenx.ledger.records import Account, CorridorWindow, Order, Position, Totals, Trade, WindowBook
+from gridtokenx.ledger import funds, spaces
+from gridtokenx.ledger.metered_sums import MeteredSums
+from gridtokenx.ledger.records import Account, CorridorWindow, Order, Position, Totals, Trade, WindowBook, Zone
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader
@@ -36,22 +37,39 @@ class Sum(IntEnum):
     SOLD = 5            # positions' sold Wh less injected Wh of trades
     OPEN_BUYS = 6       # positions' open buys less what rests of buy orders
     OPEN_SELLS = 7
+    DUES = 8            # accounts' dues less what each owes each utility
 
 
 Entry = tuple[int, int, int]
 
 
+class _Groups:
+    """Groups beside those of `Sum`, numbered as they are first named in a block."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[object, int] = {}
+
+    def __call__(self, name: object) -> int:
+        return self.numbers.setdefault(name, len(Sum) + len(self.numbers))
+
+    def __len__(self) -> int:
+        return len(Sum) + len(self.numbers)
+
+    def name(self, group: int) -> str:
+        return Sum(group).name if group < len(Sum) else str(list(self.numbers)[group - len(Sum)])
+
+
 class _Flows:
     """A group of its own for every direction of every corridor of every window that a block touches."""
 
-    def __init__(self, session: Session, entries: list[Entry], parts: list[Entry]) -> None:
+    def __init__(self, session: Session, groups: _Groups, entries: list[Entry], parts: list[Entry]) -> None:
         self.session = session
+        self.groups = groups
         self.entries = entries
         self.parts = parts
-        self.groups: dict[tuple[int, int, int], int] = {}
 
     def group(self, window: int, corridor: int, direction: int) -> int:
-        return self.groups.setdefault((window, corridor, direction), len(Sum) + len(self.groups))
+        return self.groups(f"corridor {corridor} {'against' if direction else 'as declared'} in window {window}")
 
     def record(self, index: int, key: bytes, before: CorridorWindow | None, now: CorridorWindow) -> None:
         """What is used of a capacity grows by the trades' flows alone, and by them not above the capacity."""
@@ -69,12 +87,6 @@ class _Flows:
             self.entries += [(self.group(window, corridor, direction), index, -trade.injected_wh),
                              (self.group(window, corridor, 1 - direction), index, trade.delivered_wh)]
 
-    def name(self, group: int) -> str:
-        for (window, corridor, direction), number in self.groups.items():
-            if number == group:
-                return f"corridor {corridor} {'against' if direction else 'as declared'} in window {window}"
-        return Sum(group).name
-
 
 def check_changes(session: Session, changes: list[tuple[bytes, Any, Any]]) -> None:
     """Checks the changes of one block, (key, record before, record now) each; `session` reads the state after it.
@@ -83,13 +95,15 @@ def check_changes(session: Session, changes: list[tuple[bytes, Any, Any]]) -> No
     """
     entries: list[Entry] = []
     parts: list[Entry] = []
-    flows = _Flows(session, entries, parts)
+    groups = _Groups()
+    flows = _Flows(session, groups, entries, parts)
+    metered = MeteredSums(session, groups, entries, parts, proceeds=Sum.PROCEEDS, collateral=Sum.COLLATERAL)
     issued = 0
     for index, (key, before, now) in enumerate(changes):
         space = key[0]
         if space == Space.ACCOUNT:
             if now is not None:
-                check_account(key, now)
+                check_account(key, now, may_owe=now.balance < 0 and key[1:] in funds.utilities(session))
                 _account(entries, index, now, 1)
             if before is not None:
                 _account(entries, index, before, -1)
@@ -110,6 +124,7 @@ def check_changes(session: Session, changes: list[tuple[bytes, Any, Any]]) -> No
             if before is None and now is not None:
                 entries += [(Sum.BOUGHT, index, -now.delivered_wh), (Sum.SOLD, index, -now.injected_wh)]
                 _trade(entries, index, now, -1)
+                metered.trade(index, now)
                 if now.path:
                     flows.trade(index, key, now)
         elif space == Space.CORRIDOR_WINDOW:
@@ -118,17 +133,24 @@ def check_changes(session: Session, changes: list[tuple[bytes, Any, Any]]) -> No
         elif space == Space.WINDOW:
             if now is not None and before is not None and now.settled != before.settled:
                 _settled(entries, index, session, key, before, now)
+        elif space == Space.DUE:
+            entries.append((Sum.DUES, index, (before.amount_uthb if before is not None else 0)
+                            - (now.amount_uthb if now is not None else 0)))
         elif key == spaces.TOTALS:
             issued = now.held_uthb - before.held_uthb
+        else:
+            metered.add(index, key, before, now)
     negative = find_negative(_records(parts), limit=1)
     if negative:
         key, _, now = changes[negative[0].identity]
         raise InvariantError(f"{Space(key[0]).name} {key[1:].hex()} is impossible: {now}")
-    expected = np.zeros(len(Sum) + len(flows.groups), np.int64)
+    expected = np.zeros(len(groups), np.int64)
     expected[Sum.THB] = issued
     for violation in check_sums(_records(entries), expected, limit=1):
-        raise InvariantError(f"{flows.name(violation.group)} does not balance: the block changes it by "
-                             f"{violation.actual}, expected is {violation.expected}")
+        key = b"" if violation.identity is None else changes[violation.identity][0]
+        where = f"; it goes wrong with {Space(key[0]).name} {key[1:].hex()}" if key else ""
+        raise InvariantError(f"{groups.name(violation.group)} does not balance: the block changes it by "
+                             f"{violation.actual}, expected is {violation.expected}{where}")
 
 
 def _records(entries: list[Entry]) -> np.ndarray[Any, Any]:
@@ -141,6 +163,8 @@ def _records(entries: list[Entry]) -> np.ndarray[Any, Any]:
 def _account(entries: list[Entry], index: int, a: Account, sign: int) -> None:
     entries += [(Sum.THB, index, sign * a.total), (Sum.BIDS, index, sign * a.bids),
                 (Sum.COLLATERAL, index, sign * (a.collateral - a.freed)), (Sum.PROCEEDS, index, sign * a.proceeds)]
+    if a.dues:
+        entries.append((Sum.DUES, index, sign * a.dues))
 
 
 def _position(entries: list[Entry], index: int, p: Position, sign: int) -> None:
@@ -169,10 +193,11 @@ def _settled(entries: list[Entry], index: int, session: Session, key: bytes, bef
         _trade(entries, index, session.get(spaces.trade(window, number)), 1)
 
 
-def check_account(key: bytes, account: Account) -> None:
-    """Raises InvariantError unless every part of the account is possible."""
+def check_account(key: bytes, account: Account, *, may_owe: bool = False) -> None:
+    """Raises InvariantError unless every part of the account is possible; `may_owe` is a utility's credit line."""
     a = account
-    if (min(a.balance, a.bids, a.proceeds, a.collateral, a.locked, a.released, a.freed) < 0
+    if (min(a.bids, a.proceeds, a.collateral, a.locked, a.released, a.freed, a.dues) < 0
+            or not (-MAX_MONEY if may_owe else 0) <= a.balance
             or a.freed > a.collateral or a.total > MAX_MONEY or a.collateral > MAX_MONEY
             or a.locked != locked_money(a.collateral, a.credit)):
         raise InvariantError(f"account {key[1:].hex()} is impossible: {a}")
@@ -196,9 +221,10 @@ def audit_totals(state: StateReader) -> Audit:
         raise InvariantError("this state has no totals: it is not a chain's")
     totals = Totals.decode(raw)
     held = accounts = 0
+    utilities = {Zone.decode(value).utility for _, value in state.scan(bytes((Space.ZONE,)))}
     for key, value in state.scan(bytes((Space.ACCOUNT,))):
         account = Account.decode(value)
-        check_account(key, account)
+        check_account(key, account, may_owe=key[1:] in utilities)
         held += account.total
         accounts += 1
     if held != totals.held_uthb:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from attrs import evolve
 
 from gridtokenx.ledger import spaces
+from gridtokenx.ledger.metering_records import Due
 from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.records import Account
 from gridtokenx.ledger.session import Session
+from gridtokenx.ledger.spaces import Space
 from gridtokenx.market.money import locked_money
 
 _NEW = Account()
@@ -45,11 +47,11 @@ def get_funded(session: Session, address: bytes, amount: int, what: str) -> Acco
     for before anything is refused.
     """
     account = get_account(session, address)
-    if account.balance < amount:
+    if account.spendable < amount:
         session.release_due(address)
         account = get_account(session, address)
-        if account.balance < amount:
-            raise Failed(Code.UNFUNDED, f"{what} takes {amount} uTHB; the account can spend {account.balance}")
+        if account.spendable < amount:
+            raise Failed(Code.UNFUNDED, f"{what} takes {amount} uTHB; the account can spend {account.spendable}")
     return account
 
 
@@ -60,9 +62,9 @@ def debit(session: Session, address: bytes, amount: int, what: str) -> None:
 
 
 def credit(session: Session, address: bytes, amount: int) -> None:
-    """Adds `amount` to the balance, spendable at once."""
+    """Adds `amount` to the balance, spendable at once; dues are paid from it first."""
     account = get_account(session, address)
-    put_account(session, address, evolve(account, balance=account.balance + amount))
+    put_account(session, address, pay_dues(session, address, evolve(account, balance=account.balance + amount)))
 
 
 def hold_bid(session: Session, address: bytes, amount: int) -> None:
@@ -70,7 +72,7 @@ def hold_bid(session: Session, address: bytes, amount: int) -> None:
     a = get_funded(session, address, amount, "the order's escrow")
     put_account(session, address, Account(
         a.nonce, a.balance - amount, a.bids + amount, a.proceeds, a.collateral, a.credit, a.locked, a.released,
-        a.freed, a.height, a.participant, a.threshold))
+        a.freed, a.height, a.participant, a.threshold, a.dues))
 
 
 def hold_collateral(session: Session, address: bytes, amount: int) -> None:
@@ -78,17 +80,17 @@ def hold_collateral(session: Session, address: bytes, amount: int) -> None:
     a = get_account(session, address)
     collateral = a.collateral + amount
     locked = locked_money(collateral, a.credit)
-    if a.balance < locked - a.locked:
+    if a.spendable < locked - a.locked:
         session.release_due(address)
         a = get_account(session, address)
         collateral = a.collateral + amount
         locked = locked_money(collateral, a.credit)
-        if a.balance < locked - a.locked:
+        if a.spendable < locked - a.locked:
             raise Failed(Code.UNFUNDED, f"the order's collateral takes {locked - a.locked} uTHB; the account can "
-                                        f"spend {a.balance}")
+                                        f"spend {a.spendable}")
     put_account(session, address, Account(
         a.nonce, a.balance - locked + a.locked, a.bids, a.proceeds, collateral, a.credit, locked, a.released,
-        a.freed, a.height, a.participant, a.threshold))
+        a.freed, a.height, a.participant, a.threshold, a.dues))
 
 
 def apply_moves(session: Session, address: bytes, *, bids: int = 0, proceeds: int = 0, released: int = 0,
@@ -100,7 +102,7 @@ def apply_moves(session: Session, address: bytes, *, bids: int = 0, proceeds: in
     a = get_account(session, address)
     put_account(session, address, Account(
         a.nonce, a.balance, a.bids + bids, a.proceeds + proceeds, a.collateral, a.credit, a.locked,
-        a.released + released, a.freed + freed, session.height, a.participant, a.threshold))
+        a.released + released, a.freed + freed, session.height, a.participant, a.threshold, a.dues))
 
 
 def return_now(session: Session, address: bytes, *, bids: int = 0, collateral: int = 0) -> None:
@@ -110,3 +112,63 @@ def return_now(session: Session, address: bytes, *, bids: int = 0, collateral: i
     locked = locked_money(left, a.credit)
     put_account(session, address, evolve(a, balance=a.balance + bids + a.locked - locked, bids=a.bids - bids,
                                          collateral=left, locked=locked))
+
+
+# ------------------------------------------------------------------ bills and dues (MARKET 7.4)
+
+
+def utilities(session: Session) -> list[bytes]:
+    """The accounts that bear bills: each zone's utility, by address."""
+    return sorted({zone.utility for _, zone in session.scan(bytes((Space.ZONE,)))})
+
+
+def pay_dues(session: Session, debtor: bytes, account: Account) -> Account:
+    """`account` after paying what it can of its dues; the utilities have the money, lowest address first."""
+    if not account.dues or account.balance <= 0:
+        return account
+    left, dues = account.balance, account.dues
+    for utility in utilities(session):
+        key = spaces.due(debtor, utility)
+        due: Due | None = session.get(key)
+        if due is None or not left:
+            continue
+        part = min(left, due.amount_uthb)
+        lender = get_account(session, utility)
+        put_account(session, utility, evolve(lender, balance=lender.balance + part))
+        session.put(key, Due(due.amount_uthb - part) if part < due.amount_uthb else None)
+        left -= part
+        dues -= part
+    return evolve(account, balance=left, dues=dues)
+
+
+def check_dues(session: Session, address: bytes) -> None:
+    """Raises Failed(DUES) when the account still owes more than its credit limit after paying with all it has."""
+    account = get_account(session, address)
+    if account.dues <= account.credit:
+        return
+    session.release_due(address)
+    account = get_account(session, address)
+    account = pay_dues(session, address, account)
+    put_account(session, address, account)
+    if account.dues > account.credit:
+        raise Failed(Code.DUES, f"the account owes utilities {account.dues} uTHB, its limit is {account.credit}; it "
+                                "may cancel orders and report readings")
+
+
+def charge_bill(session: Session, debtor: bytes, account: Account, amount: int, utility: bytes) -> Account:
+    """`account` after paying `amount` for a bill that its receivers have got already: it never fails.
+
+    What the balance does not reach the zone's `utility` bears, and it becomes a due. A utility's own balance may
+    go below zero: that is its credit line.
+    """
+    if debtor == utility:
+        return evolve(account, balance=account.balance - amount)
+    paid = min(amount, max(0, account.balance))
+    rest = amount - paid
+    if rest:
+        lender = get_account(session, utility)
+        put_account(session, utility, evolve(lender, balance=lender.balance - rest))
+        key = spaces.due(debtor, utility)
+        due: Due | None = session.get(key)
+        session.put(key, Due(rest + (due.amount_uthb if due is not None else 0)))
+    return evolve(account, balance=account.balance - paid, dues=account.dues + rest)

@@ -13,6 +13,7 @@ from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger import spaces, trie
 from gridtokenx.ledger.block import Header
+from gridtokenx.ledger.metering_records import Settling
 from gridtokenx.ledger.parameters import BY_NAME, Parameters, encode_parameter
 from gridtokenx.ledger.records import (
     Account,
@@ -21,7 +22,6 @@ from gridtokenx.ledger.records import (
     Corridor,
     Counters,
     Epoch,
-    Halt,
     Identity,
     Peaks,
     Profile,
@@ -141,7 +141,7 @@ class Genesis:
             spaces.PEAKS: Peaks(mountain_range.EMPTY).encode(),
             spaces.SCHEDULE: self.schedule.encode(),
             spaces.EPOCH: Epoch(0, self.chain_id, 0, self.parameters.epoch_length).encode(),
-            spaces.HALT: Halt().encode(),
+            spaces.SETTLING: Settling().encode(),
             spaces.AUTHORITIES: self._members().encode(),
         }
         for number, zone in enumerate(self.zones):

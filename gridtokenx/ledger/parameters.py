@@ -49,6 +49,11 @@ _TABLE = (
     (44, "max_credit_uthb", 10**15, 0, 10**18, "uTHB", "greatest credit limit of a licence"),
     # Tariffs.
     (62, "reference_tariff", 0, 0, 255, "tariff class", "the class whose energy rate is the reference price"),
+    # Settlement.
+    (70, "short_penalty_ppm", 200_000, 0, 10_000_000, "ppm", "what energy sold but not delivered costs above retail"),
+    (71, "bill_keep_days", 35, 29, 400, "days", "how long readings and bills stay in state after delivery"),
+    (72, "tolerance_wh", 1_000, 0, 10**12, "Wh", "least residual of a zone and window that raises a flag"),
+    (73, "tolerance_ppm", 20_000, 0, 1_000_000, "ppm", "the same, of the zone's withdrawal; the greater counts"),
 )
 
 REGISTRY: tuple[Parameter, ...] = tuple(Parameter(*line) for line in _TABLE)
@@ -86,6 +91,10 @@ class Parameters:
     max_open_orders: int
     max_credit_uthb: int
     reference_tariff: int
+    short_penalty_ppm: int
+    bill_keep_days: int
+    tolerance_wh: int
+    tolerance_ppm: int
 
 
 assert tuple(BY_NAME) == tuple(attribute.name for attribute in fields(Parameters))

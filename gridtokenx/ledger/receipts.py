@@ -77,6 +77,21 @@ class Code(IntEnum):
     PRICE_LIMIT = 82
     QUANTITY_LIMIT = 83
 
+    # Readings and settlement.
+    NOT_COLLECTOR = 100          # neither the meter's owner nor a collector of its zone
+    METER_NOT_THEN = 101         # registered after the window began
+    WINDOW_NOT_DELIVERED = 102   # the window has not ended
+    READING_TOO_LATE = 103       # corrections of the window have ended
+    ABOVE_CAPACITY = 104
+    BAD_QUALITY = 105
+    READING_KNOWN = 106          # the same reading again: a replay, without effect
+    READING_CONFLICT = 107       # another value for a revision that is there
+    READING_SUPERSEDED = 108     # a later revision is there
+    BAD_READING_SIGNATURE = 109
+    DUES = 110                   # it owes more than its credit limit: it may only cancel and report readings
+    UNKNOWN_CORRIDOR = 111
+    NOT_GRID_OPERATOR = 112
+
     # Tariffs.
     VERSION_TOO_LATE = 120       # a table may change only for windows that do not deliver yet
     TOO_MANY_VERSIONS = 121

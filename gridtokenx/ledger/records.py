@@ -138,14 +138,6 @@ class Epoch(Record):
 
 
 @frozen
-class Halt(Record):
-    """The last time the chain stood still for over a minute, in market ms: deadlines in (from, until] moved."""
-
-    from_ms: int = 0
-    until_ms: int = 0
-
-
-@frozen
 class Authorities(Record):
     """(name, public key) in the order of their turns."""
 
@@ -163,6 +155,7 @@ class Account(Record):
     locked: collateral of sales, `max(0, collateral - credit)`. released and freed came back from escrow in block
     `height` and can be spent from the next block on: `released` is money, `freed` a part of `collateral`.
     threshold: signatures needed; 0 means the address key alone.
+    dues: what it owes utilities for bills that its money did not reach; only a utility's own balance may be below zero.
     """
 
     nonce: int = 0
@@ -177,14 +170,21 @@ class Account(Record):
     height: int = 0
     participant: int = 0
     threshold: int = 0
+    dues: int = 0
 
     def encode(self) -> bytes:
         return cbor2.dumps((self.nonce, self.balance, self.bids, self.proceeds, self.collateral, self.credit,
-                            self.locked, self.released, self.freed, self.height, self.participant, self.threshold))
+                            self.locked, self.released, self.freed, self.height, self.participant, self.threshold,
+                            self.dues))
 
     @property
     def total(self) -> int:
         return self.balance + self.bids + self.proceeds + self.locked + self.released
+
+    @property
+    def spendable(self) -> int:
+        """What the account can spend now: dues come first."""
+        return max(0, self.balance - self.dues)
 
 
 @frozen
@@ -211,7 +211,11 @@ class Participant(Record):
 
 @frozen
 class Meter(Record):
-    """A metering point: the unit of the market. `key` signs its readings."""
+    """A metering point: the unit of the market. `key` signs its readings.
+
+    `since_ms` is its registration, market time. A boundary meter (`metering_records.Boundary`) takes no part in the
+    market and has no capacity there.
+    """
 
     owner: bytes
     participant: int
@@ -222,6 +226,8 @@ class Meter(Record):
     tariff: int
     injection_w: int
     withdrawal_w: int
+    since_ms: int = 0
+    boundary: int = 0
 
 
 @frozen

@@ -18,7 +18,7 @@ from gridtokenx.ledger.block import Header
 from gridtokenx.ledger.conservation import check_changes
 from gridtokenx.ledger.context import Context, open_context
 from gridtokenx.ledger.epochs import BOUNDARY_KEYS, cross_boundary
-from gridtokenx.ledger.operations import Block, Operation, kind_of, parse_operation
+from gridtokenx.ledger.operations import ALLOWED_IN_DEBT, Block, Operation, kind_of, parse_operation
 from gridtokenx.ledger.order import ExecutionOrder
 from gridtokenx.ledger.parameters import Parameters, read_parameters
 from gridtokenx.ledger.receipts import Code, Failed, InvalidBlock, Outcome, Receipt
@@ -113,7 +113,7 @@ def charge(session: Session, transaction: Transaction, account: Account) -> None
     a = account
     funds.put_account(session, transaction.sender, Account(
         transaction.nonce + 1, a.balance - transaction.fee_uthb, a.bids, a.proceeds, a.collateral, a.credit, a.locked,
-        a.released, a.freed, a.height, a.participant, a.threshold))
+        a.released, a.freed, a.height, a.participant, a.threshold, a.dues))
 
 
 class BlockRun:
@@ -193,6 +193,8 @@ class BlockRun:
         try:
             operation: Operation = parse_operation(fields)
             self._weight += operation.WEIGHT
+            if operation.KIND not in ALLOWED_IN_DEBT:
+                funds.check_dues(session, sender)
             done = operation.apply(self._block, sender)
         except Failed as failure:
             session.rollback(mark)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gridtokenx.ledger import authority_records, records, tariff_records
+from gridtokenx.ledger import authority_records, metering_records, records, tariff_records
 from gridtokenx.ledger.records import Record
 from gridtokenx.ledger.spaces import ChainRecord, Space
 
@@ -18,8 +18,8 @@ _CHAIN: dict[int, type[Record]] = {
     ChainRecord.ROLES: records.Roles,
     ChainRecord.PEAKS: records.Peaks,
     ChainRecord.EPOCH: records.Epoch,
-    ChainRecord.HALT: records.Halt,
     ChainRecord.SCHEDULE: tariff_records.Schedule,
+    ChainRecord.SETTLING: metering_records.Settling,
     ChainRecord.AUTHORITY_CHANGES: authority_records.AuthorityChanges,
 }
 _SPACES: dict[int, Callable[[bytes], Value]] = {
@@ -40,6 +40,18 @@ _SPACES: dict[int, Callable[[bytes], Value]] = {
     Space.PROFILE: records.Profile.decode,
     Space.RATE: tariff_records.Rate.decode,
     Space.CALENDAR: tariff_records.Calendar.decode,
+    Space.READING: metering_records.Reading.decode,
+    Space.SETTLEMENT: metering_records.Settlement.decode,
+    Space.LOT: metering_records.Lot.decode,
+    Space.BALANCE: metering_records.Balance.decode,
+    Space.ENERGY: metering_records.Energy.decode,
+    Space.FLAG: metering_records.Flag.decode,
+    Space.CORRECTION: metering_records.Correction.decode,
+    Space.DUE: metering_records.Due.decode,
+    Space.COLLECTOR: metering_records.Collector.decode,
+    Space.BOUNDARY: metering_records.BoundaryMeter.decode,
+    Space.TRADED: metering_records.Traded.decode,
+    Space.LATE_READING: metering_records.Reading.decode,
 }
 _RAW = frozenset({Space.PARAMETER, Space.LICENCE, Space.METER_KEY, Space.METERS_OF, Space.ORDERS_OF, Space.TIMED})
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 
 import cbor2
@@ -36,6 +37,20 @@ class Space(IntEnum):
     CORRIDOR_WINDOW = 21  # window (4), corridor id (1)
     PROFILE = 24         # number of the filter profile (1)
 
+    # Meters' readings and settlement.
+    READING = 30         # window (4), meter id (4)
+    SETTLEMENT = 31      # window (4), meter id (4)
+    LOT = 32             # window (4), meter id (4)
+    BALANCE = 33         # window (4), zone (1)
+    ENERGY = 34          # address (32)
+    FLAG = 35            # window (4), zone (1)
+    CORRECTION = 36      # window (4), meter id (4), revision (2)
+    DUE = 37             # debtor (32), utility (32)
+    COLLECTOR = 38       # address (32)
+    BOUNDARY = 39        # zone (1), meter id (4)
+    TRADED = 40          # window (4), meter id (4)
+    LATE_READING = 41    # window (4), meter id (4)
+
     RATE = 45            # series (1)
     CALENDAR = 46        # year (2)
 
@@ -50,10 +65,9 @@ class ChainRecord(IntEnum):
     ROLES = 5
     PEAKS = 6
     EPOCH = 8
-    HALT = 9
-    AUTHORITY_CHANGES = 20
-
+    SETTLING = 13
     SCHEDULE = 16
+    AUTHORITY_CHANGES = 20
 
 
 def _chain(record: ChainRecord) -> bytes:
@@ -67,7 +81,7 @@ TOTALS = _chain(ChainRecord.TOTALS)
 ROLES = _chain(ChainRecord.ROLES)
 PEAKS = _chain(ChainRecord.PEAKS)
 EPOCH = _chain(ChainRecord.EPOCH)
-HALT = _chain(ChainRecord.HALT)
+SETTLING = _chain(ChainRecord.SETTLING)
 SCHEDULE = _chain(ChainRecord.SCHEDULE)
 AUTHORITIES = bytes((Space.AUTHORITIES,))
 AUTHORITY_CHANGES = _chain(ChainRecord.AUTHORITY_CHANGES)
@@ -195,6 +209,62 @@ def timed(due_ms: int, kind: int, item: int) -> bytes:
 
 
 TIMED_PREFIX = _TIMED
+
+
+# ------------------------------------------------------------------ meters' readings and settlement
+
+
+def _of_meter(space: Space) -> Callable[..., bytes]:
+    """Keys by window and meter; without the meter, the prefix of the window."""
+    first = bytes((space,))
+
+    def key(window_id: int, meter_id: int | None = None) -> bytes:
+        return first + window_id.to_bytes(4, "big") + (b"" if meter_id is None else meter_id.to_bytes(4, "big"))
+    return key
+
+
+def _of_zone(space: Space) -> Callable[..., bytes]:
+    """Keys by window and zone; without the zone, the prefix of the window."""
+    first = bytes((space,))
+
+    def key(window_id: int, zone_id: int | None = None) -> bytes:
+        return first + window_id.to_bytes(4, "big") + (b"" if zone_id is None else bytes((zone_id,)))
+    return key
+
+
+reading = _of_meter(Space.READING)
+settlement = _of_meter(Space.SETTLEMENT)
+lot = _of_meter(Space.LOT)
+traded = _of_meter(Space.TRADED)
+late_reading = _of_meter(Space.LATE_READING)
+balance = _of_zone(Space.BALANCE)
+flag = _of_zone(Space.FLAG)
+
+
+def energy(address: bytes) -> bytes:
+    return bytes((Space.ENERGY,)) + address
+
+
+def correction(window_id: int, meter_id: int | None = None, revision: int | None = None) -> bytes:
+    """The key of one correction, or a prefix: of a meter's in a window, or of a window's."""
+    key = bytes((Space.CORRECTION,)) + window_id.to_bytes(4, "big")
+    if meter_id is not None:
+        key += meter_id.to_bytes(4, "big")
+    return key if revision is None else key + revision.to_bytes(2, "big")
+
+
+def due(debtor: bytes, utility: bytes | None = None) -> bytes:
+    """The key of what a debtor owes one utility, or with None the prefix of all its dues."""
+    return bytes((Space.DUE,)) + debtor + (b"" if utility is None else utility)
+
+
+def collector(address: bytes) -> bytes:
+    return bytes((Space.COLLECTOR,)) + address
+
+
+def boundary(zone_id: int, meter_id: int | None = None) -> bytes:
+    """The key of a boundary meter, or with None the prefix of a zone's."""
+    return bytes((Space.BOUNDARY, zone_id)) + (b"" if meter_id is None else meter_id.to_bytes(4, "big"))
 
 
 MAX_WINDOW = (1 << 24) - 1           # delivers in the year 2448

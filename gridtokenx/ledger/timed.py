@@ -6,17 +6,18 @@ reason for another block.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import spaces, weights
 from gridtokenx.ledger.context import Context
-from gridtokenx.ledger.records import Halt, WindowBook
-from gridtokenx.market.clock import WINDOW_MS
+from gridtokenx.ledger.records import WindowBook
+from gridtokenx.market.clearing import clear_window, forget_window
 from gridtokenx.market.closing import lapse
-from gridtokenx.market.delivery import clear_window, settle_window
+from gridtokenx.market.deadlines import after_halt
+from gridtokenx.market.settlement import settle_window
 from gridtokenx.market.work import Work, read_timed_key, timed_key
-
-HALT_MS = 60_000
-"""A block so much later than its parent (real ms) ended a halt of the chain."""
 
 
 class TimedWork:
@@ -27,25 +28,35 @@ class TimedWork:
         self.spent = 0
         self.unfinished = False
         self.gated: set[int] = set()        # windows of which no order is left
+        self._added: list[bytes] = []
 
     def run(self) -> None:
         """Does what is due; sets `unfinished` when the limit came first."""
-        session, now = self.context.session, self.context.now_ms
-        halt = self._halt()
-        for key, _ in session.scan(spaces.TIMED_PREFIX):
-            due, kind, item = read_timed_key(key)
-            if due > now:
+        session = self.context.session
+        after_halt(self.context)
+        for key in self._due():
+            if session.get(key) is None:        # what was done before it made it void
+                continue
+            _, kind, item = read_timed_key(key)
+            if not self._spend(weights.CLEAR_RECORD) or not self._do(kind, item):
                 return
-            if not self._spend(weights.CLEAR_RECORD):
+            session.put(key, None)
+
+    def _due(self) -> Iterator[bytes]:
+        """Keys of the queue that are due, in order; those that work itself adds are met in this block too."""
+        scanned = self.context.session.scan(spaces.TIMED_PREFIX)
+        last = timed_key(self.context.now_ms + 1, Work.GATE, 0)
+        first: bytes | None = None
+        while True:
+            if first is None:
+                first = next(scanned, (last,))[0]
+            if self._added and self._added[0] < first:
+                yield heappop(self._added)
+            elif first >= last:
                 return
-            if kind is Work.SETTLE and halt.from_ms < due <= halt.until_ms:
-                # Readings could not reach a halted chain: their deadline moves (CONSENSUS 2).
-                session.put(key, None)
-                session.put(timed_key(halt.until_ms + WINDOW_MS, Work.SETTLE, item), spaces.PRESENT)
-            elif self._do(kind, item):
-                session.put(key, None)
             else:
-                return
+                key, first = first, None
+                yield key
 
     def _do(self, kind: Work, item: int) -> bool:
         match kind:
@@ -54,9 +65,11 @@ class TimedWork:
             case Work.EXPIRY:
                 return self._expire(item)
             case Work.SETTLE:
-                return settle_window(self.context, item, self._spend)
+                return self._settle(item)
             case Work.CLEAR:
                 return clear_window(self.context, item, self._spend)
+            case Work.FORGET:
+                return forget_window(self.context, item, self._spend)
         raise InvariantError(f"timed work of kind {kind}")
 
     def _gate(self, window: int) -> bool:
@@ -79,21 +92,17 @@ class TimedWork:
         lapse(self.context, order_id, order)
         return True
 
+    def _settle(self, window: int) -> bool:
+        following = settle_window(self.context, window, self._spend)
+        if following is None:
+            return False
+        if following < timed_key(self.context.now_ms + 1, Work.GATE, 0):
+            heappush(self._added, following)
+        return True
+
     def _spend(self, weight: int) -> bool:
         if self.spent + weight > self.context.parameters.max_timed_weight:
             self.unfinished = True
             return False
         self.spent += weight
         return True
-
-    def _halt(self) -> Halt:
-        """The last halt, in market time; kept in state so that a long backlog is judged alike in later blocks."""
-        session, context = self.context.session, self.context
-        halt: Halt = session.get(spaces.HALT)
-        if context.timestamp_ms - context.parent_timestamp_ms <= HALT_MS:
-            return halt
-        first = next((read_timed_key(key)[0] for key, _ in session.scan(spaces.TIMED_PREFIX)), None)
-        behind = first is not None and first <= context.parent_ms
-        halt = Halt(halt.from_ms if behind else context.parent_ms, context.now_ms)
-        session.put(spaces.HALT, halt)
-        return halt

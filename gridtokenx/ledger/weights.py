@@ -15,6 +15,10 @@ KEY = 8                 # encode, trie path, history
 RELEASE = 40            # an order closed by a sweep or lazily, keys included
 SETTLE_TRADE = 25
 CLEAR_RECORD = 8
+READING = 60            # one reported reading, its signature included
+CORRECTION = 80         # settling a meter again
+SETTLE_METER = 150      # a meter's bill, keys included
+CLOSE_WINDOW = 400      # balances of all zones
 
 MOST_FILLS = 128        # of one order operation
 

@@ -18,7 +18,7 @@ from gridtokenx.ledger.records import Counters, Meter, Order, Participant, Windo
 from gridtokenx.ledger.tariff_records import Series
 from gridtokenx.market import positions
 from gridtokenx.market.book import Books, WindowContent
-from gridtokenx.market.clock import gate_ms, opens_ms, settles_ms
+from gridtokenx.market.clock import gate_ms, opens_ms
 from gridtokenx.market.closing import due_ms, due_orders, lapse
 from gridtokenx.market.loading import structured, window_content
 from gridtokenx.market.money import buy_escrow, collateral_rate
@@ -114,7 +114,6 @@ class Desk:
         if session.get(spaces.window(window)) is None:
             session.put(spaces.window(window), WindowBook())
             session.put(timed_key(rules.gate_ms, Work.GATE, window), spaces.PRESENT)
-            session.put(timed_key(settles_ms(window), Work.SETTLE, window), spaces.PRESENT)
 
         order_id = spaces.order_id(window, counters.orders + 1)
         session.put(spaces.COUNTERS, Counters(counters.participants, counters.meters, counters.orders + 1,

@@ -12,8 +12,9 @@ class Work(IntEnum):
 
     GATE = 1        # item: window; closes all orders left in it
     EXPIRY = 2      # item: order id
-    SETTLE = 3      # item: window
+    SETTLE = 3      # item: window; the next one is put into the queue when it is settled
     CLEAR = 4       # item: window; nothing of it can change any more, its records leave state
+    FORGET = 8      # item: window; its readings and bills leave state too
 
 
 def timed_key(due_ms: int, kind: Work, item: int) -> bytes:

@@ -16,17 +16,21 @@ from gridtokenx.ledger.operations.publish_rate import PublishRate
 from gridtokenx.ledger.operations.publish_schedule import PublishSchedule
 from gridtokenx.ledger.operations.publish_tariff import PublishTariff
 from gridtokenx.ledger.operations.register_authority import RegisterAuthority
+from gridtokenx.ledger.operations.register_boundary import RegisterBoundaryMeter
+from gridtokenx.ledger.operations.register_collector import RegisterCollector
 from gridtokenx.ledger.operations.register_meter import RegisterMeter
 from gridtokenx.ledger.operations.register_participant import RegisterParticipant
 from gridtokenx.ledger.operations.remove_authority import RevokeAuthority, SuspendAuthority
+from gridtokenx.ledger.operations.report_readings import ReportReadings, SignedReading, sign_reading
 from gridtokenx.ledger.operations.transfer import Transfer
 from gridtokenx.ledger.operations.withdraw import Withdraw
 from gridtokenx.ledger.receipts import Code, Failed
 
-__all__ = ["KINDS", "ActivateAuthority", "Block", "CancelOrder", "Deposit", "Evidence", "Operation", "PlaceOrder",
-           "PublishCalendar", "PublishRate", "PublishSchedule", "PublishTariff", "RegisterAuthority", "RegisterMeter",
-           "RegisterParticipant", "RevokeAuthority", "SetAccountKeys", "SuspendAuthority", "Transfer", "Withdraw",
-           "kind_of", "parse_operation"]
+__all__ = ["ALLOWED_IN_DEBT", "KINDS", "ActivateAuthority", "Block", "CancelOrder", "Deposit", "Evidence",
+           "Operation", "PlaceOrder", "PublishCalendar", "PublishRate", "PublishSchedule", "PublishTariff",
+           "RegisterAuthority", "RegisterBoundaryMeter", "RegisterCollector", "RegisterMeter", "RegisterParticipant",
+           "ReportReadings", "RevokeAuthority", "SetAccountKeys", "SignedReading", "SuspendAuthority", "Transfer",
+           "Withdraw", "kind_of", "parse_operation", "sign_reading"]
 
 KINDS: tuple[type[Operation], ...] = (
     Transfer,
@@ -46,7 +50,13 @@ KINDS: tuple[type[Operation], ...] = (
     SuspendAuthority,
     ActivateAuthority,
     Evidence,
+    RegisterCollector,
+    RegisterBoundaryMeter,
+    ReportReadings,
 )
+
+ALLOWED_IN_DEBT = frozenset({CancelOrder.KIND, ReportReadings.KIND})
+"""What an account whose dues exceed its credit limit may still do: readings may prove the due wrong."""
 
 _BY_KIND: dict[int, type[Operation]] = {kind.KIND: kind for kind in KINDS}
 

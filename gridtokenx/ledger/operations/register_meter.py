@@ -14,6 +14,7 @@ from gridtokenx.ledger import spaces
 from gridtokenx.ledger.operations.base import Block, address, check_count, integer
 from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.records import Counters, Meter, Participant
+from gridtokenx.market.deadlines import begin_settling
 
 MAX_POWER_W = 100_000_000_000
 
@@ -79,5 +80,6 @@ class RegisterMeter:
         session.put(spaces.meters_of(owner, number), spaces.PRESENT)
         session.put(spaces.meter(number), Meter(
             owner, self.participant, self.key, self.zone, self.network, self.source, self.tariff, self.injection_w,
-            self.withdrawal_w))
+            self.withdrawal_w, context.now_ms))
+        begin_settling(context)
         return (number,)

@@ -1,0 +1,148 @@
+"""Readings on their way into state: who may report them, what is refused, and how a later one replaces them.
+
+A reading counts from the end of its window. Until the reading deadline it is what the window is settled by; from
+then until the end of corrections it is a correction (MARKET 7.6). A higher revision replaces a lower one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cbor2
+from attrs import frozen
+
+from gridtokenx.crypto.hashing import Domain
+from gridtokenx.crypto.keys import signed_bytes, verify_known
+from gridtokenx.ledger import spaces
+from gridtokenx.ledger.context import Context
+from gridtokenx.ledger.metering_records import BoundaryMeter, Collector, Correction, Quality, Reading, Settling
+from gridtokenx.ledger.receipts import Code, Failed
+from gridtokenx.ledger.records import Meter
+from gridtokenx.market.clock import WINDOW_MS
+from gridtokenx.market.deadlines import closes_ms, deadline_ms
+from gridtokenx.market.settlement import correct, measure_zone
+
+
+@frozen
+class SignedReading:
+    """A reading as it is reported. The meter signs window, both energies, quality and revision."""
+
+    meter: int
+    window: int
+    injected_wh: int
+    withdrawn_wh: int
+    quality: int
+    revision: int
+    signature: bytes
+
+    @property
+    def payload(self) -> bytes:
+        """Canonical bytes under the signature; the key says which meter it is."""
+        return cbor2.dumps((self.window, self.injected_wh, self.withdrawn_wh, self.quality, self.revision))
+
+
+def report(context: Context, sender: bytes,
+           readings: Sequence[SignedReading]) -> tuple[list[tuple[int, Failed]], int]:
+    """Takes every reading that may be taken.
+
+    Returns those refused, by index, each with its own code, and how many had the window settled again.
+    """
+    session, chain_id = context.session, context.identity.chain_id
+    settling: Settling = session.get(spaces.SETTLING)
+    collector: Collector | None = session.get(spaces.collector(sender))
+    zones = 0 if collector is None else collector.zones
+    refused: dict[int, Failed] = {}
+    wanted: list[tuple[int, Meter]] = []
+    corrected = 0
+    for index, reading in enumerate(readings):
+        try:
+            wanted.append((index, _check(context, settling, sender, zones, reading)))
+        except Failed as failure:
+            refused[index] = failure
+    good = verify_known([
+        (meter.key, readings[index].signature, signed_bytes(Domain.METER_READING, chain_id, readings[index].payload))
+        for index, meter in wanted])
+    for (index, meter), verified in zip(wanted, good, strict=True):
+        reading = readings[index]
+        try:
+            if not verified:
+                raise Failed(Code.BAD_READING_SIGNATURE, f"the signature is not that of meter {reading.meter}'s key on "
+                                                         "this chain")
+            corrected += _take(context, settling, meter, reading)
+        except Failed as failure:
+            refused[index] = failure
+    return sorted(refused.items()), corrected
+
+
+def _check(context: Context, settling: Settling, sender: bytes, zones: int, reading: SignedReading) -> Meter:
+    """What can be said before the signature is verified. Raises Failed."""
+    number, window, now = reading.meter, reading.window, context.now_ms
+    meter: Meter | None = context.session.get(spaces.meter(number))
+    if meter is None:
+        raise Failed(Code.UNKNOWN_METER, f"no meter {number}")
+    if meter.owner != sender and not zones >> meter.zone & 1:
+        raise Failed(Code.NOT_COLLECTOR, f"meter {number} is another account's, and the sender is no collector of "
+                                         f"zone {meter.zone}")
+    if window * WINDOW_MS < meter.since_ms:
+        raise Failed(Code.METER_NOT_THEN, f"meter {number} was registered at market time {meter.since_ms}, after "
+                                          f"window {window} began")
+    if now < (window + 1) * WINDOW_MS:
+        raise Failed(Code.WINDOW_NOT_DELIVERED, f"window {window} ends at market time {(window + 1) * WINDOW_MS}; it "
+                                                f"is {now}")
+    if now >= closes_ms(settling, window):
+        raise Failed(Code.READING_TOO_LATE, f"corrections of window {window} ended at market time "
+                                            f"{closes_ms(settling, window)}; it is {now}")
+    if meter.boundary:
+        edge: BoundaryMeter = context.session.get(spaces.boundary(meter.zone, number))
+        most_in, most_out = edge.import_w // 4, edge.export_w // 4
+    else:
+        most_in, most_out = meter.injection_w // 4, meter.withdrawal_w // 4
+    if reading.injected_wh > most_in or reading.withdrawn_wh > most_out:
+        raise Failed(Code.ABOVE_CAPACITY, f"injected {reading.injected_wh} and withdrawn {reading.withdrawn_wh} Wh; "
+                                          f"meter {number} can do {most_in} and {most_out} in a window")
+    if (reading.quality == Quality.CORRECTED) != (reading.revision > 0):
+        raise Failed(Code.BAD_QUALITY, f"quality {reading.quality} with revision {reading.revision}; revision 0 is "
+                                       "measured (0) or estimated (1), later ones are corrected (2)")
+    return meter
+
+
+def _take(context: Context, settling: Settling, meter: Meter, reading: SignedReading) -> bool:
+    """Puts the reading into state in place of one of a lower revision, or raises Failed. True: settled again."""
+    session, window, number = context.session, reading.window, reading.meter
+    late = context.now_ms >= deadline_ms(settling, window)
+    settled = late and session.get(spaces.settlement(window, number)) is not None
+    waits = late and not settled and not meter.boundary
+    key = spaces.late_reading(window, number) if waits else spaces.reading(window, number)
+    before: Reading | None = session.get(spaces.reading(window, number))
+    if waits:
+        before = session.get(key) or before
+    if before is not None:
+        _compare(before, reading)
+    now = Reading(reading.injected_wh, reading.withdrawn_wh, reading.quality, reading.revision, context.height)
+    if settled:
+        correct(context, window, number, meter, now)
+        return True
+    if before is not None:
+        session.put(spaces.correction(window, number, now.revision), Correction(
+            context.height, before.injected_wh, before.withdrawn_wh, before.quality, now.injected_wh, now.withdrawn_wh,
+            0))
+    session.put(key, now)
+    if meter.boundary and settling.window > window:
+        measure_zone(context, window, meter.zone)
+        return True
+    return False
+
+
+def _compare(before: Reading, reading: SignedReading) -> None:
+    """Raises Failed unless `reading` may replace `before`."""
+    what = f"meter {reading.meter} and window {reading.window}"
+    if reading.revision < before.revision:
+        raise Failed(Code.READING_SUPERSEDED, f"of {what} revision {before.revision} is known; this is "
+                                              f"{reading.revision}")
+    if reading.revision > before.revision:
+        return
+    if (reading.injected_wh, reading.withdrawn_wh, reading.quality) == (
+            before.injected_wh, before.withdrawn_wh, before.quality):
+        raise Failed(Code.READING_KNOWN, f"the reading of {what} is known already")
+    raise Failed(Code.READING_CONFLICT, f"of {what} revision {before.revision} says injected {before.injected_wh}, "
+                                        f"withdrawn {before.withdrawn_wh} Wh; another value needs a higher revision")
