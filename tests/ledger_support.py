@@ -29,7 +29,7 @@ from gridtokenx.ledger.operations import (
 )
 from gridtokenx.ledger.parameters import REGISTRY, Parameters
 from gridtokenx.ledger.receipts import Outcome, Receipt
-from gridtokenx.ledger.records import Account, Counters, Corridor, Epoch, Profile, Roles, Zone
+from gridtokenx.ledger.records import Account, Corridor, Counters, Epoch, Profile, Roles, Zone
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.state import StateView
 from gridtokenx.ledger.tariff_records import tariff

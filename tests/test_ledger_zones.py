@@ -59,8 +59,8 @@ def test_a_trade_over_two_corridors_to_the_last_unit() -> None:
     for network, amount in parts:
         assert chain.account(next(key(n) for n in ("network North", "network 0", "network 1", "network East")
                                   if key(n).public == network)).proceeds == amount
-    assert corridor(chain, 0) == CorridorWindow(2000, 1000, 2000 - injected, 1000 + 500)
-    assert corridor(chain, 1) == CorridorWindow(1000, 500, 1000 - injected, 500 + 500)
+    assert corridor(chain, 0, window) == CorridorWindow(2000, 1000, 2000 - injected, 1000 + 500)
+    assert corridor(chain, 1, window) == CorridorWindow(1000, 500, 1000 - injected, 500 + 500)
     assert chain.results[-1].header.market == ((0, 0), (0, 0), (500, 4000 * injected))
     chain.until(settles_ms(window))
     chain.block()
