@@ -39,11 +39,11 @@ class Bench:
 
     def __init__(self, n: int = 4, me: int | None = None, *, leads: int | None = None, age_ms: int = 1_000,
                  recovered: Recovered | None = None, root: Root = ROOT, may_sign: bool = True,
-                 heard: bool = True) -> None:
+                 heard: bool = True, boundary: int = 1 << 40) -> None:
         self.registry = CountingRegistry()
         self.config = ConsensusConfig(chain_id=toy.CHAIN_ID, epoch=0,
                                       authorities=tuple(bytes((index,)) * 32 for index in range(n)),
-                                      epoch_root=GENESIS.hash)
+                                      epoch_root=GENESIS.hash, boundary=boundary)
         self.n, self.now_ms, self.clock_ms = n, 0, GENESIS.timestamp_ms + age_ms
         offset = Core(self.config, 0, RegistrySigner(self.registry, 0), self.registry, ROOT, Recovered(), 0,
                       0).authorities.offset
@@ -94,6 +94,9 @@ class Bench:
     def receive(self, sender: int, message: object) -> list[Effect]:
         return self.step(MessageReceived(sender, message))  # type: ignore[arg-type]
 
+    def step_all(self, message: object) -> list[Effect]:
+        return [effect for index in self.others for effect in self.receive(index, message)]
+
     def hear_all(self, *, without: tuple[int, ...] = (), height: int = 0, view: int = 1,
                  offset_ms: int = 0) -> list[Effect]:
         effects: list[Effect] = []
@@ -117,7 +120,8 @@ class Bench:
 
     def certificate(self, kind: Kind, view: int, name: bytes = b"", signers: tuple[int, ...] | None = None
                     ) -> Certificate:
-        signers = tuple(range(self.core.authorities.quorum)) if signers is None else signers
+        if signers is None:     # the others first: an own vote that it does not know would tell it that its log is old
+            signers = tuple(sorted([*self.others, self.me][:self.core.authorities.quorum]))
         return Certificate(kind, 0, view, name, signers,
                            tuple(self.vote(kind, view, name, signer).signature for signer in signers))
 

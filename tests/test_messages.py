@@ -16,7 +16,9 @@ from gridtokenx.consensus.messages import (
     VOTE_KINDS,
     Certificate,
     GetCertificates,
+    GetVotes,
     Kind,
+    KnownVotes,
     Message,
     MessageError,
     Propose,
@@ -49,7 +51,10 @@ CERTIFICATES = st.tuples(st.sampled_from(VOTE_KINDS), st.sets(SIGNER, max_size=8
 IDS = st.lists(HASH, max_size=6).map(tuple)
 MESSAGES = (VOTES | CERTIFICATES | st.builds(Propose, NUMBER, NUMBER, st.binary(max_size=200), IDS, SIGNER, SIGNATURE)
             | st.builds(Status, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER)
-            | st.builds(GetCertificates, NUMBER, NUMBER, NUMBER) | st.builds(Wake, IDS))
+            | st.builds(GetCertificates, NUMBER, NUMBER, NUMBER) | st.builds(Wake, IDS)
+            | st.builds(GetVotes, NUMBER)
+            | st.builds(KnownVotes, NUMBER, NUMBER, st.lists(VOTES.map(
+                lambda vote: (vote.kind, vote.epoch, vote.view, vote.digest, vote.signature)), max_size=6).map(tuple)))
 
 
 @settings(deadline=None)
@@ -79,8 +84,8 @@ BIG = 1 << 63
 
 
 @pytest.mark.parametrize(("fields", "reason"), [
-    ([], "a message is"), ({}, "a message is"), (None, "a message is"), ([0], "kind 1 to 8"), ([9], "kind 1 to 8"),
-    ([True], "kind 1 to 8"), ([b"\x01"], "kind 1 to 8"), ([-1], "kind 1 to 8"),
+    ([], "a message is"), ({}, "a message is"), (None, "a message is"), ([0], "kind 1 to 10"), ([11], "kind 1 to 10"),
+    ([True], "kind 1 to 10"), ([b"\x01"], "kind 1 to 10"), ([-1], "kind 1 to 10"),
     # votes
     ([2, 0, 0, D, 0], "5 fields"), ([2, 0, 0, D, 0, S, 0], "7 fields"), ([2, -1, 0, D, 0, S], "field 1"),
     ([2, 0, BIG, D, 0, S], "field 2"), ([2, True, 0, D, 0, S], "field 1"), ([2, 0, 0, b"", 0, S], "NOTARIZE has 32"),
@@ -104,7 +109,11 @@ BIG = 1 << 63
     # the rest
     ([6, 0, 0, 0, 0], "5 fields"), ([6, 0, 0, 0, 0, -1], "field 5"), ([6, 0, None, 0, 0, 0], "field 2"),
     ([7, 0, 0], "3 fields"), ([7, 0, 0, "x"], "field 3"), ([8], "1 fields"), ([8, bytes(33)], "ids are"),
-    ([8, bytes(32 * (MAX_WAKE_HASHES + 1))], "ids are"), ([8, None], "ids are"),
+    ([8, bytes(32 * (MAX_WAKE_HASHES + 1))], "ids are"), ([8, None], "ids are"), ([9], "1 fields"),
+    ([9, -1], "field 1"), ([10, 0, 0], "3 fields"), ([10, 0, None, []], "field 2"), ([10, 0, 0, 1], "at most 6"),
+    ([10, 0, 0, [[3, 0, 0, b"", S]] * 7], "at most 6"), ([10, 0, 0, [[5, 0, 0, b"", S]]], "a known vote is"),
+    ([10, 0, 0, [[2, 0, -1, D, S]]], "field 2"), ([10, 0, 0, [[2, 0, 0, b"", S]]], "NOTARIZE has 32"),
+    ([10, 0, 0, [[3, 0, 0, b"", b""]]], "signature has 64"),
 ])
 def test_malformed_messages(fields: Any, reason: str) -> None:
     with pytest.raises(MessageError, match=reason):

@@ -15,6 +15,11 @@ class Clocks:
     def heard(self, authority: int, clock_ms: int, own_clock_ms: int, now_ms: int) -> None:
         self._offsets[authority] = (clock_ms - own_clock_ms, now_ms)
 
+    def inherit(self, authority: int, former: Clocks, before: int) -> None:
+        """Takes over what was heard of an authority that had the index `before` in another epoch."""
+        if before in former._offsets:
+            self._offsets[authority] = former._offsets[before]
+
     def offset_of(self, authority: int) -> int | None:
         known = self._offsets.get(authority)
         return None if known is None else known[0]

@@ -39,13 +39,15 @@ class ConsensusConfig:
     linger_ms: int = field(default=10, validator=_at_least(0))
     max_block_weight: int = field(default=1_000_000, validator=_at_least(1))
     max_block_bytes: int = field(default=256 * 1024, validator=_at_least(1, 1 << 20))
+    boundary: int = field(default=1 << 40, validator=_at_least(1))     # height of the epoch's last block
 
 
 @frozen
 class Root:
     """The finalized block a core starts from. `view` is 0 for the block an epoch starts after.
 
-    `certificate` finalizes exactly this block (None for genesis). `unfinished`: timed work is left.
+    `certificate` finalizes exactly this block, in this epoch: None for the block an epoch starts after.
+    `unfinished`: timed work is left.
     """
 
     digest: bytes
@@ -79,9 +81,11 @@ class Recovered:
 
 
 class Signer(Protocol):
-    """Signs `vote_content` for this authority."""
+    """Signs `vote_content` for this authority, and knows its own signatures."""
 
     def sign(self, content: bytes) -> bytes: ...
+
+    def made(self, content: bytes, signature: bytes) -> bool: ...
 
 
 class Verifier(Protocol):
@@ -99,6 +103,9 @@ class KeySigner:
 
     def sign(self, content: bytes) -> bytes:
         return self.key.sign(Domain.CONSENSUS_VOTE, self.chain_id, content)
+
+    def made(self, content: bytes, signature: bytes) -> bool:
+        return verify(self.key.public, signature, Domain.CONSENSUS_VOTE, self.chain_id, content)
 
 
 @frozen

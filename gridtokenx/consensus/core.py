@@ -27,7 +27,7 @@ from gridtokenx.consensus.interface import (
     Tick,
     WorkPending,
 )
-from gridtokenx.consensus.messages import Kind
+from gridtokenx.consensus.messages import Kind, Status, Vote
 from gridtokenx.consensus.state import State
 from gridtokenx.consensus.statistics import AuthorityStatistics, Statistics
 
@@ -39,9 +39,13 @@ class Core:
     """One authority's consensus in one epoch."""
 
     def __init__(self, config: ConsensusConfig, me: int, signer: Signer, verifier: Verifier, root: Root,
-                 recovered: Recovered, now_ms: int, clock_ms: int, *, may_sign: bool = True) -> None:
-        """`may_sign` false: follow the chain, sign nothing (a lost or restored log, CONSENSUS 6)."""
+                 recovered: Recovered, now_ms: int, clock_ms: int, *, may_sign: bool = True,
+                 former: Core | None = None) -> None:
+        """`may_sign` false: follow the chain, sign nothing (a lost or restored log, CONSENSUS 6). `former` is the
+        core of the epoch before, if it ran here."""
         self._state = State(config, me, signer, verifier, root, now_ms, clock_ms, may_sign)
+        if former is not None:
+            self._state.inherit(former._state)
         revival.recover(self._state, recovered)
 
     def step(self, event: Event, now_ms: int, clock_ms: int) -> list[Effect]:
@@ -55,6 +59,8 @@ class Core:
         state.clock_ms = clock_ms
         effects: list[Effect] = []
         state.effects = effects
+        if state.ended:
+            return effects
         if state.recovering:
             state.recovering = False
             revival.want_recovered(state)
@@ -82,6 +88,8 @@ class Core:
         """Runs the rules that depend on the present view until nothing moves, and finds the next deadline."""
         state = self._state
         for _ in range(_SETTLE_BOUND):
+            if state.ended:
+                break
             before = (state.view, state.tree.root.digest)
             state.next_ms = _FAR
             timers.rule_9_silent_leader(state)
@@ -90,13 +98,48 @@ class Core:
             timers.rule_7_timers(state)
             if before == (state.view, state.tree.root.digest):
                 break
+        if state.ended:
+            state.next_ms = _FAR
+            return
         timers.rule_8_retry(state)
         timers.rule_10_status(state)
         missing.ask_for_blocks(state)
         missing.catch_up(state)
         state.next_ms = max(state.next_ms, state.now_ms + 1)
 
+    def allow(self, may_sign: bool, above_view: int = 0) -> None:
+        """Whether anything may be signed, and from which view on."""
+        self._state.may_sign = may_sign
+        self._state.signs_above = max(self._state.signs_above, above_view)
+
     # ------------------------------------------------------------ to be read
+
+    @property
+    def ended(self) -> bool:
+        """The boundary block of the epoch is final: another core goes on from there."""
+        return self._state.ended
+
+    @property
+    def forgot(self) -> bool:
+        """A certificate holds a vote of this authority that its log does not: the log was restored or lost."""
+        return self._state.forgot
+
+    def status(self) -> Status:
+        """What it would say of itself now."""
+        return self._state.status()
+
+    @property
+    def may_sign(self) -> bool:
+        return self._state.may_sign
+
+    @property
+    def finalized_view(self) -> int:
+        """The view up to which all is settled."""
+        return self._state.tree.root.view
+
+    def newest_votes(self, authority: int) -> list[Vote]:
+        """What was counted last of an authority's votes, one of each kind."""
+        return self._state.votes.newest_of(authority)
 
     @property
     def authorities(self) -> Authorities:

@@ -13,7 +13,6 @@ from gridtokenx.consensus.messages import (
     Status,
     Vote,
     Wake,
-    vote_content,
 )
 from gridtokenx.consensus.missing import want_parent
 from gridtokenx.consensus.peers import BEHIND_HEIGHTS
@@ -21,6 +20,7 @@ from gridtokenx.consensus.rules import (
     count,
     enter,
     learn,
+    propose,
     rooted,
     rule_4_vote_finalize,
     rule_6_finalize,
@@ -42,8 +42,7 @@ def on_message(state: State, sender: int, message: Message) -> None:
         return
     state.peers[sender].heard_ms = state.now_ms
     if not isinstance(message, Wake) and message.epoch != state.config.epoch:
-        # The place of epochs: votes for the next are buffered, a STATUS of the last is answered with the
-        # certificate of its boundary block. With one epoch there is neither.
+        # `epochs` keeps what is for another epoch away from here.
         state.note("other epoch", state.view, f"{type(message).__name__} of {sender}: epoch {message.epoch}")
         return
     try:
@@ -103,6 +102,7 @@ def on_certificate(state: State, certificate: Certificate) -> None:
     if known is not None and known.digest == certificate.digest:
         return
     state.effects.extend(state.votes.check(certificate))
+    state.remember(certificate)
     learn(state, certificate)
 
 
@@ -171,9 +171,9 @@ def on_block_executed(state: State, executed: BlockExecuted) -> None:
     if block is None or block is state.tree.root or block.executed is not None:
         return
     if not block.held and not executed.valid:
-        record = state.votes.seen(block.view)
-        if record is not None and record.proposal is not None and record.proposal.digest == block.digest:
-            record.proposal.refused = executed.reason or "its body is not the header's"
+        for record in state.records_of(block):
+            if record.proposal is not None and record.proposal.digest == block.digest:
+                record.proposal.refused = executed.reason or "its body is not the header's"
         return
     block.executed, block.weight, block.unfinished = executed.valid, executed.weight, executed.unfinished
     if executed.valid:
@@ -182,7 +182,7 @@ def on_block_executed(state: State, executed: BlockExecuted) -> None:
         state.note("invalid", block.view, f"{block.digest.hex()}: {executed.reason}")
     for child in state.tree.children(block):
         child.started_ms = state.now_ms
-    if (record := state.votes.seen(block.view)) is not None:
+    for record in state.records_of(block):
         rule_4_vote_finalize(state, record)
     rule_6_finalize(state)
 
@@ -199,16 +199,7 @@ def on_block_built(state: State, built: BlockBuilt) -> None:
     block = state.tree.add(name, built.header, built.transaction_ids)
     block.held, block.executed, block.handed_out = True, True, True
     block.weight, block.unfinished, block.body_bytes = built.weight, built.unfinished, built.body_bytes
-    signature = state.signer.sign(vote_content(Kind.NOTARIZE, state.config.epoch, built.view, name))
-    propose = Propose(state.config.epoch, built.view, built.header.encode(), built.transaction_ids, state.me,
-                      signature)
-    record.proposal = Proposal(name, built.header, built.transaction_ids, state.clock_ms, requested=True)
-    state.own_proposal = propose
-    state.emit(Persist(propose))
-    state.send(propose)
-    vote = Vote(Kind.NOTARIZE, state.config.epoch, built.view, name, state.me, signature)
-    state.votes.add_own(vote)
-    count(state, vote)
+    propose(state, built.view, built.header, built.transaction_ids)
 
 
 def on_caught_up(state: State, event: CaughtUp) -> None:
@@ -227,12 +218,14 @@ def on_caught_up(state: State, event: CaughtUp) -> None:
         except VoteError as error:
             state.note("dropped", certificate.view, f"from sync: {error}")
             return
+        state.remember(certificate)
     state.emit(Persist(certificate))
     gained = header.height - state.tree.root.height
     root = Root(name, header.height, certificate.view, header.timestamp_ms, certificate, event.unfinished)
     state.tree.jump(root, state.when(header.timestamp_ms))
     state.note("caught up", certificate.view, f"height {header.height}")
     rooted(state, certificate, gained)
+    state.ended = state.boundary(state.tree.root)
     if certificate.view >= state.view:
         enter(state, certificate.view + 1, certificate)
     rule_6_finalize(state)

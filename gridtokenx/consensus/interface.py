@@ -109,6 +109,25 @@ class Send:
 
 
 @frozen
+class Answer:
+    """To whoever asked, of this epoch's list or not."""
+
+    message: Message
+    to: bytes
+
+
+@frozen
+class Barred:
+    """What this authority signed may be forgotten here: nothing is signed up to the end of `epoch`.
+
+    To be kept durably: peers may not remember at the next start.
+    """
+
+    epoch: int
+    reason: str
+
+
+@frozen
 class Persist:
     """Append to the durable log before any later Send of this turn leaves."""
 
@@ -175,9 +194,10 @@ class Drop:
 
 @frozen
 class CatchUp:
-    """A finalization is known that lies beyond what is held; sync to it (answer CaughtUp)."""
+    """A finalization is known that lies beyond what is held, or (None) a later epoch than the own; sync to it
+    (answer CaughtUp)."""
 
-    certificate: Certificate
+    certificate: Certificate | None
     holders: tuple[int, ...]
 
 
@@ -199,4 +219,4 @@ class Note:
     detail: str = ""
 
 
-Effect = Send | Persist | Execute | Fetch | Build | Finalize | Drop | CatchUp | Misbehaviour | Note
+Effect = Send | Answer | Barred | Persist | Execute | Fetch | Build | Finalize | Drop | CatchUp | Misbehaviour | Note

@@ -21,6 +21,7 @@ from gridtokenx.ledger.epochs import MAX_AUTHORITIES as MAX_AUTHORITIES
 from gridtokenx.ledger.votes import vote_content as vote_content
 
 MAX_WAKE_HASHES = 2048
+MAX_KNOWN_VOTES = 6
 MAX_MESSAGE_BYTES = 1 << 20
 
 
@@ -39,6 +40,8 @@ class Kind(IntEnum):
     STATUS = 6
     GET_CERT = 7
     WAKE = 8
+    GET_VOTES = 9
+    VOTES = 10
 
 
 _KINDS = frozenset(int(kind) for kind in Kind)
@@ -116,7 +119,24 @@ class Wake:
     transaction_ids: tuple[bytes, ...]
 
 
-Message = Vote | Certificate | Propose | Status | GetCertificates | Wake
+@frozen
+class GetVotes:
+    """After a start: which of my votes do you know? Nothing is signed before enough have answered (CONSENSUS 6)."""
+
+    epoch: int
+
+
+@frozen
+class KnownVotes:
+    """The answer: the sender's epoch, the last view that is settled there, and of the asker's votes the newest of
+    each kind, as (kind, epoch, view, digest, signature)."""
+
+    epoch: int
+    settled: int
+    votes: tuple[tuple[Kind, int, int, bytes, bytes], ...]
+
+
+Message = GetVotes | KnownVotes | Vote | Certificate | Propose | Status | GetCertificates | Wake
 
 
 def encode_certificate(certificate: Certificate) -> list[Any]:
@@ -140,6 +160,11 @@ def encode_message(message: Message) -> bytes:
                       message.executed_height, message.clock_ms]
         case GetCertificates():
             fields = [int(Kind.GET_CERT), message.epoch, message.first, message.last]
+        case GetVotes():
+            fields = [int(Kind.GET_VOTES), message.epoch]
+        case KnownVotes():
+            fields = [int(Kind.VOTES), message.epoch, message.settled,
+                      [[int(kind), *rest] for kind, *rest in message.votes]]
         case Wake():
             fields = [int(Kind.WAKE), b"".join(message.transaction_ids)]
     return codec.encode(fields)
@@ -170,6 +195,19 @@ def _ids(value: Any, most: int) -> tuple[bytes, ...]:
     return tuple(value[start:start + HASH_BYTES] for start in range(0, len(value), HASH_BYTES))
 
 
+def _known_votes(value: Any) -> tuple[tuple[Kind, int, int, bytes, bytes], ...]:
+    if type(value) is not list or len(value) > MAX_KNOWN_VOTES:
+        raise MessageError(f"at most {MAX_KNOWN_VOTES} votes")
+    votes = []
+    for entry in value:
+        if type(entry) is not list or len(entry) != 5 or entry[0] not in VOTE_KINDS or type(entry[0]) is not int:
+            raise MessageError("a known vote is [kind, epoch, view, digest, signature]")
+        _integers(entry, 1, 2)
+        kind = Kind(entry[0])
+        votes.append((kind, entry[1], entry[2], _digest(kind, entry[3]), _signature(entry[4])))
+    return tuple(votes)
+
+
 def _length(fields: list[Any], wanted: int) -> None:
     if len(fields) != wanted:
         raise MessageError(f"{len(fields)} fields; this kind has {wanted}")
@@ -197,7 +235,7 @@ def decode_message(raw: bytes) -> Message:
     """Reads any message. Raises MessageError or CodecError naming what is wrong; verifies no signature."""
     fields = codec.decode(raw, max_bytes=MAX_MESSAGE_BYTES)
     if type(fields) is not list or not fields or type(fields[0]) is not int or fields[0] not in _KINDS:
-        raise MessageError("a message is [kind, ...] with kind 1 to 8")
+        raise MessageError("a message is [kind, ...] with kind 1 to 10")
     kind = Kind(fields[0])
     if kind in VOTE_KINDS:
         _length(fields, 6)
@@ -224,5 +262,13 @@ def decode_message(raw: bytes) -> Message:
         _length(fields, 4)
         _integers(fields, 1, 2, 3)
         return GetCertificates(*fields[1:])
+    if kind is Kind.GET_VOTES:
+        _length(fields, 2)
+        _integers(fields, 1)
+        return GetVotes(fields[1])
+    if kind is Kind.VOTES:
+        _length(fields, 4)
+        _integers(fields, 1, 2)
+        return KnownVotes(fields[1], fields[2], _known_votes(fields[3]))
     _length(fields, 2)
     return Wake(_ids(fields[1], MAX_WAKE_HASHES))

@@ -25,6 +25,10 @@ class Delta:
     def ms(self) -> int:
         return self._steps[self._step]
 
+    def inherit(self, former: Delta) -> None:
+        """Begins where the delta of another epoch was."""
+        self._step = min(former._step, len(self._steps) - 1)
+
     def view_passed(self) -> None:
         self._barren_views += 1
         if self._barren_views >= self._n:

@@ -40,8 +40,8 @@ def reason_ms(state: State) -> int:
 
 
 def unfinalized_transactions(state: State, tip: Block) -> bool:
-    """True iff a notarized block with transactions waits for finality. The place of epochs: or a boundary block."""
-    return any(block.transaction_ids for block in state.tree.path(tip))
+    """True iff a notarized block with transactions, or the epoch's boundary block, waits for finality."""
+    return any(block.transaction_ids or state.boundary(block) for block in state.tree.path(tip))
 
 
 def block_allowance_ms(state: State, proposal: Proposal) -> int:

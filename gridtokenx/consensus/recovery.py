@@ -20,6 +20,7 @@ class Restart:
     root: Root
     finalized: tuple[HeldBlock, ...]
     recovered: Recovered
+    finalizations: dict[bytes, Certificate]      # of blocks, by digest
 
 
 def restart_from(base: Root, records: Iterable[LogRecord]) -> Restart:
@@ -39,21 +40,27 @@ def restart_from(base: Root, records: Iterable[LogRecord]) -> Restart:
         else:
             votes.append(record)
 
-    root = base
+    root, settled = base, (0, base.view)
     finalized: tuple[HeldBlock, ...] = ()
-    for certificate in sorted((known for known in certificates if known.kind is Kind.FINALIZE),
-                              key=lambda known: -known.view):
+    finals = [known for known in certificates if known.kind is Kind.FINALIZE]
+    for certificate in sorted(finals, key=_place, reverse=True):
         path = _path(certificate.digest, base, blocks)
-        if certificate.view > base.view and path:
+        if path:
             last = path[-1].header
             root = Root(path[-1].digest, last.height, certificate.view, last.timestamp_ms, certificate)
-            finalized = path
+            finalized, settled = path, _place(certificate)
             break
     return Restart(root, finalized, Recovered(
-        tuple(vote for vote in votes if vote.view > root.view),
+        tuple(vote for vote in votes if _place(vote) > settled),
         tuple(block for block in blocks.values() if block.header.height > root.height
-              and block.header.view > root.view),
-        tuple(certificate for certificate in certificates if certificate.view > root.view)))
+              and (block.header.epoch, block.header.view) > settled),
+        tuple(certificate for certificate in certificates if _place(certificate) > settled)),
+        {certificate.digest: certificate for certificate in finals})
+
+
+def _place(record: Vote | Propose | Certificate) -> tuple[int, int]:
+    """Views are counted anew in each epoch."""
+    return record.epoch, record.view
 
 
 def _path(digest: bytes, base: Root, blocks: dict[bytes, HeldBlock]) -> tuple[HeldBlock, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from gridtokenx.consensus.interface import Build, Drop, Execute, Finalize, Persist
-from gridtokenx.consensus.messages import Certificate, Kind, Vote, vote_content
+from gridtokenx.consensus.messages import Certificate, Kind, Propose, Vote, vote_content
 from gridtokenx.consensus.missing import ask_certificates, want, want_parent
 from gridtokenx.consensus.reasons import STAMP_TOLERANCE_MS, reason_ms
 from gridtokenx.consensus.state import State
 from gridtokenx.consensus.tree import Block
 from gridtokenx.consensus.votes import Proposal, ViewRecord
 from gridtokenx.errors import GridTokenXError, InvariantError
+from gridtokenx.ledger.block import Header
 
 MAX_UNFINALIZED = 64
 
@@ -27,7 +28,7 @@ def take(state: State, vote: Vote) -> None:
 
 def cast(state: State, kind: Kind, view: int, name: bytes = b"") -> None:
     """Signs, logs, sends and counts an own vote, in this order."""
-    if not state.may_sign:
+    if not state.signs_in(view):
         return
     epoch = state.config.epoch
     vote = Vote(kind, epoch, view, name, state.me, state.signer.sign(vote_content(kind, epoch, view, name)))
@@ -89,19 +90,19 @@ def rules_1_and_4(state: State, block: Block) -> None:
     """A notarized block is held: enter the next view, and say FINALIZE in its own."""
     if block.notarized_ms is None:
         block.notarized_ms = state.now_ms
-    record = state.votes.seen(block.view)
-    if record is None or record.notarization is None:
-        return
-    if block.view >= state.view:
-        state.work.extended(len(block.transaction_ids), state.now_ms)
-        enter(state, block.view + 1, record.notarization)
-    rule_4_vote_finalize(state, record)
+    for record in state.records_of(block):
+        if record.notarization is None or record.notarization.digest != block.digest:
+            continue
+        if record.view >= state.view:
+            state.work.extended(len(block.transaction_ids), state.now_ms)
+            enter(state, record.view + 1, record.notarization)
+        rule_4_vote_finalize(state, record)
 
 
 def rule_2_propose(state: State) -> None:
     """Once per view: extend the highest notarized view below, all between it and this one nullified."""
     view = state.view
-    if state.authorities.leader(view) != state.me or state.building is not None or not state.may_sign:
+    if state.authorities.leader(view) != state.me or state.building is not None or not state.signs_in(view):
         return
     record = state.votes.seen(view)
     if record is not None and (record.voted(Kind.NOTARIZE, state.me) or record.voted(Kind.NULLIFY, state.me)):
@@ -115,6 +116,9 @@ def rule_2_propose(state: State) -> None:
     if at > state.now_ms:
         state.due(at)
         return
+    if state.boundary(tip):
+        offer_again(state, tip)
+        return
     correction = state.clocks.correction_ms(state.now_ms)
     if correction is None:
         return                                          # too few clocks to stamp a block: wait
@@ -122,6 +126,27 @@ def rule_2_propose(state: State) -> None:
     empty = tip.height - state.tree.root.height >= MAX_UNFINALIZED
     state.building = (view, state.now_ms)
     state.emit(Build(state.config.epoch, view, tip.digest, tip.height + 1, stamp, empty))
+
+
+def offer_again(state: State, block: Block) -> None:
+    """Epochs: on a boundary block that is not final follows nothing but itself, offered in this view."""
+    if block.header is not None:
+        state.note("boundary offered again", state.view, f"height {block.height}")
+        propose(state, state.view, block.header, block.transaction_ids)
+
+
+def propose(state: State, view: int, header: Header, transaction_ids: tuple[bytes, ...]) -> None:
+    """Signs, logs, sends and counts an own proposal, in this order."""
+    epoch, name = state.config.epoch, header.hash
+    signature = state.signer.sign(vote_content(Kind.NOTARIZE, epoch, view, name))
+    offer = Propose(epoch, view, header.encode(), transaction_ids, state.me, signature)
+    state.votes.at(view).proposal = Proposal(name, header, transaction_ids, state.clock_ms, requested=True)
+    state.own_proposal = offer
+    state.emit(Persist(offer))
+    state.send(offer)
+    vote = Vote(Kind.NOTARIZE, epoch, view, name, state.me, signature)
+    state.votes.add_own(vote)
+    count(state, vote)
 
 
 def rule_3_notarize(state: State) -> None:
@@ -143,14 +168,18 @@ def acceptable(state: State, proposal: Proposal) -> bool:
     leader = state.authorities.leader(view)
     if header is None:
         raise ProposalRefused("not a header")
-    # The place of epochs: a boundary block may be offered again in a later view than its own.
-    if (header.chain_id, header.epoch, header.view, header.proposer) != (
-            state.config.chain_id, state.config.epoch, view, state.config.authorities[leader]):
-        raise ProposalRefused("chain, epoch, view or proposer is not that of the proposal")
+    if (header.chain_id, header.epoch) != (state.config.chain_id, state.config.epoch):
+        raise ProposalRefused("chain or epoch is not that of the proposal")
     if proposal.refused:
         raise ProposalRefused(proposal.refused)
     if header.height <= root.height or (header.height == root.height + 1 and header.parent != root.digest):
         raise ProposalRefused(f"it conflicts with the final block at height {root.height}")
+    if header.height > state.config.boundary:
+        raise ProposalRefused(f"the epoch ends at height {state.config.boundary}")
+    if header.height == state.config.boundary and header.view < view:
+        return acceptable_again(state, proposal, header)
+    if (header.view, header.proposer) != (view, state.config.authorities[leader]):
+        raise ProposalRefused("view or proposer is not that of the proposal")
 
     # 3a. The parent is notarized, and held with all its ancestors.
     parent = state.tree.get(header.parent)
@@ -179,19 +208,43 @@ def acceptable(state: State, proposal: Proposal) -> bool:
         raise ProposalRefused(f"its time is {oldest - header.timestamp_ms} ms too old")
 
     # 3d. Executed, on the state of its parent, with the result that it claims (CONSENSUS 1, 2).
-    if not state.tree.linked(parent):
-        want_parent(state, state.tree.add(proposal.digest, header, proposal.transaction_ids))
+    if not executed_here(state, proposal, header):
         return False
-    block = state.tree.add(proposal.digest, header, proposal.transaction_ids)
-    if not proposal.requested:
-        proposal.requested = block.handed_out = True
-        state.emit(Execute(block.digest, header, proposal.transaction_ids, leader))
-    if block.executed is False:
-        raise ProposalRefused("execution found it invalid")
     early = header.timestamp_ms - (state.clock_ms + correction + STAMP_TOLERANCE_MS)
     if early > 0:
         state.due(state.now_ms + early)
         return False
+    return True
+
+
+def acceptable_again(state: State, proposal: Proposal, header: Header) -> bool:
+    """Epochs: a boundary block offered in a later view. It is notarized in one before, and nullified is every view
+    since; who made it and when is not looked at again."""
+    view, leader = state.view, state.authorities.leader(state.view)
+    block = state.tree.add(proposal.digest, header, proposal.transaction_ids)
+    notarized = state.notarized_below(block, view)
+    missing = view - 1 if notarized is None else skipped_without_nullification(state, notarized, view)
+    if missing is not None:
+        ask_certificates(state, missing, leader)
+        return False
+    return executed_here(state, proposal, header)
+
+
+def executed_here(state: State, proposal: Proposal, header: Header) -> bool:
+    """Whether the proposed block is held and was executed as valid; sees to it that it will be."""
+    block = state.tree.add(proposal.digest, header, proposal.transaction_ids)
+    parent = state.tree.get(header.parent)
+    if parent is None or not state.tree.linked(parent):
+        want_parent(state, block)
+        return False
+    if not proposal.requested:
+        proposal.requested = True
+        if not block.handed_out:
+            block.handed_out = True
+            leader = state.authorities.leader(state.view)
+            state.emit(Execute(block.digest, header, proposal.transaction_ids, leader))
+    if block.executed is False:
+        raise ProposalRefused("execution found it invalid")
     return block.held and block.executed is True
 
 
@@ -234,6 +287,7 @@ def rule_6_finalize(state: State) -> None:
         path = state.tree.advance(block)
         state.emit(Finalize(tuple(step.digest for step in path), certificate))
         rooted(state, certificate, len(path))
+        state.ended = state.boundary(block)
         return
 
 
@@ -255,7 +309,7 @@ def rooted(state: State, certificate: Certificate, gained: int) -> None:
 def give_up(state: State, why: str) -> None:
     """NULLIFY the present view, once; never after FINALIZE in it."""
     record = state.votes.at(state.view)
-    if not state.may_sign or record.voted(Kind.NULLIFY, state.me) or record.voted(Kind.FINALIZE, state.me):
+    if not state.signs_in(state.view) or record.voted(Kind.NULLIFY, state.me) or record.voted(Kind.FINALIZE, state.me):
         return
     state.peers[state.authorities.leader(state.view)].late_views += 1
     state.note("given up", state.view, why)

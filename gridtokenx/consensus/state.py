@@ -10,12 +10,12 @@ from gridtokenx.consensus.authorities import Authorities
 from gridtokenx.consensus.clocks import Clocks
 from gridtokenx.consensus.config import ConsensusConfig, Root, Signer, Verifier
 from gridtokenx.consensus.interface import Effect, Note, Send
-from gridtokenx.consensus.messages import Message, Propose, Status
+from gridtokenx.consensus.messages import Certificate, Message, Propose, Status
 from gridtokenx.consensus.pace import Delta, Speed
 from gridtokenx.consensus.peers import Peers
 from gridtokenx.consensus.requests import Requests
 from gridtokenx.consensus.tree import Block, BlockTree
-from gridtokenx.consensus.votes import Votes
+from gridtokenx.consensus.votes import ViewRecord, Votes
 from gridtokenx.consensus.work import Work
 
 VIEWS_AHEAD = 100                 # votes further ahead are dropped; also the most certificates per answer
@@ -31,6 +31,9 @@ class State:
         self.me = me
         self.signer = signer
         self.may_sign = may_sign
+        self.signs_above = 0                             # nothing is signed in views up to this one
+        self.forgot = False                              # own votes came back that the log does not hold
+        self.ended = False                               # the epoch's boundary block is final
         self.now_ms = now_ms
         self.clock_ms = clock_ms
         self.authorities = Authorities.of_epoch(config.authorities, config.epoch_root)
@@ -77,12 +80,29 @@ class State:
         """Monotonic time of a block's stamp, for blocks from before the start; at most one block time ago."""
         return self.now_ms - min(max(self.clock_ms - timestamp_ms, 0), self.config.block_time_ms)
 
+    def boundary(self, block: Block) -> bool:
+        """Whether the block ends the epoch; then it may be proposed, and notarized, in several views."""
+        return block.height >= self.config.boundary
+
+    def records_of(self, block: Block) -> list[ViewRecord]:
+        """The views in which the block can be notarized: its own, and any later one for a boundary block."""
+        if self.boundary(block):
+            return [record for record in self.votes.ascending() if record.view >= block.view]
+        record = self.votes.seen(block.view)
+        return [] if record is None else [record]
+
     def notarized(self, block: Block) -> bool:
         """A finalization implies a notarization."""
-        record = self.votes.seen(block.view)
-        return block is self.tree.root or (record is not None and any(
+        return block is self.tree.root or self.notarized_below(block, self.view + VIEWS_AHEAD + 1) is not None
+
+    def notarized_below(self, block: Block, view: int) -> int | None:
+        """The highest view below `view` in which the block is notarized."""
+        return max((record.view for record in self.records_of(block) if record.view < view and any(
             certificate is not None and certificate.digest == block.digest
-            for certificate in (record.notarization, record.finalization)))
+            for certificate in (record.notarization, record.finalization))), default=None)
+
+    def signs_in(self, view: int) -> bool:
+        return self.may_sign and view > self.signs_above
 
     def behind(self) -> bool:
         """A finalization is known that is not carried out yet."""
@@ -104,6 +124,22 @@ class State:
             if record is None or record.nullification is None:
                 return None, view
         return self.tree.root, None
+
+    def inherit(self, former: State) -> None:
+        """What holds beyond an epoch: how fast network and executor are, who was heard, what their clocks say."""
+        self.speed = former.speed
+        self.delta.inherit(former.delta)
+        for index, key in enumerate(self.authorities.keys):
+            if key in former.authorities.keys:
+                before = former.authorities.keys.index(key)
+                self.peers[index].heard_ms = former.peers[before].heard_ms
+                self.peers[index].behind = former.peers[before].behind
+                self.clocks.inherit(index, former.clocks, before)
+
+    def remember(self, certificate: Certificate) -> None:
+        """A verified certificate with an own vote that the log does not hold: nothing more is signed."""
+        if self.votes.forgot(certificate, self.me):
+            self.forgot, self.may_sign = True, False
 
     def countable(self, view: int) -> bool:
         """Views at or below the root are settled, those more than 100 ahead are not counted."""

@@ -62,17 +62,20 @@ def rule_8_retry(state: State) -> None:
     if state.now_ms >= state.retry_ms:
         state.retry_ms = state.now_ms + RETRY_EVERY_MS
         offers: list[Message] = []
+        signs = state.signs_in(state.view)      # else what is known as own came from others: it is not durable here
         if state.now_ms - state.entered_ms >= RETRY_EVERY_MS // 2:
             if state.admitted_by is not None:
                 offers.append(state.admitted_by)
-            if state.own_proposal is not None:
+            if not signs:
+                pass
+            elif state.own_proposal is not None:
                 offers.append(state.own_proposal)
             elif record is not None and record.voted(Kind.NOTARIZE, state.me):
                 offers.append(record.votes[Kind.NOTARIZE][state.me])
-            if record is not None and record.voted(Kind.NULLIFY, state.me):
+            if signs and record is not None and record.voted(Kind.NULLIFY, state.me):
                 offers.append(record.votes[Kind.NULLIFY][state.me])
         unfinalized = [known.votes[Kind.FINALIZE][state.me] for known in state.votes.ascending()
-                       if known.finalization is None and known.voted(Kind.FINALIZE, state.me)]
+                       if signs and known.finalization is None and known.voted(Kind.FINALIZE, state.me)]
         for offer in (*offers, *unfinalized[-MAX_FINALIZE_OFFERS:]):
             state.send(offer)
     state.due(state.retry_ms)

@@ -89,6 +89,8 @@ class Votes:
         self._epoch = epoch
         self._verifier = verifier
         self._views: dict[int, ViewRecord] = {}
+        self._own: set[tuple[Kind, int]] = set()
+        self._newest: dict[tuple[int, Kind], Vote] = {}      # also of views that are forgotten
 
     def at(self, view: int) -> ViewRecord:
         """The record of `view`, made when there is none."""
@@ -108,6 +110,7 @@ class Votes:
         """Drops everything of views `<= view`: they are settled."""
         for old in [known for known in self._views if known <= view]:
             del self._views[old]
+        self._own = {(kind, cast) for kind, cast in self._own if cast > view}
 
     def add(self, vote: Vote) -> Misbehaviour | None:
         """Counts a vote, verifying it if that can matter. Raises VoteError if it is forged.
@@ -132,14 +135,26 @@ class Votes:
     def add_own(self, vote: Vote) -> None:
         """Counts a vote made or recovered by this authority; it is not verified."""
         self.at(vote.view).votes[vote.kind].setdefault(vote.signer, vote)
+        self._own.add((vote.kind, vote.view))
 
     def _store(self, record: ViewRecord, vote: Vote) -> Misbehaviour | None:
         rival = record.contradicted_by(vote)
         record.votes[vote.kind].setdefault(vote.signer, vote)
+        newest = self._newest.get((vote.signer, vote.kind))
+        if newest is None or newest.view < vote.view:
+            self._newest[vote.signer, vote.kind] = vote
         if rival is None or vote.signer in record.accused:
             return None
         record.accused.add(vote.signer)
         return Misbehaviour(vote.signer, rival, vote)
+
+    def forgot(self, certificate: Certificate, me: int) -> bool:
+        """True iff `me` signed this, verified before, and does not know: its log is not the newest."""
+        return me in certificate.signers and (certificate.kind, certificate.view) not in self._own
+
+    def newest_of(self, signer: int) -> list[Vote]:
+        """The newest vote of each kind that was counted for this authority."""
+        return [vote for kind in VOTE_KINDS if (vote := self._newest.get((signer, kind))) is not None]
 
     def quorum(self, kind: Kind, view: int, digest: bytes) -> Certificate | None:
         """The certificate that the counted votes now allow, if there is none yet for this kind and view."""

@@ -79,6 +79,8 @@ def _summary(outcomes: list[Outcome], failures: int, elapsed: float) -> None:
               f"transactions {sum(outcome.transactions for outcome in outcomes)}, "
               f"synced blocks {notes['synced blocks']}, given up {notes['given up']}, "
               f"double votes noticed {notes['misbehaviour']}")
+        print(f"epochs {sum(outcome.epochs for outcome in outcomes)}, boundary blocks offered again "
+              f"{notes['boundary offered again']}, barred from signing {notes['barred']}")
         print(f"settled after the faults: p50 {settled[len(settled) // 2]} ms, worst {settled[-1]} ms")
 
 

@@ -14,11 +14,17 @@ class _Adversary(SimulatedNode):
     honest = False
 
     def _signed(self, kind: Kind, view: int, name: bytes = b"") -> Vote:
-        content = vote_content(kind, 0, view, name)
-        return Vote(kind, 0, view, name, self.index, self.setting.registry.sign(self.index, content))
+        epoch = self.consensus.epoch
+        content = vote_content(kind, epoch, view, name)
+        return Vote(kind, epoch, view, name, self._place, self.setting.registry.sign(self.index, content))
+
+    @property
+    def _place(self) -> int:
+        """In the list of the epoch; adversaries stay in it."""
+        return self.setting.schedule.members(self.consensus.epoch).index(self.index)
 
     def _others(self) -> list[int]:
-        return [other for other in range(len(self.setting.config.authorities)) if other != self.index]
+        return [other for other in self.setting.schedule.members(self.consensus.epoch) if other != self.index]
 
 
 class Silent(_Adversary):
@@ -31,13 +37,13 @@ class Silent(_Adversary):
 class LoneNullifier(_Adversary):
     """Gives up on every view as soon as it is entered, and again and again, besides taking part."""
 
-    _nullified = 0
+    _nullified = (0, 0)
 
-    def _turn(self, event: Event | None) -> None:
-        super()._turn(event)
-        if self.core.view > self._nullified:
-            self._nullified = self.core.view
-            vote = self._signed(Kind.NULLIFY, self._nullified)
+    def _turn(self, event: Event | None, received: tuple[int, Message] | None = None) -> None:
+        super()._turn(event, received)
+        if self.core is not None and (self.consensus.epoch, self.core.view) > self._nullified:
+            self._nullified = self.consensus.epoch, self.core.view
+            vote = self._signed(Kind.NULLIFY, self.core.view)
             for other in self._others():
                 self.setting.network.send(self.index, other, vote)
 
@@ -46,18 +52,19 @@ class Equivocator(_Adversary):
     """As leader, shows two valid blocks, each to half of the others; votes for whatever suits the receiver."""
 
     def _post(self, message: Message, to: int | None) -> None:
-        if not isinstance(message, Propose) or to is not None:
+        if not isinstance(message, Propose) or to is not None or message.epoch != self.consensus.epoch:
             super()._post(message, to)
             return
         header = decode_header(message.header)
         other_header = toy.header_of(self.headers[header.parent], header.parent, header.view, header.timestamp_ms + 1,
-                                     header.proposer, message.transaction_ids)
+                                     header.proposer, message.transaction_ids,
+                                     self.setting.schedule)
         twin = HeldBlock(other_header.hash, other_header, message.transaction_ids, 0)
         self.blocks[twin.digest], self.headers[twin.digest] = twin, other_header
         self.setting.checker.block_made(twin)
         vote = self._signed(Kind.NOTARIZE, message.view, twin.digest)
-        other_propose = Propose(message.epoch, message.view, other_header.encode(), message.transaction_ids, self.index,
-                                vote.signature)
+        other_propose = Propose(message.epoch, message.view, other_header.encode(), message.transaction_ids,
+                                self._place, vote.signature)
         others = self._others()
         for position, other in enumerate(others):
             first = position < len(others) // 2
@@ -70,7 +77,7 @@ class YesMan(_Adversary):
     """Votes for every kind and every proposal at once, without looking; contradicts itself."""
 
     def receive(self, sender: int, payload: object) -> None:
-        if self.running and isinstance(payload, Propose):
+        if self.running and isinstance(payload, Propose) and payload.epoch == self.consensus.epoch:
             name = decode_header(payload.header).hash
             for kind in (Kind.NOTARIZE, Kind.FINALIZE, Kind.NULLIFY):
                 vote = self._signed(kind, payload.view, b"" if kind is Kind.NULLIFY else name)
@@ -84,12 +91,12 @@ class Forger(_Adversary):
 
     def _post(self, message: Message, to: int | None) -> None:
         super()._post(message, to)
-        if isinstance(message, Propose):
-            name = decode_header(message.header).hash
+        if isinstance(message, Propose) and self.core is not None:
+            name, epoch = decode_header(message.header).hash, self.consensus.epoch
             signers = tuple(range(self.core.authorities.quorum))
             own = self._signed(Kind.FINALIZE, message.view, name).signature
-            forged = Certificate(Kind.FINALIZE, 0, message.view, name, signers, (own,) * len(signers))
-            repeated = Certificate(Kind.NULLIFY, 0, message.view, b"", (self.index,) * len(signers),
+            forged = Certificate(Kind.FINALIZE, epoch, message.view, name, signers, (own,) * len(signers))
+            repeated = Certificate(Kind.NULLIFY, epoch, message.view, b"", (self._place,) * len(signers),
                                    (self._signed(Kind.NULLIFY, message.view).signature,) * len(signers))
             for other in self._others():
                 self.setting.network.send(self.index, other, forged)
@@ -99,21 +106,24 @@ class Forger(_Adversary):
 class Skipper(_Adversary):
     """As leader, proposes at once on the last final block, as if the views since had brought nothing."""
 
-    _skipped = 0
+    _skipped = (0, 0)
 
-    def _turn(self, event: Event | None) -> None:
-        super()._turn(event)
-        view, (_, parent) = self.core.view, self.core.finalized
-        if view > self._skipped and self.core.authorities.leader(view) == self.index and self.core.tip != parent:
-            self._skipped = view
+    def _turn(self, event: Event | None, received: tuple[int, Message] | None = None) -> None:
+        super()._turn(event, received)
+        if self.core is None:
+            return
+        epoch, view, parent = self.consensus.epoch, self.core.view, self.finalized
+        if ((epoch, view) > self._skipped and self.core.authorities.leader(view) == self._place
+                and self.core.tip != parent):
+            self._skipped = epoch, view
             header = toy.header_of(self.headers[parent], parent, view, self.clock.read_ms(self.setting.world.now_us),
-                                   self.setting.config.authorities[self.index], ())
+                                   toy.key_of(self.index), (), self.setting.schedule)
             block = HeldBlock(header.hash, header, (), 0)
             self.blocks[block.digest], self.headers[block.digest] = block, header
             self.setting.checker.block_made(block)
             vote = self._signed(Kind.NOTARIZE, view, block.digest)
             for other in self._others():
-                self.setting.network.send(self.index, other, Propose(0, view, header.encode(), (), self.index,
+                self.setting.network.send(self.index, other, Propose(epoch, view, header.encode(), (), self._place,
                                                                      vote.signature))
 
 
@@ -121,7 +131,7 @@ class Withholder(_Adversary):
     """Proposes and votes, but hands out no body and proposes to q - 1 only."""
 
     def _post(self, message: Message, to: int | None) -> None:
-        if isinstance(message, Propose) and to is None:
+        if isinstance(message, Propose) and to is None and self.core is not None:
             for other in self._others()[:self.core.authorities.quorum - 2]:
                 self.setting.network.send(self.index, other, message)
             return

@@ -11,8 +11,9 @@ from gridtokenx.consensus.config import HeldBlock
 from gridtokenx.consensus.messages import Certificate, Kind, Propose, Vote, vote_content
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.ledger.block import Header
-from gridtokenx.sim.disk import Disk, block_key, certificate_key, vote_key
+from gridtokenx.sim.disk import Disk, block_key, certificate_key, final_key, vote_key
 from gridtokenx.sim.registry import Registry
+from gridtokenx.sim.toy import Schedule
 from gridtokenx.sim.world import Violation
 
 
@@ -36,22 +37,39 @@ class Final:
 class Checker:
     """`honest` are the indexes that follow the protocol. Raises Violation."""
 
-    n: int
+    schedule: Schedule
     honest: frozenset[int]
     registry: Registry
     genesis: Header
     disks: dict[int, Disk]
-    quorum: int = field(init=False)
+    forgetful: set[int] = field(factory=set)             # whose log was put back to an older one
     chain: list[Final] = field(factory=list)             # index = height - 1
     final_transactions: dict[bytes, int] = field(factory=dict)
     blocks: dict[bytes, HeldBlock] = field(factory=dict)
-    _sent: dict[tuple[int, Kind, int], bytes] = field(factory=dict)
-    _finalizations: dict[int, bytes] = field(factory=dict)
+    _sent: dict[tuple[int, Kind, int, int], bytes] = field(factory=dict)
+    _voted_in: dict[int, int] = field(factory=dict)      # node -> last epoch in which it sent a vote
+    _lost_in: dict[int, int] = field(factory=dict)       # node -> that epoch when its log was lost
+    _finalizations: dict[tuple[int, int], bytes] = field(factory=dict)
     _heights: dict[int, int] = field(factory=dict)
-    _good: set[tuple[int, int, bytes, tuple[int, ...]]] = field(factory=set)
+    _good: set[tuple[int, int, int, bytes, tuple[int, ...]]] = field(factory=set)
 
-    def __attrs_post_init__(self) -> None:
-        self.quorum = smallest_safe_quorum(self.n)
+    def _quorum(self, epoch: int) -> int:
+        return smallest_safe_quorum(len(self.schedule.members(epoch)))
+
+    def _nullified(self, epoch: int, view: int) -> bool:
+        return len(self.registry.signers(Kind.NULLIFY, epoch, view)) >= self._quorum(epoch)
+
+    # -------------------------------------------------------- what happens to logs
+
+    def log_lost(self, node: int) -> None:
+        """From here on it may sign nothing in an epoch in which it ever voted."""
+        self._lost_in[node] = self._voted_in.get(node, -1)
+        self._heights.pop(node, None)
+
+    def log_restored(self, node: int) -> None:
+        """An older log: what only it and a peer that forgot know of may be signed again; a fork may not come of it."""
+        self.forgetful.add(node)
+        self._heights.pop(node, None)
 
     # -------------------------------------------------------- what leaves a node
 
@@ -61,67 +79,100 @@ class Checker:
     def leaves(self, node: int, message: object) -> None:
         """Called when an honest node's message reaches the wire."""
         if isinstance(message, Propose):
-            self._vote_leaves(node, Kind.NOTARIZE, message.view, digest(Domain.HEADER, message.header))
+            self._vote_leaves(node, Kind.NOTARIZE, message.epoch, message.view, digest(Domain.HEADER, message.header))
         elif isinstance(message, Vote):
-            self._vote_leaves(node, message.kind, message.view, message.digest)
+            self._vote_leaves(node, message.kind, message.epoch, message.view, message.digest)
         elif isinstance(message, Certificate):
             self.certificate(message)
 
-    def _vote_leaves(self, node: int, kind: Kind, view: int, name: bytes) -> None:
-        earlier = self._sent.setdefault((node, kind, view), name)
-        if earlier != name:
-            raise Violation(f"node {node} sent two {kind.name} votes in view {view}")
-        if kind is not Kind.NOTARIZE:
-            other = Kind.NULLIFY if kind is Kind.FINALIZE else Kind.FINALIZE
-            if (node, other, view) in self._sent:
-                raise Violation(f"node {node} sent FINALIZE and NULLIFY in view {view}")
+    def _vote_leaves(self, node: int, kind: Kind, epoch: int, view: int, name: bytes) -> None:
+        if node not in self.schedule.members(epoch):
+            raise Violation(f"node {node} votes in epoch {epoch}, which it is no authority of")
+        if epoch <= self._lost_in.get(node, -1):
+            raise Violation(f"node {node} lost its log in epoch {self._lost_in[node]} and votes in epoch {epoch}")
+        self._voted_in[node] = max(epoch, self._voted_in.get(node, -1))
+        if node not in self.forgetful:
+            self._votes_once(node, kind, epoch, view, name)
         durable = self.disks[node].keys
-        if vote_key(kind, view, name) not in durable:
+        if vote_key(kind, epoch, view, name) not in durable:
             raise Violation(f"node {node} sent {kind.name} of view {view} before it was durable")
         if kind is Kind.NULLIFY:
             return
         if block_key(name) not in durable:
             raise Violation(f"node {node} sent {kind.name} of view {view} without the body being durable")
         if kind is Kind.NOTARIZE:
-            self._extends(node, view, self.blocks[name].header)
-        elif certificate_key(Kind.NOTARIZE, view, name) not in durable:
+            self._extends(node, epoch, view, name)
+        elif certificate_key(Kind.NOTARIZE, epoch, view, name) not in durable:
             raise Violation(f"node {node} sent FINALIZE of view {view} before the notarization was durable")
 
-    def _extends(self, node: int, view: int, header: Header) -> None:
+    def _votes_once(self, node: int, kind: Kind, epoch: int, view: int, name: bytes) -> None:
+        if self._sent.setdefault((node, kind, epoch, view), name) != name:
+            raise Violation(f"node {node} sent two {kind.name} votes in view {view} of epoch {epoch}")
+        if kind is not Kind.NOTARIZE:
+            other = Kind.NULLIFY if kind is Kind.FINALIZE else Kind.FINALIZE
+            if (node, other, epoch, view) in self._sent:
+                raise Violation(f"node {node} sent FINALIZE and NULLIFY in view {view} of epoch {epoch}")
+
+    def _extends(self, node: int, epoch: int, view: int, name: bytes) -> None:
         """A voted block has a notarized parent and only nullified views between, and the voter's log proves it."""
-        durable = self.disks[node].keys
-        if header.parent == digest(Domain.HEADER, self.genesis.encode()):
+        durable, header = self.disks[node].keys, self.blocks[name].header
+        if header.epoch != epoch or self.schedule.epoch_at(header.height) != epoch:
+            raise Violation(f"node {node} voted in epoch {epoch} for height {header.height} of epoch {header.epoch}")
+        if header.view != view:
+            self._again(node, epoch, view, name, header)
+            return
+        if header.height == self.schedule.root_height(epoch) + 1:
             parent_view = 0
+            if epoch and final_key(header.parent) not in durable:
+                raise Violation(f"node {node} voted in epoch {epoch} before the last block of epoch {epoch - 1} was "
+                                "final there")
         else:
             parent = self.blocks.get(header.parent)
             if parent is None:
                 raise Violation(f"node {node} voted in view {view} for a block with an unknown parent")
             parent_view = parent.header.view
-            if len(self.registry.signers(Kind.NOTARIZE, parent_view, header.parent)) < self.quorum:
+            if len(self.registry.signers(Kind.NOTARIZE, epoch, parent_view, header.parent)) < self._quorum(epoch):
                 raise Violation(f"node {node} voted in view {view} for a child of a block that is not notarized")
-            if not any(certificate_key(kind, parent_view, header.parent) in durable
+            if not any(certificate_key(kind, epoch, parent_view, header.parent) in durable
                        for kind in (Kind.NOTARIZE, Kind.FINALIZE)):
                 raise Violation(f"node {node} voted in view {view} without the notarization of the parent")
+        self._skipped(node, epoch, parent_view, view)
+
+    def _again(self, node: int, epoch: int, view: int, name: bytes, header: Header) -> None:
+        """A boundary block offered again: notarized in an earlier view, and nullified are those since."""
+        if header.height != self.schedule.boundary(epoch) or header.view > view:
+            raise Violation(f"node {node} voted in view {view} for a block of view {header.view}")
+        durable, quorum = self.disks[node].keys, self._quorum(epoch)
+        since = max((earlier for earlier, who in self.registry.views_signed(Kind.NOTARIZE, epoch, name).items()
+                     if earlier < view and len(who) >= quorum
+                     and any(certificate_key(kind, epoch, earlier, name) in durable
+                             for kind in (Kind.NOTARIZE, Kind.FINALIZE))), default=None)
+        if since is None:
+            raise Violation(f"node {node} voted in view {view} for a boundary block that is not notarized there")
+        self._skipped(node, epoch, since, view)
+
+    def _skipped(self, node: int, epoch: int, parent_view: int, view: int) -> None:
         for skipped in range(parent_view + 1, view):
-            if len(self.registry.signers(Kind.NULLIFY, skipped)) < self.quorum:
+            if not self._nullified(epoch, skipped):
                 raise Violation(f"node {node} voted in view {view} though view {skipped} is not nullified")
-            if certificate_key(Kind.NULLIFY, skipped, b"") not in durable:
+            if certificate_key(Kind.NULLIFY, epoch, skipped, b"") not in self.disks[node].keys:
                 raise Violation(f"node {node} voted in view {view} without the nullification of view {skipped}")
 
     def certificate(self, certificate: Certificate) -> None:
-        """q distinct members, each signature real."""
-        key = (int(certificate.kind), certificate.view, certificate.digest, certificate.signers)
+        """q distinct members of its epoch, each signature real."""
+        epoch, view = certificate.epoch, certificate.view
+        key = (int(certificate.kind), epoch, view, certificate.digest, certificate.signers)
         if key in self._good:
             return
-        members = set(certificate.signers)
-        if (len(members) != len(certificate.signers) or len(members) < self.quorum
-                or not members <= set(range(self.n)) or len(certificate.signatures) != len(members)):
-            raise Violation(f"a {certificate.kind.name} certificate of view {certificate.view} with signers "
-                            f"{certificate.signers}; {self.quorum} of {self.n} are needed")
-        content = vote_content(certificate.kind, certificate.epoch, certificate.view, certificate.digest)
+        places, listed, quorum = set(certificate.signers), self.schedule.members(epoch), self._quorum(epoch)
+        if (len(places) != len(certificate.signers) or len(places) < quorum
+                or not places <= set(range(len(listed))) or len(certificate.signatures) != len(places)):
+            raise Violation(f"a {certificate.kind.name} certificate of view {view} with signers "
+                            f"{certificate.signers}; {quorum} of {len(listed)} are needed in epoch {epoch}")
+        content = vote_content(certificate.kind, epoch, view, certificate.digest)
         for signer, signature in zip(certificate.signers, certificate.signatures, strict=True):
-            if not self.registry.verify(signer, content, signature):
-                raise Violation(f"a forged signature of {signer} in a certificate of view {certificate.view}")
+            if not self.registry.verify(listed[signer], content, signature):
+                raise Violation(f"a forged signature of {signer} in a certificate of view {view}")
         self._good.add(key)
 
     # -------------------------------------------------------- what a node calls final
@@ -154,9 +205,12 @@ class Checker:
         self.certificate(certificate)
         if certificate.kind is not Kind.FINALIZE or certificate.digest != block.digest:
             raise Violation(f"height {block.header.height} is finalized by a certificate of something else")
-        if self._finalizations.setdefault(certificate.view, certificate.digest) != certificate.digest:
+        place = certificate.epoch, certificate.view
+        if certificate.epoch != block.header.epoch:
+            raise Violation(f"height {block.header.height} is finalized by a certificate of epoch {certificate.epoch}")
+        if self._finalizations.setdefault(place, certificate.digest) != certificate.digest:
             raise Violation(f"two blocks are finalized in view {certificate.view}")
-        if len(self.registry.signers(Kind.NULLIFY, certificate.view)) >= self.quorum:
+        if self._nullified(*place):
             raise Violation(f"view {certificate.view} is both finalized and nullified")
 
     def _new_final(self, block: HeldBlock) -> None:
@@ -164,16 +218,24 @@ class Checker:
         last = self.chain[-1] if self.chain else None
         parent = last.header if last is not None else self.genesis
         parent_digest = last.digest if last is not None else digest(Domain.HEADER, self.genesis.encode())
-        if header.parent != parent_digest or header.height != parent.height + 1 or header.view <= parent.view:
+        epoch = self.schedule.epoch_at(header.height)
+        first = header.height == self.schedule.root_height(epoch) + 1
+        parent_view = 0 if first else parent.view
+        if (header.parent != parent_digest or header.height != parent.height + 1 or header.view <= parent_view
+                or header.epoch != epoch):
             raise Violation(f"the final block at height {header.height} does not follow its parent")
+        if first and epoch and not any(final_key(parent_digest) in self.disks[node].keys for node in self.honest):
+            raise Violation(f"epoch {epoch} began though no honest log holds the finality of height {parent.height}")
         if header.timestamp_ms <= parent.timestamp_ms:
             raise Violation(f"time goes back at height {header.height}")
-        for skipped in range(parent.view + 1, header.view):
-            if len(self.registry.signers(Kind.NULLIFY, skipped)) < self.quorum:
+        for skipped in range(parent_view + 1, header.view):
+            if not self._nullified(epoch, skipped):
                 raise Violation(f"view {skipped} was skipped without a nullification below height {header.height}")
-        faulty = self.n - len(self.honest)
-        holders = sum(block_key(name) in self.disks[node].keys for node in sorted(self.honest))
-        if holders < self.quorum - faulty:
+        listed = self.schedule.members(epoch)
+        spoilt = self.forgetful | self._lost_in.keys()
+        faulty = sum(node not in self.honest or node in spoilt for node in listed)
+        holders = sum(block_key(name) in self.disks[node].keys for node in listed if node in self.honest)
+        if holders < self._quorum(epoch) - faulty:
             raise Violation(f"height {header.height} is final, but only {holders} honest logs hold it")
         for transaction_id in block.transaction_ids:
             if transaction_id in self.final_transactions:

@@ -10,31 +10,37 @@ from gridtokenx.consensus.recovery import LogRecord
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.sim.world import World
 
-Key = tuple[str, int, int, bytes]
+Key = tuple[str, int, int, int, bytes]
 
 
 def block_key(name: bytes) -> Key:
-    return ("block", 0, 0, name)
+    return ("block", 0, 0, 0, name)
 
 
-def vote_key(kind: Kind, view: int, name: bytes) -> Key:
-    return ("vote", int(kind), view, name)
+def vote_key(kind: Kind, epoch: int, view: int, name: bytes) -> Key:
+    return ("vote", int(kind), epoch, view, name)
 
 
-def certificate_key(kind: Kind, view: int, name: bytes) -> Key:
-    return ("certificate", int(kind), view, name)
+def certificate_key(kind: Kind, epoch: int, view: int, name: bytes) -> Key:
+    return ("certificate", int(kind), epoch, view, name)
 
 
-def record_key(record: LogRecord) -> Key:
+def final_key(name: bytes) -> Key:
+    """Some finalization of the block, whichever view it is of."""
+    return ("final", 0, 0, 0, name)
+
+
+def record_keys(record: LogRecord) -> list[Key]:
     """What a record proves to be durable."""
     if isinstance(record, HeldBlock):
-        return block_key(record.digest)
+        return [block_key(record.digest)]
     if isinstance(record, Vote):
-        return vote_key(record.kind, record.view, record.digest)
+        return [vote_key(record.kind, record.epoch, record.view, record.digest)]
     if isinstance(record, Propose):
-        return vote_key(Kind.NOTARIZE, record.view, digest(Domain.HEADER, record.header))
+        return [vote_key(Kind.NOTARIZE, record.epoch, record.view, digest(Domain.HEADER, record.header))]
     assert isinstance(record, Certificate)
-    return certificate_key(record.kind, record.view, record.digest)
+    keys = [certificate_key(record.kind, record.epoch, record.view, record.digest)]
+    return [*keys, final_key(record.digest)] if record.kind is Kind.FINALIZE else keys
 
 
 class Disk:
@@ -44,6 +50,8 @@ class Disk:
         self.sync_us = sync_us
         self.durable: list[LogRecord] = []
         self.keys: set[Key] = set()
+        self.lost = False                                    # the mark that a lost log leaves
+        self.barred = -1                                     # kept beside it once it is known
         self.appended = 0                                    # counts records, this incarnation's lost ones left out
         self._world = world
         self._random = world.stream(random_name)
@@ -77,7 +85,7 @@ class Disk:
 
     def _settle(self) -> None:
         self.durable.extend(self._in_flight)
-        self.keys.update(record_key(record) for record in self._in_flight)
+        self.keys.update(key for record in self._in_flight for key in record_keys(record))
         self._in_flight = []
 
     def crash(self) -> None:
@@ -86,4 +94,14 @@ class Disk:
         if self._in_flight and self._random.randrange(2):
             self._settle()
         self._in_flight, self._pending = [], []
+        self.appended = len(self.durable)
+
+    def lose(self) -> None:
+        """The whole log is gone; the node will notice, and leave a mark."""
+        self.durable, self.keys, self.appended, self.lost = [], set(), 0, True
+
+    def restore(self, records: int) -> None:
+        """An old copy of the log takes its place: nothing about it looks wrong."""
+        self.durable = self.durable[:records]
+        self.keys = {key for record in self.durable for key in record_keys(record)}
         self.appended = len(self.durable)

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
-from attrs import define, evolve, field
+from attrs import Factory, define, evolve, field
 
+from gridtokenx.consensus.authorities import faulty_at_most, quorum_of
 from gridtokenx.sim.adversary import ADVERSARIES
 from gridtokenx.sim.network import Conditions, Network
 from gridtokenx.sim.node import Clock, SimulatedNode, Speed
+from gridtokenx.sim.toy import Schedule
 from gridtokenx.sim.world import World
 
 SECOND_US = 1_000_000
@@ -20,7 +22,7 @@ SECOND_US = 1_000_000
 class Plan:
     """The shape of one run. Faults end at `faults_until_us`; everything is healed then but the adversaries."""
 
-    n: int
+    n: int                                # nodes; those that are no authorities at first come last
     conditions: Conditions
     adversaries: dict[int, str]
     clocks: list[Clock]
@@ -29,6 +31,7 @@ class Plan:
     faults_until_us: int
     mean_gap_us: int                      # between faults
     submissions_per_second: int
+    schedule: Schedule = field(default=Factory(lambda self: Schedule((tuple(range(self.n)),)), takes_self=True))
     weights: dict[str, int] = field(factory=dict)
 
 
@@ -40,9 +43,11 @@ def draw_plan(random: Random) -> Plan:
     if f and random.random() < 0.5:
         for index in random.sample(range(n), random.randint(1, f)):
             adversaries[index] = random.choice(sorted(ADVERSARIES))
+    schedule = draw_schedule(random, n, frozenset(adversaries))
+    n = max(max(members) for members in schedule.lists) + 1
     spread_ms = random.choice((0, 50, 500, 2000))
     return Plan(
-        n=n,
+        n=n, schedule=schedule,
         conditions=Conditions(
             delay_us=random.randint(500, 30_000), jitter_us=random.choice((0, 2_000, 20_000, 80_000)),
             loss=random.choice((0, 0, 10, 50, 200)), duplication=random.choice((0, 0, 20, 100))),
@@ -55,7 +60,33 @@ def draw_plan(random: Random) -> Plan:
         submissions_per_second=random.choice((1, 3, 10)),
         weights={"crash": random.randint(0, 5), "power loss": random.randint(0, 2), "partition": random.randint(0, 4),
                  "one-way cut": random.randint(0, 3), "slow spell": random.randint(0, 3),
-                 "clock jump": random.randint(0, 1), "isolate": random.randint(0, 3)})
+                 "clock jump": random.randint(0, 1), "isolate": random.randint(0, 3),
+                 "log lost": random.randint(0, 2), "log restored": random.randint(0, 1)})
+
+
+def draw_schedule(random: Random, n: int, adversaries: frozenset[int]) -> Schedule:
+    """Epochs of a few blocks in two runs of three; at most max(1, f) authorities change from one to the next.
+
+    Adversaries stay, and never become more than f.
+    """
+    members = tuple(range(n))
+    if random.random() < 1 / 3:
+        return Schedule((members,))
+    lists, spare = [members], n
+    for _ in range(random.randint(1, 12)):
+        changed = list(members)
+        for _ in range(random.randint(0, max(1, faulty_at_most(len(members))))):
+            if random.random() < 0.5:
+                changed.append(spare)
+                spare += 1
+            else:
+                leaver = random.choice(changed)
+                if leaver not in adversaries and leaver in members and len(changed) > 1:
+                    changed.remove(leaver)
+        if len(adversaries) <= faulty_at_most(len(changed)) and len(changed) <= n + 2:
+            members = tuple(changed)
+        lists.append(members)
+    return Schedule(tuple(lists), random.choice((2, 3, 5, 10, 25)))
 
 
 class Injector:
@@ -67,6 +98,7 @@ class Injector:
         self._network = network
         self._nodes = nodes
         self._plan = plan
+        self._spoilt: set[int] = set()
         self._random = world.stream("faults")
         self._kinds = [kind for kind, weight in plan.weights.items() if weight]
         self._weights = [plan.weights[kind] for kind in self._kinds]
@@ -92,6 +124,8 @@ class Injector:
         elif kind == "power loss":
             for index in range(n):
                 self._crash(index, lasting_us)
+        elif kind in ("log lost", "log restored"):
+            self._spoil_log(kind, random.randrange(n), lasting_us)
         elif kind in ("partition", "isolate", "one-way cut"):
             order = random.sample(range(n), n)
             size = 1 if kind != "partition" else random.randint(1, max(1, n // 2))
@@ -116,6 +150,25 @@ class Injector:
         if node.running and node.honest:
             node.crash()
             self._world.after(down_us, self._restart, node)
+
+    def _spoil_log(self, kind: str, index: int, down_us: int) -> None:
+        """A crash, after which the log is gone or an older copy of it. As long as it signs nothing the node counts as
+        absent, and one whose log is old counts as faulty: no more of them than the protocol allows."""
+        node, schedule = self._nodes[index], self._plan.schedule
+        least = min(schedule.lists, key=lambda members: (len(members) - quorum_of(len(members)), len(members)))
+        spoilt = len(self._spoilt | {index}) + len(self._plan.adversaries)
+        if not node.running or not node.honest or spoilt > min(
+                len(least) - quorum_of(len(least)), max(faulty_at_most(len(members)) for members in [least])):
+            self.injected[kind] -= 1
+            return
+        self._spoilt.add(index)
+        self._crash(index, down_us)
+        if kind == "log lost":
+            node.disk.lose()
+            node.setting.checker.log_lost(index)
+        else:
+            node.disk.restore(self._random.randint(0, len(node.disk.durable)))
+            node.setting.checker.log_restored(index)
 
     @staticmethod
     def _restart(node: SimulatedNode) -> None:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from attrs import define, field, frozen
 
+from gridtokenx.consensus.authorities import Authorities
 from gridtokenx.consensus.certificates import certificate_verifies
-from gridtokenx.consensus.config import ConsensusConfig, HeldBlock, Recovered, Root, Signer, Verifier
+from gridtokenx.consensus.config import ConsensusConfig, HeldBlock, Root, Verifier
 from gridtokenx.consensus.core import Core
+from gridtokenx.consensus.epochs import Consensus, EpochStart, at_epoch_root
 from gridtokenx.consensus.interface import (
+    Answer,
+    Barred,
     BlockBuilt,
     BlockExecuted,
     BlockHeld,
@@ -28,7 +32,6 @@ from gridtokenx.consensus.interface import (
     Execute,
     Fetch,
     Finalize,
-    MessageReceived,
     Misbehaviour,
     Note,
     Persist,
@@ -37,26 +40,20 @@ from gridtokenx.consensus.interface import (
     WorkPending,
 )
 from gridtokenx.consensus.messages import Certificate, Message, Wake
-from gridtokenx.consensus.recovery import restart_from
+from gridtokenx.consensus.recovery import Restart, restart_from
 from gridtokenx.ledger.block import Header
 from gridtokenx.sim import toy
 from gridtokenx.sim.checker import Checker
 from gridtokenx.sim.disk import Disk
 from gridtokenx.sim.network import Network
-from gridtokenx.sim.registry import Registry, RegistrySigner
+from gridtokenx.sim.registry import ListVerifier, Registry, RegistrySigner
 from gridtokenx.sim.world import World
 
 MAX_BLOCK_TRANSACTIONS = 500
 CHAIN_ANSWER_BLOCKS = 64
 BODY_TRIES = 20
 BODY_AGAIN_US = 200_000
-
-
-class CoreFactory(Protocol):
-    """Core, or a deliberately broken one."""
-
-    def __call__(self, config: ConsensusConfig, me: int, signer: Signer, verifier: Verifier, root: Root,
-                 recovered: Recovered, now_ms: int, clock_ms: int) -> Core: ...
+FOLLOW_EVERY_US = 500_000
 
 
 @frozen
@@ -85,10 +82,11 @@ class GetChain:
 
 @frozen
 class ChainAnswer:
-    """Final blocks in order; the certificate finalizes the last."""
+    """Final blocks in order; the certificate finalizes the last. `head` is the height that there is."""
 
     blocks: tuple[HeldBlock, ...]
     certificate: Certificate
+    head: int
 
 
 @frozen
@@ -129,10 +127,21 @@ class Setting:
     network: Network
     registry: Registry
     checker: Checker
-    config: ConsensusConfig
-    factory: CoreFactory
+    nodes: int
+    schedule: toy.Schedule
+    genesis: Header
+    block_time_ms: int
+    factory: Callable[..., Core]
     on_final: Callable[[int, HeldBlock], None] = field(default=lambda *_: None)
     notes: dict[str, int] = field(factory=dict)
+
+    def config(self, epoch: int, epoch_root: bytes) -> ConsensusConfig:
+        return ConsensusConfig(
+            chain_id=toy.CHAIN_ID, epoch=epoch, epoch_root=epoch_root, block_time_ms=self.block_time_ms,
+            authorities=tuple(map(toy.key_of, self.schedule.members(epoch))), boundary=self.schedule.boundary(epoch))
+
+    def verifier(self, config: ConsensusConfig) -> Verifier:
+        return ListVerifier(self.registry, self.schedule.members(config.epoch))
 
 
 class SimulatedNode:
@@ -159,9 +168,8 @@ class SimulatedNode:
         base = Root(self._genesis_digest, 0, 0, self._genesis.timestamp_ms)
         restart = restart_from(base, self.disk.durable)
         self.running = True
-        self.finals: list[tuple[HeldBlock, Certificate | None]] = [(block, None) for block in restart.finalized]
-        if self.finals:
-            self.finals[-1] = (self.finals[-1][0], restart.root.certificate)
+        self.finals: list[tuple[HeldBlock, Certificate | None]] = [
+            (block, restart.finalizations.get(block.digest)) for block in restart.finalized]
         self.final_ids = {name for block in restart.finalized for name in block.transaction_ids}
         self.headers: dict[bytes, Header] = {self._genesis_digest: self._genesis}
         self.headers.update((block.digest, block.header) for block in (*restart.finalized, *restart.recovered.blocks))
@@ -180,11 +188,54 @@ class SimulatedNode:
         self._syncing_chain = False
         if self.honest:
             self.setting.checker.restarted(self.index, restart.finalized)
-        self.core = self.setting.factory(
-            self.setting.config, self.index, RegistrySigner(self.setting.registry, self.index),
-            self.setting.registry, restart.root, restart.recovered, world.now_ms, self.clock.read_ms(world.now_us))
-        world.trace(f"{self.index} starts at height {restart.root.height}, view {self.core.view}")
+        self.consensus = Consensus(
+            toy.key_of(self.index), RegistrySigner(self.setting.registry, self.index), self.setting.verifier,
+            self._epoch_start(restart), restart.recovered, world.now_ms, self.clock.read_ms(world.now_us),
+            lost=self.disk.lost and self.disk.barred < 0, barred=self.disk.barred, factory=self.setting.factory)
+        world.trace(f"{self.index} starts at height {restart.root.height}, epoch {self.consensus.epoch}, view "
+                    f"{self.core.view if self.core is not None else '-'}")
         self._turn(Tick())
+        self._follow()
+
+    def _epoch_start(self, restart: Restart | None) -> EpochStart:
+        """Where the chain stands: at the root of an epoch, or within one."""
+        height = len(self.finals)
+        schedule = self.setting.schedule
+        epoch = schedule.epoch_at(height + 1)
+        root_height = schedule.root_height(epoch)
+        digest, previous = self._genesis_digest, None
+        if root_height:
+            block, previous = self.finals[root_height - 1]
+            digest = block.digest
+        config = self.setting.config(epoch, digest)
+        if restart is not None and height > root_height:
+            return EpochStart(config, restart.root, previous)
+        header = self.finals[-1][0].header if self.finals else self._genesis
+        if restart is None and height > root_height:
+            certificate = self.finals[-1][1]
+            assert certificate is not None
+            return EpochStart(config, Root(header.hash, height, certificate.view, header.timestamp_ms, certificate),
+                              previous)
+        return EpochStart(config, at_epoch_root(Root(digest, height, 0, header.timestamp_ms)), previous)
+
+    @property
+    def core(self) -> Core | None:
+        return self.consensus.core
+
+    @property
+    def height(self) -> int:
+        """Of the last block that is final here."""
+        return len(self.finals)
+
+    @property
+    def finalized(self) -> bytes:
+        return self.finals[-1][0].digest if self.finals else self._genesis_digest
+
+    def _follow(self) -> None:
+        """Who is no authority now asks for final blocks, as an observer does."""
+        if self.core is None:
+            self._sync_from(self.setting.schedule.members(self.consensus.epoch))
+        self._later(FOLLOW_EVERY_US, self._follow)
 
     def crash(self) -> None:
         """Everything but the durable part of the log is gone."""
@@ -196,26 +247,43 @@ class SimulatedNode:
     def submit(self, transaction_id: bytes) -> None:
         """A client's transaction: into the pool, and to all others."""
         self._pool_add((transaction_id,))
-        for other in range(len(self.setting.config.authorities)):
+        for other in range(self.setting.nodes):
             if other != self.index:
                 self.setting.network.send(self.index, other, Transactions((transaction_id,)))
         self._turn(None)
 
     # ------------------------------------------------------------ the driver
 
-    def _turn(self, event: Event | None) -> None:
+    def _turn(self, event: Event | None, received: tuple[int, Message] | None = None) -> None:
         """One turn of the loop: events into the core until it is quiet, then one sync, then the sends."""
-        world = self.setting.world
+        now = self.setting.world.now_ms, self.clock.read_ms(self.setting.world.now_us)
         self._events: deque[Event] = deque([] if event is None else [event])
+        if received is not None:
+            sender, message = received
+            self._carry_all_out(self.consensus.receive(toy.key_of(sender), message, *now))
         while True:
             while self._events:
-                for effect in self.core.step(self._events.popleft(), world.now_ms, self.clock.read_ms(world.now_us)):
-                    self._carry_out(effect)
+                self._carry_all_out(self.consensus.step(self._events.popleft(), *now))
             if not self._work_changed():
                 break
         self.disk.sync(self._flush)
         self._flush()
         self._set_timer()
+
+    def _carry_all_out(self, effects: list[Effect]) -> None:
+        """In order; when the epoch's last block became final, the next epoch begins."""
+        members = self.setting.schedule.members(self.consensus.epoch)
+        for effect in effects:
+            self._carry_out(effect, members)
+        if self.setting.schedule.epoch_at(self.height + 1) > self.consensus.epoch:
+            self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        start = self._epoch_start(None)
+        self._note(f"epoch {start.config.epoch} begins", "epochs begun")
+        self._reported, self._tip_reported = (0, ()), None
+        self._carry_all_out(self.consensus.begin(
+            start, self.setting.world.now_ms, self.clock.read_ms(self.setting.world.now_us)))
 
     def _later(self, delay_us: int, action: Callable[..., None], *arguments: Any) -> None:
         """Schedules for this incarnation only."""
@@ -227,7 +295,7 @@ class SimulatedNode:
         self.setting.world.after(delay_us, run)
 
     def _set_timer(self) -> None:
-        deadline_ms = self.core.deadline_ms
+        deadline_ms = self.consensus.deadline_ms
         now_us = self.setting.world.now_us
         if deadline_ms is None or (self._timer_us is not None and now_us < self._timer_us <= deadline_ms * 1000):
             return
@@ -252,20 +320,31 @@ class SimulatedNode:
             self._post(message, to)
 
     def _post(self, message: Message, to: int | None) -> None:
-        for other in range(len(self.setting.config.authorities)) if to is None else (to,):
+        for other in self._audience() if to is None else (to,):
             if other != self.index:
                 self.setting.network.send(self.index, other, message)
 
-    def _carry_out(self, effect: Effect) -> None:
+    def _audience(self) -> list[int]:
+        """Who hears what goes to all: the authorities of this epoch and of the last one."""
+        schedule, epoch = self.setting.schedule, self.consensus.epoch
+        return sorted({*schedule.members(epoch), *schedule.members(max(0, epoch - 1))})
+
+    def _carry_out(self, effect: Effect, members: tuple[int, ...]) -> None:
+        """`members` is the list that the effect's indexes are places in."""
         match effect:
             case Send(message, to):
-                self._outbox.append((self.disk.appended, message, to))
+                self._outbox.append((self.disk.appended, message, None if to is None else members[to]))
+            case Answer(message, key):
+                self._outbox.append((self.disk.appended, message, key[0]))
+            case Barred(epoch, reason):
+                self.disk.lost, self.disk.barred = True, epoch
+                self._note(f"signs nothing up to epoch {epoch}: {reason}", "barred")
             case Persist(record):
                 self.disk.append(record)
             case Execute():
-                self._obtain(effect)
+                self._obtain(effect, members[effect.source])
             case Fetch(name, _, holders):
-                self._fetch(name, holders)
+                self._fetch(name, tuple(members[holder] for holder in holders))
             case Build():
                 block = self._built(effect)
                 delay_us = self.speed.execution_us(len(block.transaction_ids))
@@ -279,7 +358,7 @@ class SimulatedNode:
                     self.executed.discard(name)
                     self._asked.pop(name, None)
             case CatchUp(_, holders):
-                self._sync_from(holders)
+                self._sync_from(tuple(members[holder] for holder in holders))
             case Misbehaviour(signer, first, second):
                 self._note(f"misbehaviour of {signer}: {first.kind.name} and {second.kind.name} in view {first.view}",
                            "misbehaviour")
@@ -308,7 +387,7 @@ class SimulatedNode:
         return included
 
     def _work_changed(self) -> bool:
-        tip = self.core.tip
+        tip = None if self.core is None else self.core.tip
         if tip is None or (tip == self._tip_reported and not self._pool_changed):
             return False
         self._tip_reported, self._pool_changed = tip, False
@@ -333,7 +412,7 @@ class SimulatedNode:
         ids = () if build.empty else tuple(
             name for name in self.pool if name not in included)[:MAX_BLOCK_TRANSACTIONS]
         header = toy.header_of(self.headers[build.parent], build.parent, build.view, build.timestamp_ms,
-                               self.setting.config.authorities[self.index], ids)
+                               toy.key_of(self.index), ids, self.setting.schedule)
         return HeldBlock(header.hash, header, ids, len(ids) * toy.BYTES_PER_TRANSACTION)
 
     def _build_done(self, view: int, block: HeldBlock) -> None:
@@ -348,7 +427,7 @@ class SimulatedNode:
         self.disk.append(block)
         self.setting.checker.block_made(block)
 
-    def _obtain(self, execute: Execute) -> None:
+    def _obtain(self, execute: Execute, source: int) -> None:
         """The body out of the own pool where it has all of it, else from the leader."""
         name, header, ids = execute.digest, execute.header, execute.transaction_ids
         if name in self.blocks:
@@ -364,7 +443,7 @@ class SimulatedNode:
             self._events.append(self._held(block))
             self._execute_soon(name)
         else:
-            self._ask_block(name, (execute.source,))
+            self._ask_block(name, (source,))
 
     @staticmethod
     def _held(block: HeldBlock) -> BlockHeld:
@@ -384,7 +463,7 @@ class SimulatedNode:
                 self._asked.pop(name, None)
             return
         self._asked[name] = (turn, None)
-        n = len(self.setting.config.authorities)
+        n = self.setting.nodes
         asked = (*holders, *(other for other in range(n) if other not in holders))
         to = asked[turn % len(asked)]
         if to != self.index:
@@ -427,7 +506,7 @@ class SimulatedNode:
             return                                       # dropped, or final by sync, meanwhile
         valid = (header.parent in self.executed and toy.executes(
             header, self.headers[header.parent], block.transaction_ids,
-            self._included(header.parent) | self.final_ids))
+            self._included(header.parent) | self.final_ids, self.setting.schedule))
         self._events = deque()
         if valid:
             self.executed.add(name)
@@ -458,41 +537,46 @@ class SimulatedNode:
 
     def _sync_from(self, holders: tuple[int, ...]) -> None:
         """Asks two of those who signed the finalization for the final blocks above the own ones."""
-        first = self.core.finalized[0] + 1
+        first = self.height + 1
         start = (self.setting.world.now_ms // 1000) % max(1, len(holders))
         for to in (holders[start:] + holders[:start])[:2]:
             self.setting.network.send(self.index, to, GetChain(first))
 
     def _on_get_chain(self, sender: int, first: int) -> None:
-        wanted = self.finals[first - 1:first - 1 + CHAIN_ANSWER_BLOCKS] if first > 0 else []
+        """Blocks of one epoch: what follows cannot be checked before they are executed."""
+        last = self.setting.schedule.boundary(self.setting.schedule.epoch_at(first)) if first > 0 else 0
+        wanted = self.finals[first - 1:min(last, first - 1 + CHAIN_ANSWER_BLOCKS)] if first > 0 else []
         while wanted and wanted[-1][1] is None:
             wanted.pop()
         if wanted and wanted[-1][1] is not None:
-            answer = ChainAnswer(tuple(block for block, _ in wanted), wanted[-1][1])
+            answer = ChainAnswer(tuple(block for block, _ in wanted), wanted[-1][1], self.height)
             self.setting.network.send(self.index, sender, answer)
 
-    def _on_chain(self, answer: ChainAnswer) -> None:
+    def _on_chain(self, sender: int, answer: ChainAnswer) -> None:
         """Links and certificate checked, then executed in order as delayed work."""
         if self._syncing_chain or not answer.blocks or answer.blocks[-1].digest != answer.certificate.digest:
             return
-        if not certificate_verifies(answer.certificate, self.core.authorities, 0, self.setting.registry):
+        config = self.consensus.start.config
+        if not certificate_verifies(answer.certificate, Authorities.of_epoch(config.authorities, config.epoch_root),
+                                    config.epoch, self.setting.verifier(config)):
             return
         for parent, block in zip(answer.blocks, answer.blocks[1:], strict=False):
             if block.header.parent != parent.digest:
                 return
         self._syncing_chain = True
         work_us = sum(self.speed.execution_us(len(block.transaction_ids)) for block in answer.blocks)
-        self._later(self._executor_free_in_us(work_us), self._chain_done, answer)
+        self._later(self._executor_free_in_us(work_us), self._chain_done, sender, answer)
 
-    def _chain_done(self, answer: ChainAnswer) -> None:
+    def _chain_done(self, sender: int, answer: ChainAnswer) -> None:
         self._syncing_chain = False
-        height, name = self.core.finalized
+        height, name = self.height, self.finalized
         fresh = [block for block in answer.blocks if block.header.height > height]
         if not fresh or fresh[0].header.parent != name:
             return
         for block in fresh:
             if block.header.hash != block.digest or not toy.executes(
-                    block.header, self.headers[block.header.parent], block.transaction_ids, self.final_ids):
+                    block.header, self.headers[block.header.parent], block.transaction_ids, self.final_ids,
+                    self.setting.schedule):
                 return
             self._hold(block)
             self.executed.add(block.digest)
@@ -502,7 +586,14 @@ class SimulatedNode:
                 if child in self.blocks:
                     self._execute_soon(child)
         self.setting.notes["synced blocks"] = self.setting.notes.get("synced blocks", 0) + len(fresh)
-        self._turn(CaughtUp(fresh[-1].header, answer.certificate))
+        if self.core is None:
+            self.disk.append(answer.certificate)
+            self._carry_all_out([])
+            self._turn(None)
+        else:
+            self._turn(CaughtUp(fresh[-1].header, answer.certificate))
+        if self.height < answer.head:
+            self.setting.network.send(self.index, sender, GetChain(self.height + 1))
 
     # ------------------------------------------------------------ the network
 
@@ -527,14 +618,14 @@ class SimulatedNode:
             case GetChain(first):
                 self._on_get_chain(sender, first)
             case ChainAnswer():
-                self._on_chain(payload)
+                self._on_chain(sender, payload)
             case _:
                 if isinstance(payload, Wake):
                     missing = tuple(name for name in payload.transaction_ids
                                     if name not in self.pool and name not in self.final_ids)
                     if missing:
                         self.setting.network.send(self.index, sender, GetTransactions(missing))
-                self._turn(MessageReceived(sender, payload))
+                self._turn(None, (sender, payload))
 
     def _on_get_block(self, sender: int, name: bytes) -> None:
         block = self.blocks.get(name)

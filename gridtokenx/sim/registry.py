@@ -16,24 +16,39 @@ class Registry:
 
     def __init__(self) -> None:
         self._signed: set[tuple[int, bytes]] = set()
-        self._signers: defaultdict[tuple[int, int, bytes], set[int]] = defaultdict(set)
+        self._signers: defaultdict[tuple[int, int, int, bytes], set[int]] = defaultdict(set)
 
     def sign(self, signer: int, content: bytes) -> bytes:
         self._signed.add((signer, content))
-        _, kind, view, name = codec.decode(content)
-        self._signers[kind, view, name].add(signer)
+        epoch, kind, view, name = codec.decode(content)
+        self._signers[kind, epoch, view, name].add(signer)
         return self._signature(signer, content)
 
     def verify(self, signer: int, content: bytes, signature: bytes) -> bool:
         return (signer, content) in self._signed and signature == self._signature(signer, content)
 
-    def signers(self, kind: Kind, view: int, name: bytes = b"") -> set[int]:
+    def signers(self, kind: Kind, epoch: int, view: int, name: bytes = b"") -> set[int]:
         """Who ever signed that vote."""
-        return self._signers.get((int(kind), view, name), set())
+        return self._signers.get((int(kind), epoch, view, name), set())
+
+    def views_signed(self, kind: Kind, epoch: int, name: bytes) -> dict[int, set[int]]:
+        """Per view, who signed that vote for the same block."""
+        return {view: who for (k, e, view, n), who in self._signers.items() if (k, e, n) == (int(kind), epoch, name)}
 
     @staticmethod
     def _signature(signer: int, content: bytes) -> bytes:
         return sha256(bytes((signer,)) + content).digest() * 2
+
+
+@frozen
+class ListVerifier:
+    """A Verifier of one epoch: places in its list instead of nodes' numbers."""
+
+    registry: Registry
+    members: tuple[int, ...]
+
+    def verify(self, signer: int, content: bytes, signature: bytes) -> bool:
+        return 0 <= signer < len(self.members) and self.registry.verify(self.members[signer], content, signature)
 
 
 @frozen
@@ -45,3 +60,6 @@ class RegistrySigner:
 
     def sign(self, content: bytes) -> bytes:
         return self.registry.sign(self.index, content)
+
+    def made(self, content: bytes, signature: bytes) -> bool:
+        return self.registry.verify(self.index, content, signature)
