@@ -142,7 +142,10 @@ def test_register_meter() -> None:
     ([4, 0, [bytes(32)]], Code.OUT_OF_RANGE), ([4, 1, [bytes(32), bytes(32)]], Code.BAD_FIELDS),
     ([4, 1, bytes(32)], Code.BAD_FIELDS), ([10, bytes(32), "", 1, 0, 1, 0], Code.BAD_FIELDS),
     ([20, 1, 1, 2, 0, 100, 0, 0], Code.OUT_OF_RANGE), ([20, 1, 1 << 24, 0, 0, 100, 0, 0], Code.OUT_OF_RANGE),
-    ([20, 1, 1, 0, 0, 100, 3, 0], Code.BAD_TIME_IN_FORCE), ([21, b"x"], Code.BAD_FIELDS),
+    ([20, 1, 1, 0, 0, 100, 4, 0], Code.BAD_TIME_IN_FORCE), ([20, 1, 1, 0, 0, 100, 0], Code.BAD_FIELDS),
+    ([20, 1, 1, 0, 0, 100, 0, 0, 3], Code.BAD_CONDITIONS), ([20, 1, 1, 0, 0, 100, 0, 0, 16], Code.OUT_OF_RANGE),
+    ([20, 1, 1, 0, 5000, 100, 0, 0, 8], Code.BAD_CONDITIONS), ([22, 1, 0, 100, 2], Code.OUT_OF_RANGE),
+    ([20, 1, 1, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0], Code.BAD_FIELDS), ([21, b"x"], Code.BAD_FIELDS),
 ])
 def test_fields_that_no_state_could_make_right(fields: list[Any], code: Code) -> None:
     frozen = tuple(tuple(part) if isinstance(part, list) else part for part in fields)
@@ -202,7 +205,8 @@ def test_code_numbers_are_frozen() -> None:
         "UNKNOWN_NETWORK": 57, "BAD_KEY": 58, "BAD_ROLE": 59, "UNKNOWN_METER": 70, "NOT_METER_OWNER": 71,
         "WINDOW_NOT_OPEN": 72, "WINDOW_CLOSED": 73, "OUT_OF_TICK": 74, "OUT_OF_LOT": 75, "OUT_OF_BAND": 76,
         "BAD_TIME_IN_FORCE": 77, "NO_CAPACITY": 78, "UNKNOWN_ORDER": 79, "BOOK_FULL": 81,
-        "PRICE_LIMIT": 82, "QUANTITY_LIMIT": 83,
+        "PRICE_LIMIT": 82, "QUANTITY_LIMIT": 83, "KILLED": 84, "WOULD_TRADE": 85, "BAD_CONDITIONS": 86,
+        "UNKNOWN_PROFILE": 87, "HALTED": 88, "WORK_LEFT": 89,
         "NOT_COLLECTOR": 100, "METER_NOT_THEN": 101, "WINDOW_NOT_DELIVERED": 102, "READING_TOO_LATE": 103,
         "ABOVE_CAPACITY": 104, "BAD_QUALITY": 105, "READING_KNOWN": 106, "READING_CONFLICT": 107,
         "READING_SUPERSEDED": 108, "BAD_READING_SIGNATURE": 109, "DUES": 110, "UNKNOWN_CORRIDOR": 111,

@@ -159,7 +159,7 @@ def book(state: StateReader, window: int, zone: int, levels: int = 10) -> Map:
         found = Order.decode(raw)
         if found.zone == zone and due_ms(found, window) > now_ms:
             level = sides[found.side].setdefault(found.price, [0, 0])
-            level[0] += found.remaining_wh
+            level[0] += found.remaining_wh - found.hidden_wh
             level[1] += 1
     return {
         "window": window, "zone": zone,

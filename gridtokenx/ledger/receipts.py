@@ -76,6 +76,12 @@ class Code(IntEnum):
     BOOK_FULL = 81
     PRICE_LIMIT = 82
     QUANTITY_LIMIT = 83
+    KILLED = 84                  # fill or kill, or an immediate order's minimum fill, was not to be had: nothing traded
+    WOULD_TRADE = 85             # post-only, and it would have traded
+    BAD_CONDITIONS = 86
+    UNKNOWN_PROFILE = 87
+    HALTED = 88
+    WORK_LEFT = 89               # resting orders of the window are still being traded with each other
 
     # Readings and settlement.
     NOT_COLLECTOR = 100          # neither the meter's owner nor a collector of its zone

@@ -30,8 +30,9 @@ from gridtokenx.ledger.timed import TimedWork
 from gridtokenx.ledger.transaction import Transaction
 from gridtokenx.market.book import Books
 from gridtokenx.market.clock import gate_ms
+from gridtokenx.market.deferred import Deferred
 from gridtokenx.market.desk import Desk
-from gridtokenx.market.posting import Deferred, Fill
+from gridtokenx.market.posting import Fill
 
 Mark = tuple[int, int, int, int, int, int]
 _NOT_APPLIED = Outcome(Code.NOT_APPLIED)

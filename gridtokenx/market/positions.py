@@ -40,6 +40,11 @@ def free_wh(position: Position, meter: Meter, side: int) -> int:
     return max(0, free)
 
 
+def offered_wh(position: Position) -> int:
+    """Wh sold and on offer, what was closed in this block included."""
+    return position.sold + position.open_sell + position.freed_sell
+
+
 def hold(session: Session, window: int, meter_id: int, position: Position, side: int, quantity_wh: int) -> None:
     """Puts `quantity_wh` on offer; `position` is the present one."""
     p = position

@@ -1,4 +1,8 @@
-"""What the engine made of a batch, posted to state: trades, closings, results (MARKET 3 and 5)."""
+"""What the engine made of a batch, posted to state: trades, closings, results (MARKET 3 and 5).
+
+Operation by operation, in order: an amend first changes the order, then come trades, then the result, which may put
+the order to rest, then what happened to resting orders.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from attrs import define, evolve, frozen
 from numpy.typing import NDArray
 
 from gridtokenx._native.orderbook import Code as EngineCode
-from gridtokenx._native.orderbook import Reason
+from gridtokenx._native.orderbook import Kind, Reason
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import funds, spaces
 from gridtokenx.ledger.context import Context
@@ -18,6 +22,7 @@ from gridtokenx.market import positions
 from gridtokenx.market.book import Books
 from gridtokenx.market.closing import due_ms, escrow_of, lapse, remove_order
 from gridtokenx.market.corridors import corridor_window, directions, moved
+from gridtokenx.market.deferred import Amendment, Deferred
 from gridtokenx.market.money import fee_and_vat
 from gridtokenx.market.orders import BUY
 from gridtokenx.market.wheeling import network_parts
@@ -25,15 +30,18 @@ from gridtokenx.market.work import Work, timed_key
 
 _TRADE_FIELDS = ["maker_id", "taker_id", "delivered_wh", "injected_wh", "wheel_uthb", "maker_remaining_wh",
                  "taker_remaining_wh", "window", "price_mthb_kwh", "seller_zone", "buyer_zone", "taker_side",
-                 "path"]
-_CLOSED_FIELDS = ["order_id", "remaining_wh", "reason"]
+                 "path", "operation"]
+_CLOSED_FIELDS = ["order_id", "remaining_wh", "reason", "sequence", "operation"]
 _RESULT_FIELDS = ["sequence", "filled_wh", "remaining_wh", "code"]
 _RESULT_CODES = {
     EngineCode.RESTING: Code.OK, EngineCode.FILLED: Code.OK, EngineCode.CLOSED_BELOW_LOT: Code.OK,
     EngineCode.CANCELLED_IOC: Code.OK, EngineCode.CANCELLED_LIMIT: Code.REMAINDER_CANCELLED,
-    EngineCode.CANCELLED_SELF_TRADE: Code.SELF_TRADE, EngineCode.CANCELLED: Code.OK,
-    EngineCode.UNKNOWN_ORDER: Code.UNKNOWN_ORDER,
+    EngineCode.CANCELLED_SELF_TRADE: Code.SELF_TRADE, EngineCode.CANCELLED: Code.OK, EngineCode.REDUCED: Code.OK,
+    EngineCode.KILLED: Code.KILLED, EngineCode.UNKNOWN_ORDER: Code.UNKNOWN_ORDER,
+    EngineCode.EXPIRED: Code.UNKNOWN_ORDER, EngineCode.INVALID: Code.BAD_CONDITIONS,
+    EngineCode.WOULD_TRADE: Code.WOULD_TRADE, EngineCode.HALTED: Code.HALTED, EngineCode.WORK_LEFT: Code.WORK_LEFT,
 }
+_REFUSED = frozenset(int(code) for code in EngineCode if code >= EngineCode.UNKNOWN_ORDER)
 
 
 @frozen
@@ -48,16 +56,6 @@ class Fill:
 
 
 @define
-class Deferred:
-    """An order operation on its way through the engine; `outcome` is there after the engine ran."""
-
-    order_id: int
-    order: Order | None         # None: a cancel
-    owner: bytes
-    outcome: Outcome | None = None
-
-
-@define
 class _Live:
     """An order while a batch is posted. `held` is the escrow of a buy's remainder."""
 
@@ -67,6 +65,8 @@ class _Live:
     remaining: int
     held: int
     fresh: bool
+    sequence: int = 0
+    hidden: int = 0
     gone: bool = False
 
 
@@ -80,6 +80,7 @@ class Posting:
         self.next_sequence = next_sequence
         self.fills: list[Fill] = []
         self.lapsed: set[int] = set()       # met by a search after their time
+        self.known: dict[int, tuple[Order, bytes]] = {}     # orders touched, as they were in state
         self.live: dict[int, _Live] = {}
         self.accounts: dict[bytes, list[int]] = {}
         self.positions: dict[tuple[int, int], list[int]] = {}
@@ -90,19 +91,26 @@ class Posting:
     def post(self, trades: NDArray[Any], results: NDArray[Any], closed: NDArray[Any],
              pending: list[Deferred]) -> None:
         """The engine's answer to the operations `pending`, whose outcomes are set. Raises InvariantError."""
-        for deferred in pending:
-            if deferred.order is not None:
+        made, entries = trades[_TRADE_FIELDS].tolist(), closed[_CLOSED_FIELDS].tolist()
+        trade_count, closed_count = len(made), len(entries)
+        trade = entry = opened = 0
+        for index, result in enumerate(results[_RESULT_FIELDS].tolist()):
+            deferred = pending[index]
+            if deferred.kind is Kind.PLACE:
                 order = deferred.order
+                assert order is not None
                 held = escrow_of(order, order.remaining_wh) if order.side == BUY else 0
-                self.live[deferred.order_id] = _Live(
-                    spaces.window_of(deferred.order_id), order, deferred.owner, order.remaining_wh, held, True)
-        for trade in trades[_TRADE_FIELDS].tolist():
-            self._trade(trade)
-        for entry in closed[_CLOSED_FIELDS].tolist():
-            self._closed(entry)
-        opened = 0
-        for deferred, result in zip(pending, results[_RESULT_FIELDS].tolist(), strict=True):
+                self.live[deferred.order_id] = _Live(deferred.window, order, deferred.owner, order.quantity_wh, held,
+                                                     True)
+            elif deferred.kind is Kind.AMEND:
+                self._amend(deferred, result[3])
+            while trade < trade_count and made[trade][-1] == index:
+                self._trade(made[trade])
+                trade += 1
             opened += self._result(deferred, result)
+            while entry < closed_count and entries[entry][-1] == index:
+                self._closed(entries[entry])
+                entry += 1
         self._write(opened)
 
     def _order(self, order_id: int) -> _Live:
@@ -113,8 +121,9 @@ class Posting:
                 raise InvariantError(f"the engine names order {order_id}, which is not in state")
             meter: Meter = self.session.get(spaces.meter(order.meter))
             held = escrow_of(order, order.remaining_wh) if order.side == BUY else 0
+            self.known[order_id] = (order, meter.owner)
             live = self.live[order_id] = _Live(spaces.window_of(order_id), order, meter.owner, order.remaining_wh,
-                                               held, False)
+                                               held, False, order.sequence, order.hidden_wh)
         return live
 
     def _account(self, address: bytes) -> list[int]:
@@ -133,7 +142,7 @@ class Posting:
 
     def _trade(self, fields: Any) -> None:
         (maker_id, taker_id, delivered, injected, wheel, maker_left, taker_left, window, price, seller_zone,
-         buyer_zone, taker_side, path) = fields
+         buyer_zone, taker_side, path, _) = fields
         maker, taker = self._order(maker_id), self._order(taker_id)
         if taker_side == BUY:
             buyer, seller, buy_id, sell_id = taker, maker, taker_id, maker_id
@@ -217,40 +226,89 @@ class Posting:
             self._position(live.window, order.meter)[2] += quantity
 
     def _closed(self, fields: Any) -> None:
-        order_id, remaining, reason = fields
+        order_id, remaining, reason, sequence, _ = fields
         if reason == Reason.EXPIRED:
             order = self.session.get(spaces.order(order_id))
             if order is not None:       # otherwise released lazily in this block already
+                self.known[order_id] = (order, self.session.get(spaces.meter(order.meter)).owner)
                 lapse(self.context, order_id, order)
             self.lapsed.add(order_id)
             return
         live = self._order(order_id)
         if live.remaining != remaining:
             raise InvariantError(f"order {order_id} leaves the engine with {remaining} Wh; state says {live.remaining}")
-        self._release(live)
+        if reason == Reason.SLICE:
+            live.sequence = sequence
+            live.hidden = remaining - min(remaining, live.order.display_wh)
+        else:
+            self._release(live)
+
+    def _amend(self, deferred: Deferred, engine_code: int) -> None:
+        """Before the amended order trades: its new terms, and what was held for them and is not needed comes back."""
+        amendment = deferred.amendment
+        assert amendment is not None
+        if engine_code in _REFUSED or engine_code == EngineCode.CANCELLED:
+            self._return(deferred, amendment, amendment.held_uthb, amendment.held_wh)
+            return
+        live = self._order(deferred.order_id)
+        order = live.order
+        filled = order.quantity_wh - live.remaining
+        if engine_code == EngineCode.REDUCED:
+            changed = evolve(order, quantity_wh=amendment.quantity_wh)
+        else:
+            changed = evolve(order, price=amendment.price, quantity_wh=amendment.quantity_wh, term=amendment.term,
+                             vat_ppm=amendment.vat_ppm)
+        left = changed.quantity_wh - filled
+        if order.side == BUY:
+            held = escrow_of(changed, left)
+            surplus = live.held + amendment.held_uthb - held
+            live.held = held
+        else:
+            surplus = order.term * live.remaining + amendment.held_uthb - changed.term * left
+        if surplus < 0:
+            raise InvariantError(f"the amend of order {deferred.order_id} takes {-surplus} uTHB more than was held")
+        self._return(deferred, amendment, surplus, amendment.held_wh - (changed.quantity_wh - order.quantity_wh))
+        if engine_code == EngineCode.REDUCED:       # what is shown is used up last
+            live.hidden = max(0, left - (live.remaining - live.hidden))
+        live.order, live.remaining = changed, left
+
+    def _return(self, deferred: Deferred, amendment: Amendment, money: int, energy: int) -> None:
+        """Money or collateral, and capacity, that were held for an amend and come back."""
+        account = self._account(deferred.owner)
+        if amendment.side == BUY:
+            account[0] -= money
+            account[2] += money
+        else:
+            account[3] += money
+        if energy:
+            self._position(deferred.window, amendment.meter)[3 if amendment.side == BUY else 2] += energy
 
     def _result(self, deferred: Deferred, fields: Any) -> int:
-        """Sets the outcome; returns 1 when the order rests."""
+        """Sets the outcome; returns 1 when a new order rests."""
         sequence, filled, remaining, engine_code = fields
         code = _RESULT_CODES.get(engine_code)
         if code is None:
             raise InvariantError(f"the engine refused order {deferred.order_id}: {EngineCode(engine_code).name}")
-        if deferred.order is None:
-            if code is Code.UNKNOWN_ORDER:
-                deferred.outcome = Outcome(code)
-                return 0
-            live = self._order(deferred.order_id)
+        order_id = deferred.order_id
+        refused = engine_code in _REFUSED
+        if deferred.kind is not Kind.PLACE and refused:
+            deferred.outcome = Outcome(code)
+            return 0
+        live = self._order(order_id)
+        if deferred.kind is Kind.CANCEL:
             live.remaining = remaining
             self._release(live)
-            deferred.outcome = Outcome(code, (deferred.order_id, remaining))
+            deferred.outcome = Outcome(code, (order_id, remaining))
             return 0
-        rests = engine_code == EngineCode.RESTING
-        live = self.live[deferred.order_id]
-        deferred.outcome = Outcome(code, (deferred.order_id, filled, remaining if rests else 0,
-                                          0 if rests else remaining))
+        rests = engine_code == EngineCode.RESTING or engine_code == EngineCode.REDUCED
+        if refused:
+            remaining = live.remaining
+        deferred.outcome = Outcome(code, (order_id, filled, remaining if rests else 0, 0 if rests else remaining))
         if rests:
-            live.order = evolve(live.order, sequence=sequence)
-            return 1
+            live.sequence = sequence
+            if live.order.display_wh and engine_code == EngineCode.RESTING:
+                live.hidden = max(0, remaining - live.order.display_wh)
+            return 1 if deferred.kind is Kind.PLACE else 0
         live.remaining = remaining
         self._release(live)
         return 0
@@ -260,14 +318,18 @@ class Posting:
         for order_id, live in self.live.items():
             order = live.order
             if live.gone:
-                if not live.fresh or order.sequence:
+                if not live.fresh or live.sequence:
                     remove_order(session, order_id, order, live.owner)
                 continue
             if live.fresh:
                 session.put(spaces.orders_of(live.owner, due_ms(order, live.window), order_id), spaces.PRESENT)
                 if order.expires_ms:
                     session.put(timed_key(order.expires_ms, Work.EXPIRY, order_id), spaces.PRESENT)
-            session.put(spaces.order(order_id), evolve(order, remaining_wh=live.remaining))
+            o = order
+            session.put(spaces.order(order_id), Order(
+                o.meter, o.participant, o.zone, o.side, o.price, o.quantity_wh, live.remaining, o.expires_ms,
+                live.sequence, o.term, o.vat_ppm, o.height, o.source, o.profile, o.self_trade, o.display_wh,
+                live.hidden))
         for address, (bids, proceeds, released, freed) in self.accounts.items():
             funds.apply_moves(session, address, bids=bids, proceeds=proceeds, released=released, freed=freed)
         for (window, meter), moves in self.positions.items():

@@ -6,6 +6,7 @@ from typing import Any
 
 from gridtokenx.ledger.operations.account_keys import SetAccountKeys
 from gridtokenx.ledger.operations.activate_authority import ActivateAuthority
+from gridtokenx.ledger.operations.amend_order import AmendOrder
 from gridtokenx.ledger.operations.base import Block, Operation
 from gridtokenx.ledger.operations.cancel_order import CancelOrder
 from gridtokenx.ledger.operations.deposit import Deposit
@@ -26,8 +27,8 @@ from gridtokenx.ledger.operations.transfer import Transfer
 from gridtokenx.ledger.operations.withdraw import Withdraw
 from gridtokenx.ledger.receipts import Code, Failed
 
-__all__ = ["ALLOWED_IN_DEBT", "KINDS", "ActivateAuthority", "Block", "CancelOrder", "Deposit", "Evidence",
-           "Operation", "PlaceOrder", "PublishCalendar", "PublishRate", "PublishSchedule", "PublishTariff",
+__all__ = ["ALLOWED_IN_DEBT", "KINDS", "ActivateAuthority", "AmendOrder", "Block", "CancelOrder", "Deposit",
+           "Evidence", "Operation", "PlaceOrder", "PublishCalendar", "PublishRate", "PublishSchedule", "PublishTariff",
            "RegisterAuthority", "RegisterBoundaryMeter", "RegisterCollector", "RegisterMeter", "RegisterParticipant",
            "ReportReadings", "RevokeAuthority", "SetAccountKeys", "SignedReading", "SuspendAuthority", "Transfer",
            "Withdraw", "kind_of", "parse_operation", "sign_reading"]
@@ -41,6 +42,7 @@ KINDS: tuple[type[Operation], ...] = (
     RegisterMeter,
     PlaceOrder,
     CancelOrder,
+    AmendOrder,
     PublishTariff,
     PublishRate,
     PublishCalendar,

@@ -9,8 +9,8 @@ from attrs import define
 from gridtokenx.crypto.keys import PUBLIC_KEY_BYTES
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.receipts import Code, Failed
+from gridtokenx.market.deferred import Deferred
 from gridtokenx.market.desk import Desk
-from gridtokenx.market.posting import Deferred
 
 MAX_MEMO_BYTES = 64
 MAX_INT64 = (1 << 63) - 1

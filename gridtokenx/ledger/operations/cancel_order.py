@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from attrs import frozen
 
 from gridtokenx.ledger.operations.base import Block, check_count, integer
-from gridtokenx.market.posting import Deferred
+from gridtokenx.market.deferred import Deferred
 
 
 @frozen
