@@ -195,7 +195,7 @@ class Desk:
             position = positions.get_position(session, window, meter_id)
             if positions.offered_wh(position) + quantity_wh > capacity:
                 return 0
-        return meter.source
+        return int(meter.source)
 
     def hold_capacity(self, sender: bytes, window: int, meter_id: int, meter: Meter, side: int,
                       quantity_wh: int) -> None:
