@@ -10,7 +10,7 @@ from ledger_support import ISSUER, REGULATOR, START_MS, Chain, genesis, key, tra
 
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.grid.kinds import Voltage
-from gridtokenx.ledger import queries, spaces
+from gridtokenx.ledger import spaces
 from gridtokenx.ledger.genesis import GenesisError, dump_genesis, parse_genesis
 from gridtokenx.ledger.operations import (
     Operation,
@@ -21,6 +21,7 @@ from gridtokenx.ledger.operations import (
     PublishTariff,
 )
 from gridtokenx.ledger.receipts import Code
+from gridtokenx.ledger.tariff_queries import rates
 from gridtokenx.ledger.tariff_records import Rate, Series
 from gridtokenx.market.orders import Side
 from gridtokenx.market.tables import KEPT_WINDOWS, VERSIONS_MOST
@@ -39,13 +40,13 @@ def test_a_new_ft_applies_from_its_window_on_and_never_before() -> None:
     chain = Chain(genesis())
     assert codes(chain, PublishRate(Series.FT, NOW + 10, -200_000), PublishRate(Series.FT, FAR, 300_000),
                  PublishRate(Series.BUY_BACK, FAR, 2_000_000), PublishRate(Series.VAT, FAR, 100_000)) == [Code.OK] * 4
-    assert [queries.rates(chain.head, window)["ft_uthb_kwh"] for window in (0, NOW + 9, NOW + 10, FAR - 1, FAR)] == [
+    assert [rates(chain.head, window)["ft_uthb_kwh"] for window in (0, NOW + 9, NOW + 10, FAR - 1, FAR)] == [
         162_300, 162_300, -200_000, -200_000, 300_000]
-    later = queries.rates(chain.head, FAR)
+    later = rates(chain.head, FAR)
     assert (later["buy_back_uthb_kwh"], later["vat_ppm"]) == (2_000_000, 100_000)
     # What was announced for windows that do not deliver yet is replaced, that of FAR too.
     assert codes(chain, PublishRate(Series.FT, NOW + 5, 0)) == [Code.OK]
-    assert [queries.rates(chain.head, window)["ft_uthb_kwh"] for window in (NOW + 4, NOW + 5, FAR)] == [162_300, 0, 0]
+    assert [rates(chain.head, window)["ft_uthb_kwh"] for window in (NOW + 4, NOW + 5, FAR)] == [162_300, 0, 0]
 
 
 def test_only_a_regulator_and_only_the_future() -> None:
@@ -76,9 +77,9 @@ def test_classes_change_by_version_and_new_ones_open() -> None:
     assert codes(chain, PublishTariff(0, name, Voltage.BELOW_12_KV, FAR, 6_000_000, 2_700_000, service=24_620_000),
                  PublishTariff(5, "residential 1.2", Voltage.BELOW_12_KV, FAR, 3_248_400, 3_248_400,
                                blocks=blocks)) == [Code.OK, Code.OK]
-    assert queries.rates(chain.head, NOW)["energy_uthb_kwh"][0] == 5_798_200
-    assert queries.rates(chain.head, NOW)["energy_uthb_kwh"][5] == 3_248_400    # before the first version: the first
-    assert queries.rates(chain.head, FAR)["energy_uthb_kwh"][0] in (6_000_000, 2_700_000)
+    assert rates(chain.head, NOW)["energy_uthb_kwh"][0] == 5_798_200
+    assert rates(chain.head, NOW)["energy_uthb_kwh"][5] == 3_248_400    # before the first version: the first
+    assert rates(chain.head, FAR)["energy_uthb_kwh"][0] in (6_000_000, 2_700_000)
 
 
 def test_calendar_and_schedule() -> None:
@@ -86,12 +87,12 @@ def test_calendar_and_schedule() -> None:
     day = 86_400 // 900
     assert codes(chain, PublishCalendar(2026, (TODAY,)), PublishCalendar(2026, (TODAY + 1, TODAY + 30)),
                  PublishCalendar(2026, (TODAY + 1,))) == [Code.DAY_BEGUN, Code.OK, Code.OK]
-    assert [queries.rates(chain.head, NOW + n * day)["on_peak"] for n in range(3)] == [True, False, True]
+    assert [rates(chain.head, NOW + n * day)["on_peak"] for n in range(3)] == [True, False, True]
     # 18:00 to 22:00 on every day, from the day after tomorrow on.
     assert codes(chain, PublishSchedule(NOW + 2 * day, 0b1111 << 18, 0b1111111)) == [Code.OK]
-    assert [queries.rates(chain.head, NOW + n * day)["on_peak"] for n in range(3)] == [True, False, False]
-    assert queries.rates(chain.head, NOW + 2 * day + 9 * 4)["on_peak"]
-    assert queries.rates(chain.head, NOW + 5 * day + 9 * 4)["on_peak"]              # a Saturday
+    assert [rates(chain.head, NOW + n * day)["on_peak"] for n in range(3)] == [True, False, False]
+    assert rates(chain.head, NOW + 2 * day + 9 * 4)["on_peak"]
+    assert rates(chain.head, NOW + 5 * day + 9 * 4)["on_peak"]              # a Saturday
 
 
 def test_old_versions_leave_only_when_nothing_needs_them() -> None:

@@ -27,6 +27,8 @@ COMMANDS = {
     "order": ("order", "Place, cancel and list orders."),
     "trade": ("trade", "List trades, prices and the order book."),
     "audit": ("audit", "Derive a node's chain anew from its blocks, and say what differs."),
+    "prices": ("tariffs", "Indicative prices of the zones."),
+    "tariffs": ("tariffs", "What utilities charge and pay, and since when."),
     "market": ("market", "Run files of orders through the matching engine."),
 }
 

@@ -37,6 +37,9 @@ HINTS = {
     "NOT_METER_OWNER": "the meter belongs to another account; `gridtokenx account` lists yours",
     "UNKNOWN_METER": "`gridtokenx account` lists the account's meters",
     "UNKNOWN_ORDER": "it is filled, cancelled or expired; `gridtokenx order list` shows what is open",
+    "VERSION_TOO_LATE": "--since must lie in the future of the market clock; `gridtokenx status` shows it",
+    "DAY_BEGUN": "name the holidays so far as they are on the chain; `gridtokenx tariffs` lists them",
+    "OTHER_CLASS": "`gridtokenx tariffs` shows the class's name and voltage",
     "NOT_ORDER_OWNER": "it is another account's order",
 }
 """What to do about the codes that people meet most."""

@@ -18,6 +18,10 @@ class Source(IntEnum):
     THERMAL = 7
 
 
+RENEWABLE = frozenset({Source.SOLAR, Source.WIND, Source.HYDRO, Source.BIOMASS, Source.GEOTHERMAL})
+"""Sources whose energy certificates are made of (MARKET 8)."""
+
+
 class Network(IntEnum):
     """Whose wires a meter hangs on."""
 

@@ -49,6 +49,9 @@ _TABLE = (
     (44, "max_credit_uthb", 10**15, 0, 10**18, "uTHB", "greatest credit limit of a licence"),
     # Tariffs.
     (62, "reference_tariff", 0, 0, 255, "tariff class", "the class whose energy rate is the reference price"),
+    (63, "congestion_from_ppm", 800_000, 0, 999_999, "ppm", "use of a zone's corridors from which its price moves"),
+    (64, "congestion_ppm", 200_000, 0, 1_000_000, "ppm", "indicative price: what full corridors add or take"),
+    (65, "renewable_premium_uthb_kwh", 100_000, 0, 10**9, "uTHB/kWh", "indicative price: if all offered is renewable"),
     # Settlement.
     (70, "short_penalty_ppm", 200_000, 0, 10_000_000, "ppm", "what energy sold but not delivered costs above retail"),
     (71, "bill_keep_days", 35, 29, 400, "days", "how long readings and bills stay in state after delivery"),
@@ -91,6 +94,9 @@ class Parameters:
     max_open_orders: int
     max_credit_uthb: int
     reference_tariff: int
+    congestion_from_ppm: int
+    congestion_ppm: int
+    renewable_premium_uthb_kwh: int
     short_penalty_ppm: int
     bill_keep_days: int
     tolerance_wh: int

@@ -34,7 +34,6 @@ from gridtokenx.market import positions
 from gridtokenx.market.clock import MarketClock, tradable
 from gridtokenx.market.closing import due_ms
 from gridtokenx.market.orders import BUY, SELL
-from gridtokenx.market.rates import window_rates
 from gridtokenx.market.reference import window_band
 
 Map = dict[str, Any]
@@ -196,17 +195,6 @@ def prices(state: StateReader, window: int) -> list[Map]:
             "band_low_mthb_kwh": allowed.low, "band_high_mthb_kwh": allowed.high,
         })
     return rows
-
-
-def rates(state: StateReader, window: int) -> Map:
-    """What utilities charge and pay per kWh in the window; `energy_uthb_kwh` is by class, without Ft and VAT."""
-    session, values = Session(state, market_clock(state).height + 1), read_parameters(state)
-    found = window_rates(session, values, window)
-    return {
-        "window": window, "on_peak": found.on_peak, "energy_uthb_kwh": list(found.energy), "ft_uthb_kwh": found.ft,
-        "buy_back_uthb_kwh": found.buy_back, "vat_ppm": found.vat_ppm,
-        "reference_uthb_kwh": found.retail(values.reference_tariff),
-    }
 
 
 def trade_map(window: int, number: int, trade: Trade) -> Map:

@@ -354,7 +354,10 @@ class CorridorWindow(Record):
 
 @frozen
 class Market(Record):
-    """Trade of a window by the buyers' zone: delivered Wh, value to sellers uTHB, and prices mTHB/kWh."""
+    """Trade of a window by the buyers' zone: delivered Wh, value to sellers uTHB, and prices mTHB/kWh.
+
+    `renewable_wh` is the part of the delivered energy that comes from a renewable source.
+    """
 
     traded_wh: int = 0
     value_uthb: int = 0
@@ -362,6 +365,7 @@ class Market(Record):
     last_price: int = 0
     low_price: int = 0
     high_price: int = 0
+    renewable_wh: int = 0
 
 
 @frozen

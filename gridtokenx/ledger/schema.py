@@ -40,6 +40,7 @@ _SPACES: dict[int, Callable[[bytes], Value]] = {
     Space.PROFILE: records.Profile.decode,
     Space.RATE: tariff_records.Rate.decode,
     Space.CALENDAR: tariff_records.Calendar.decode,
+    Space.INDICATIVE: tariff_records.Indicative.decode,
     Space.READING: metering_records.Reading.decode,
     Space.SETTLEMENT: metering_records.Settlement.decode,
     Space.LOT: metering_records.Lot.decode,

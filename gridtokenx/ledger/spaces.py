@@ -53,6 +53,7 @@ class Space(IntEnum):
 
     RATE = 45            # series (1)
     CALENDAR = 46        # year (2)
+    INDICATIVE = 49      # window (4), zone (1)
 
 
 class ChainRecord(IntEnum):
@@ -161,6 +162,12 @@ def rate(series: int) -> bytes:
 
 def calendar(year: int) -> bytes:
     return bytes((Space.CALENDAR,)) + year.to_bytes(2, "big")
+
+
+def indicative(window_id: int, zone_id: int | None = None) -> bytes:
+    """The key of a zone's indicative price in a window, or with None the prefix of all zones."""
+    return bytes((Space.INDICATIVE,)) + window_id.to_bytes(4, "big") + (
+        b"" if zone_id is None else bytes((zone_id,)))
 
 
 def order(order_id: int) -> bytes:

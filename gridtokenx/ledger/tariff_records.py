@@ -104,6 +104,21 @@ class Tariff(Record):
         return Terms(*version_at(self.versions, window))
 
 
+@frozen
+class Indicative(Record):
+    """The indicative price of a zone and window (`market.indicative`) and what it follows from.
+
+    Until the gate's work is done, energies are those of the orders closed so far and the price is 0. Utilisation is
+    that of the zone's corridors: above zero into the zone, below zero out of it.
+    """
+
+    price_mthb_kwh: int = 0
+    demand_wh: int = 0
+    supply_wh: int = 0
+    renewable_wh: int = 0
+    utilisation_ppm: int = 0
+
+
 def tariff(name: str, on_peak: int, off_peak: int, *, voltage: int = 0, service: int = 0, demand: int = 0) -> Tariff:
     """A time-of-use class with one version, in force from the beginning."""
     return Tariff(name, voltage, ((0, on_peak, off_peak, service, demand, ()),))

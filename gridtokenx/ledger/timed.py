@@ -16,6 +16,7 @@ from gridtokenx.ledger.records import WindowBook
 from gridtokenx.market.clearing import clear_window, forget_window
 from gridtokenx.market.closing import lapse
 from gridtokenx.market.deadlines import after_halt
+from gridtokenx.market.indicative import publish
 from gridtokenx.market.settlement import settle_window
 from gridtokenx.market.work import Work, read_timed_key, timed_key
 
@@ -78,6 +79,9 @@ class TimedWork:
             if not self._spend(weights.RELEASE):
                 return False
             lapse(self.context, int.from_bytes(key[1:], "big"), order)
+        if not self._spend(weights.PUBLISH):
+            return False
+        publish(session, self.context.parameters, window)
         book: WindowBook = session.get(spaces.window(window))
         session.put(spaces.window(window), WindowBook(book.trades, book.settled, 1))
         self.gated.add(window)

@@ -19,6 +19,7 @@ READING = 60            # one reported reading, its signature included
 CORRECTION = 80         # settling a meter again
 SETTLE_METER = 150      # a meter's bill, keys included
 CLOSE_WINDOW = 400      # balances of all zones
+PUBLISH = 400           # indicative prices of all zones of a window
 
 MOST_FILLS = 128        # of one order operation
 

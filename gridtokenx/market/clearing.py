@@ -17,7 +17,7 @@ def clear_window(context: Context, window: int, spend: Spend) -> bool:
     What is derived from a final window is derived here, before its records go.
     """
     return _remove(context, spend, spaces.trade(window), spaces.position(window), spaces.market(window),
-                   spaces.corridor_window(window), spaces.window(window))
+                   spaces.corridor_window(window), spaces.indicative(window), spaces.window(window))
 
 
 def forget_window(context: Context, window: int, spend: Spend) -> bool:

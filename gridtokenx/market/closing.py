@@ -8,6 +8,7 @@ from gridtokenx.ledger.records import Counters, Meter, Order
 from gridtokenx.ledger.session import Session
 from gridtokenx.market import positions
 from gridtokenx.market.clock import gate_ms
+from gridtokenx.market.indicative import left_at_gate
 from gridtokenx.market.money import buy_escrow
 from gridtokenx.market.orders import BUY
 from gridtokenx.market.work import Work, timed_key
@@ -45,6 +46,7 @@ def lapse(context: Context, order_id: int, order: Order) -> None:
     session, window, quantity = context.session, spaces.window_of(order_id), order.remaining_wh
     meter: Meter = session.get(spaces.meter(order.meter))
     remove_order(session, order_id, order, meter.owner)
+    left_at_gate(session, window, order)
     if due_ms(order, window) <= context.parent_ms:
         positions.return_now(session, window, order.meter, order.side, quantity)
         if order.side == BUY:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gridtokenx._native.orderbook import Code as EngineCode
 from gridtokenx._native.orderbook import Kind, Reason
 from gridtokenx.errors import InvariantError
+from gridtokenx.grid.kinds import RENEWABLE
 from gridtokenx.ledger import funds, spaces
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.receipts import Code, Outcome
@@ -197,7 +198,8 @@ class Posting:
             m = self.session.get(spaces.market(window, buyer_zone)) or Market()
         self.markets[place] = Market(
             m.traded_wh + delivered, m.value_uthb + value, m.trades + 1, price,
-            min(m.low_price, price) if m.trades else price, max(m.high_price, price))
+            min(m.low_price, price) if m.trades else price, max(m.high_price, price),
+            m.renewable_wh + (delivered if seller.order.source in RENEWABLE else 0))
 
     def _flow(self, window: int, trade: Trade) -> None:
         """The networks of a path are paid; its corridors carry q_in one way and can carry q more the other way."""

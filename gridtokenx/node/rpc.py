@@ -14,7 +14,7 @@ import trio
 from gridtokenx import codec
 from gridtokenx.crypto.hashing import HASH_BYTES, Domain, digest
 from gridtokenx.errors import GridTokenXError
-from gridtokenx.ledger import queries, spaces
+from gridtokenx.ledger import queries, spaces, tariff_queries
 from gridtokenx.ledger.block import decode_header
 from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.ledger.receipts import SUCCESS, decode_receipt
@@ -72,7 +72,8 @@ class RpcServer:
             "wait": (2, self._wait), "account": (1, self._account), "participant": (1, self._participant),
             "meter": (1, self._meter), "order": (1, self._order), "orders": (2, self._orders),
             "trades": (2, self._trades), "book": (3, self._book), "prices": (1, self._prices),
-            "rates": (1, self._rates),
+            "indicative": (1, self._indicative), "rates": (1, self._rates),
+            "tariffs": (0, self._tariffs),
             "block": (1, self._block), "blocks": (2, self._blocks), "authorities": (0, self._authorities),
             "peers": (0, self._peers), "parameters": (0, self._parameters), "genesis": (0, self._genesis_bytes),
             "totals": (0, self._totals),
@@ -239,8 +240,14 @@ class RpcServer:
     async def _prices(self, window: Any) -> list[dict[str, Any]]:
         return queries.prices(self._chain.state, _integer(window, "a window", 0, spaces.MAX_WINDOW))
 
+    async def _indicative(self, window: Any) -> list[dict[str, Any]]:
+        return tariff_queries.indicative_prices(self._chain.state, _integer(window, "a window", 0, spaces.MAX_WINDOW))
+
+    async def _tariffs(self) -> dict[str, Any]:
+        return tariff_queries.tariffs(self._chain.state)
+
     async def _rates(self, window: Any) -> dict[str, Any]:
-        return queries.rates(self._chain.state, _integer(window, "a window", 0, spaces.MAX_WINDOW))
+        return tariff_queries.rates(self._chain.state, _integer(window, "a window", 0, spaces.MAX_WINDOW))
 
     async def _parameters(self) -> dict[str, Any]:
         return queries.parameters(self._chain.state)

@@ -1,0 +1,84 @@
+"""What clients ask about tariffs and indicative prices (rpc, CLI); the rules of `ledger.queries`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import asdict
+
+from gridtokenx.ledger import spaces
+from gridtokenx.ledger.parameters import read_parameters
+from gridtokenx.ledger.queries import market_clock, zones
+from gridtokenx.ledger.records import Order, WindowBook
+from gridtokenx.ledger.session import Session
+from gridtokenx.ledger.spaces import Space
+from gridtokenx.ledger.state import StateReader
+from gridtokenx.ledger.tariff_records import Calendar, Indicative, Rate, Schedule, Series, Terms
+from gridtokenx.market.clock import gate_ms
+from gridtokenx.market.closing import due_ms
+from gridtokenx.market.indicative import count_order, priced, window_pricing
+from gridtokenx.market.rates import tariff_classes, window_rates
+
+Map = dict[str, Any]
+
+
+def rates(state: StateReader, window: int) -> Map:
+    """What utilities charge and pay per kWh in the window; `energy_uthb_kwh` is by class, without Ft and VAT."""
+    session, values = Session(state, market_clock(state).height + 1), read_parameters(state)
+    found = window_rates(session, values, window)
+    return {
+        "window": window, "on_peak": found.on_peak, "energy_uthb_kwh": list(found.energy), "ft_uthb_kwh": found.ft,
+        "buy_back_uthb_kwh": found.buy_back, "vat_ppm": found.vat_ppm,
+        "reference_uthb_kwh": found.retail(values.reference_tariff),
+    }
+
+
+def indicative_prices(state: StateReader, window: int) -> list[Map]:
+    """Per zone the indicative price and what it follows from; `published` once the window's gate has fixed it."""
+    session, values = Session(state, market_clock(state).height + 1), read_parameters(state)
+    raw = state.get(spaces.window(window))
+    closed = raw is not None and bool(WindowBook.decode(raw).gated)
+    pricing = window_pricing(session, values, window)
+    resting: dict[int, Indicative] = {}
+    if not closed:
+        now_ms = market_clock(state).now_ms
+        for _, order_raw in state.scan(spaces.orders_of_window(window)):
+            found = Order.decode(order_raw)
+            if due_ms(found, window) > now_ms or due_ms(found, window) == gate_ms(window):
+                before = resting.get(found.zone) or session.get(spaces.indicative(window, found.zone)) or Indicative()
+                resting[found.zone] = count_order(before, found)
+    rows = []
+    for entry in zones(state):
+        zone = entry["zone"]
+        stored: Indicative | None = session.get(spaces.indicative(window, zone)) if closed else None
+        record = stored or priced(session, pricing, window, zone, resting.get(zone, Indicative()))
+        rows.append({"zone": zone, "name": entry["name"], "window": window, "published": stored is not None,
+                     **asdict(record)})
+    return rows
+
+
+def tariffs(state: StateReader) -> Map:
+    """Every table with its versions, each with the first window that it applies to."""
+    session = Session(state, market_clock(state).height + 1)
+    schedule: Schedule = session.get(spaces.SCHEDULE)
+    series: Map = {}
+    for number in Series:
+        rate: Rate = session.get(spaces.rate(number))
+        series[number.name.lower()] = [{"since": since, "value": value} for since, value in rate.versions]
+    return {
+        "classes": [{"class": number, "name": tariff.name, "voltage": tariff.voltage,
+                     "versions": [_terms_map(Terms(*version)) for version in tariff.versions]}
+                    for number, tariff in enumerate(tariff_classes(session))],
+        "series": series,
+        "schedule": [{"since": since, "hours": [hour for hour in range(24) if hours >> hour & 1],
+                      "weekdays": [day + 1 for day in range(7) if weekdays >> day & 1]}
+                     for since, hours, weekdays in schedule.versions],
+        "calendars": {int.from_bytes(key[1:], "big"): list(Calendar.decode(raw).holidays)
+                      for key, raw in state.scan(bytes((Space.CALENDAR,)))},
+    }
+
+
+def _terms_map(terms: Terms) -> Map:
+    return {"since": terms.since, "on_peak_uthb_kwh": terms.on_peak, "off_peak_uthb_kwh": terms.off_peak,
+            "service_uthb_month": terms.service, "demand_uthb_kw": terms.demand,
+            "blocks": [{"upto_wh": edge, "uthb_kwh": rate} for edge, rate in terms.blocks]}
