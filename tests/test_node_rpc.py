@@ -271,9 +271,12 @@ async def test_bad_parameters_of_every_method_are_typed_errors(node: RpcClient) 
     """Never `internal`: that would be an exception nobody expected."""
     arity = {"status": 0, "submit": 1, "transaction": 1, "wait": 2, "account": 1, "participant": 1, "meter": 1,
              "order": 1, "orders": 2, "trades": 2, "book": 3, "prices": 1, "block": 1, "blocks": 2, "authorities": 0,
-             "peers": 0, "parameters": 0, "genesis": 0, "totals": 0, "subscribe": 1, "unsubscribe": 1}
+             "peers": 0, "parameters": 0, "genesis": 0, "totals": 0, "certificate": 1, "certificates": 3,
+             "certificate_offers": 2, "claims": 1, "claim": 2, "meter_claims": 1, "carbon": 0,
+             "certificate_totals": 0, "subscribe": 1, "unsubscribe": 1}
     good: dict[str, list[Any]] = {"wait": [[bytes(32)], 0], "orders": [bytes(32), 1], "trades": [{}, 1],
-                                  "book": [0, 0, 1], "blocks": [0, 1]}
+                                  "book": [0, 0, 1], "blocks": [0, 1], "certificates": [bytes(32), 0, 1],
+                                  "certificate_offers": [1, 1], "claim": [0, 1]}
     for method, count in arity.items():
         for parameters in ([0] * (count + 1), "text", {"a": 1}, *([[0] * (count - 1)] if count else [])):
             with pytest.raises(RemoteError) as caught:

@@ -29,6 +29,7 @@ COMMANDS = {
     "audit": ("audit", "Derive a node's chain anew from its blocks, and say what differs."),
     "prices": ("tariffs", "Indicative prices of the zones."),
     "tariffs": ("tariffs", "What utilities charge and pay, and since when."),
+    "certificate": ("certificate", "Certificates of renewable energy: list, issue, sell, retire."),
     "market": ("market", "Run files of orders through the matching engine."),
 }
 

@@ -30,7 +30,7 @@ from gridtokenx.units import (
 
 # Fields that hold an address or a public key; all other byte strings are shown in hex.
 ADDRESS_FIELDS = frozenset({"address", "public", "account", "owner", "proposer", "sender", "network", "utility", "tax",
-                            "market_operator", "issuers", "registrars"})
+                            "market_operator", "issuers", "registrars", "buyer"})
 
 
 def plain(value: Any, name: str = "") -> Any:

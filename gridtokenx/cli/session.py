@@ -41,6 +41,11 @@ HINTS = {
     "DAY_BEGUN": "name the holidays so far as they are on the chain; `gridtokenx tariffs` lists them",
     "OTHER_CLASS": "`gridtokenx tariffs` shows the class's name and voltage",
     "NOT_ORDER_OWNER": "it is another account's order",
+    "TOO_FEW_CLAIMS": "`gridtokenx certificate list` shows an account's claims; 1 MWh on one meter makes a certificate",
+    "CERTIFICATE_RETIRED": "a retired certificate is used up; `gridtokenx certificate show` says for whom",
+    "NOT_CERTIFICATE_OWNER": "`gridtokenx certificate show` says whose it is",
+    "NOT_OFFERED": "`gridtokenx certificate list --offered` shows what is for sale",
+    "PRICE_CHANGED": "`gridtokenx certificate show` has the present price",
 }
 """What to do about the codes that people meet most."""
 

@@ -81,3 +81,15 @@ HOLIDAYS = (
     date(2026, 7, 30), date(2026, 8, 12), date(2026, 10, 13), date(2026, 10, 23), date(2026, 12, 5), date(2026, 12, 10),
     date(2026, 12, 31),
 )
+
+
+@frozen
+class CarbonDefault:
+    """CO2 of a Wh from the grid, ug, from the beginning of a year in Bangkok on."""
+
+    year: int
+    grid_ug_wh: int
+
+
+CARBON = (CarbonDefault(2022, 499_900), CarbonDefault(2026, 475_000))      # 0.4750 kg/kWh from 1 January 2026 [A]
+CARBON_CREDIT_UG_WH = {"solar": 500_000, "wind": 600_000, "hydro": 400_000, "biomass": 300_000, "geothermal": 700_000}

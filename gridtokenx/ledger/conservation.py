@@ -15,6 +15,7 @@ from attrs import frozen
 
 from gridtokenx._native.conservation import RECORD, check_sums, find_negative
 from gridtokenx.errors import InvariantError
+from gridtokenx.ledger import certificate_conservation as certificates
 from gridtokenx.ledger import funds, spaces
 from gridtokenx.ledger.metered_sums import MeteredSums
 from gridtokenx.ledger.records import Account, CorridorWindow, Order, Position, Totals, Trade, WindowBook, Zone
@@ -99,6 +100,7 @@ def check_changes(session: Session, changes: list[tuple[bytes, Any, Any]]) -> No
     flows = _Flows(session, groups, entries, parts)
     metered = MeteredSums(session, groups, entries, parts, proceeds=Sum.PROCEEDS, collateral=Sum.COLLATERAL)
     issued = 0
+    certified: list[int] = []
     for index, (key, before, now) in enumerate(changes):
         space = key[0]
         if space == Space.ACCOUNT:
@@ -138,8 +140,12 @@ def check_changes(session: Session, changes: list[tuple[bytes, Any, Any]]) -> No
                             - (now.amount_uthb if now is not None else 0)))
         elif key == spaces.TOTALS:
             issued = now.held_uthb - before.held_uthb
+        elif space in certificates.SPACES:
+            certified.append(index)
         else:
             metered.add(index, key, before, now)
+    if certified:
+        certificates.check_certificates(session, changes, certified)
     negative = find_negative(_records(parts), limit=1)
     if negative:
         key, _, now = changes[negative[0].identity]

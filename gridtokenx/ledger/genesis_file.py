@@ -12,6 +12,7 @@ from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.crypto.keys import is_point
 from gridtokenx.grid.kinds import Source
 from gridtokenx.ledger import parameters as registry
+from gridtokenx.ledger.genesis_carbon import dump_carbon, read_carbon
 from gridtokenx.ledger.genesis_state import ANY_PROFILE, Authority, Genesis, GenesisError
 from gridtokenx.ledger.genesis_table import Table as _Table
 from gridtokenx.ledger.genesis_table import no_repeats as _clash
@@ -66,6 +67,7 @@ def parse_genesis(text: str) -> Genesis:
         holidays=_holidays(root.optional("holidays", [])), roles=_roles(root), accounts=_accounts(root),
         parameters=parameters, profiles=(ANY_PROFILE, *_profiles(root.tables("profiles", 0, MAX_PROFILES), names)),
         supply=read_supply(root), schedule=read_schedule(root),
+        carbon=read_carbon(root),
     )
     root.close()
     try:
@@ -197,6 +199,7 @@ def dump_genesis(genesis: Genesis) -> str:
         lines += ["", "[[profiles]]", f"name = {_quoted(profile.name)}",
                   f"sources = {_masked(profile.sources, SOURCES)}", f"zones = {_masked(profile.zones, zones)}"]
     lines += dump_tariffs(genesis)
+    lines += dump_carbon(genesis)
     for address, balance in genesis.accounts:
         lines += ["", "[[accounts]]", f"address = {_shown(address)}", f"balance_uthb = {balance}"]
     return "\n".join(lines) + "\n"

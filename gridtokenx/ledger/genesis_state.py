@@ -13,6 +13,7 @@ from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger import spaces, trie
 from gridtokenx.ledger.block import Header
+from gridtokenx.ledger.certificate_records import Carbon, Registry
 from gridtokenx.ledger.metering_records import Settling
 from gridtokenx.ledger.parameters import BY_NAME, Parameters, encode_parameter
 from gridtokenx.ledger.records import (
@@ -62,6 +63,7 @@ class SupplyRates:
 
 
 ANY_PROFILE = Profile("any", 0xFF, 0xFFFF)
+NO_CARBON = Carbon()
 
 
 @define(frozen=True, slots=False)
@@ -70,7 +72,7 @@ class Genesis:
 
     `genesis_ms` is the timestamp of block 0. Market time is `market_start_ms + market_rate x (timestamp - genesis)`.
     `accounts` are (address, balance uTHB), sorted; `parameters` differ from the defaults or repeat them, all listed.
-    `profiles` are the filters that buyers may name; the first accepts everything.
+    `profiles` are the filters that buyers may name; the first accepts everything. `carbon` may be without any version.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Genesis:
     profiles: tuple[Profile, ...] = (ANY_PROFILE,)
     supply: SupplyRates = SupplyRates()
     schedule: Schedule = THAI_SCHEDULE
+    carbon: Carbon = NO_CARBON
 
     def canonical(self) -> bytes:
         """The canonical bytes that `chain_id` is the hash of."""
@@ -100,7 +103,7 @@ class Genesis:
             [[address, balance] for address, balance in self.accounts],
             [[parameter.number, getattr(self.parameters, name)] for name, parameter in BY_NAME.items()],
             [record.encode() for record in self.profiles],
-            list(astuple(self.supply)), self.schedule.encode(),
+            list(astuple(self.supply)), self.schedule.encode(), self.carbon.encode(),
         ])
 
     @cached_property
@@ -142,6 +145,8 @@ class Genesis:
             spaces.SCHEDULE: self.schedule.encode(),
             spaces.EPOCH: Epoch(0, self.chain_id, 0, self.parameters.epoch_length).encode(),
             spaces.SETTLING: Settling().encode(),
+            spaces.REGISTRY: Registry().encode(),
+            spaces.CARBON: self.carbon.encode(),
             spaces.AUTHORITIES: self._members().encode(),
         }
         for number, zone in enumerate(self.zones):
@@ -185,7 +190,8 @@ def decode_genesis(raw: bytes) -> Genesis:
     fields = codec.decode(raw, max_bytes=MAX_GENESIS_BYTES)
     try:
         version, rules, name, salt, genesis_ms, start_ms, rate, *lists = fields
-        authorities, zones, corridors, tariffs, holidays, roles, accounts, values, profiles, supply, schedule = lists
+        authorities, zones, corridors, tariffs, holidays, roles, accounts, values, *later = lists
+        profiles, supply, schedule, carbon = later
         if (version, rules) != (GENESIS_VERSION, RULES_VERSION):
             raise GenesisError(f"genesis version {version} with rules {rules}; this program reads version "
                                f"{GENESIS_VERSION} with rules {RULES_VERSION}")
@@ -194,7 +200,7 @@ def decode_genesis(raw: bytes) -> Genesis:
             tuple(map(Zone.decode, zones)), tuple(map(Corridor.decode, corridors)), tuple(map(Tariff.decode, tariffs)),
             tuple(holidays), Roles.decode(roles), tuple((address, balance) for address, balance in accounts),
             Parameters(*(value for _, value in values)), tuple(map(Profile.decode, profiles)), SupplyRates(*supply),
-            Schedule.decode(schedule))
+            Schedule.decode(schedule), Carbon.decode(carbon))
         same = genesis.canonical() == raw
     except (TypeError, ValueError, AttributeError) as error:
         raise GenesisError(f"not the canonical form of a genesis: {error}") from error

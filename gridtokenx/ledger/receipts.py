@@ -105,6 +105,15 @@ class Code(IntEnum):
     OTHER_CLASS = 123            # a class keeps its name and voltage
     DAY_BEGUN = 124              # a calendar may change only days that have not begun
 
+    # Certificates.
+    UNKNOWN_CERTIFICATE = 130
+    NOT_CERTIFICATE_OWNER = 131
+    CERTIFICATE_RETIRED = 132
+    NOT_OFFERED = 133            # not for sale, or to another account
+    PRICE_CHANGED = 134
+    TOO_FEW_CLAIMS = 135         # less than was asked to be bundled, or bundled already
+    OWN_CERTIFICATE = 136
+
     # Authorities.
     WRONG_EPOCH = 150            # approved for another epoch than the present one
     BAD_APPROVAL = 151           # of no present authority, or its signature does not verify

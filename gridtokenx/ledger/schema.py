@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gridtokenx.ledger import authority_records, metering_records, records, tariff_records
+from gridtokenx.ledger import authority_records, certificate_records, metering_records, records, tariff_records
 from gridtokenx.ledger.records import Record
 from gridtokenx.ledger.spaces import ChainRecord, Space
 
@@ -21,6 +21,8 @@ _CHAIN: dict[int, type[Record]] = {
     ChainRecord.SCHEDULE: tariff_records.Schedule,
     ChainRecord.SETTLING: metering_records.Settling,
     ChainRecord.AUTHORITY_CHANGES: authority_records.AuthorityChanges,
+    ChainRecord.REGISTRY: certificate_records.Registry,
+    ChainRecord.CARBON: certificate_records.Carbon,
 }
 _SPACES: dict[int, Callable[[bytes], Value]] = {
     Space.AUTHORITIES: records.Authorities.decode,
@@ -53,8 +55,15 @@ _SPACES: dict[int, Callable[[bytes], Value]] = {
     Space.BOUNDARY: metering_records.BoundaryMeter.decode,
     Space.TRADED: metering_records.Traded.decode,
     Space.LATE_READING: metering_records.Reading.decode,
+    Space.CLAIMING: certificate_records.Claiming.decode,
+    Space.CLAIM: certificate_records.Claim.decode,
+    Space.HOLDING: certificate_records.Holding.decode,
+    Space.BUNDLES: certificate_records.Bundles.decode,
+    Space.METER_CLAIMS: certificate_records.MeterClaims.decode,
+    Space.CERTIFICATE: certificate_records.Certificate.decode,
 }
-_RAW = frozenset({Space.PARAMETER, Space.LICENCE, Space.METER_KEY, Space.METERS_OF, Space.ORDERS_OF, Space.TIMED})
+_RAW = frozenset({Space.PARAMETER, Space.LICENCE, Space.METER_KEY, Space.METERS_OF, Space.ORDERS_OF, Space.TIMED,
+                  Space.ASKED, Space.CERTIFICATES_OF, Space.CERTIFICATE_OFFER})
 
 
 KNOWN_MOST = 32_768

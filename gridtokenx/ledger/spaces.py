@@ -55,6 +55,17 @@ class Space(IntEnum):
     CALENDAR = 46        # year (2)
     INDICATIVE = 49      # window (4), zone (1)
 
+    # Certificates (MARKET 8).
+    ASKED = 50           # window (4), selling meter (4), number of the trade (4)
+    CLAIMING = 51        # window (4)
+    CLAIM = 52           # window (4), meter id (4)
+    HOLDING = 53         # owner (32), meter id (4)
+    BUNDLES = 54         # owner (32), meter id (4), number (8)
+    METER_CLAIMS = 55    # meter id (4)
+    CERTIFICATE = 56     # serial number (8)
+    CERTIFICATES_OF = 57     # owner (32), serial number (8)
+    CERTIFICATE_OFFER = 58   # source (1), price uTHB (8), serial number (8)
+
 
 class ChainRecord(IntEnum):
     """Second byte of keys in `Space.CHAIN`."""
@@ -68,6 +79,8 @@ class ChainRecord(IntEnum):
     EPOCH = 8
     SETTLING = 13
     SCHEDULE = 16
+    REGISTRY = 18            # of certificates
+    CARBON = 19
     AUTHORITY_CHANGES = 20
 
 
@@ -84,6 +97,8 @@ PEAKS = _chain(ChainRecord.PEAKS)
 EPOCH = _chain(ChainRecord.EPOCH)
 SETTLING = _chain(ChainRecord.SETTLING)
 SCHEDULE = _chain(ChainRecord.SCHEDULE)
+REGISTRY = _chain(ChainRecord.REGISTRY)
+CARBON = _chain(ChainRecord.CARBON)
 AUTHORITIES = bytes((Space.AUTHORITIES,))
 AUTHORITY_CHANGES = _chain(ChainRecord.AUTHORITY_CHANGES)
 
@@ -290,3 +305,55 @@ def window_of(order: int) -> int:
 def number(value: int) -> bytes:
     """Canonical CBOR of an id, as the value of an index."""
     return cbor2.dumps(value)
+
+
+# ------------------------------------------------------------------ certificates
+
+
+def asked(window_id: int, meter_id: int, trade_number: int | None = None) -> bytes:
+    """The key of a trade whose buyer asked for the seller's source, or with None the prefix of a seller's."""
+    prefix = bytes((Space.ASKED,)) + window_id.to_bytes(4, "big") + meter_id.to_bytes(4, "big")
+    return prefix if trade_number is None else prefix + trade_number.to_bytes(4, "big")
+
+
+def claiming(window_id: int) -> bytes:
+    return bytes((Space.CLAIMING,)) + window_id.to_bytes(4, "big")
+
+
+def claim(window_id: int, meter_id: int | None = None) -> bytes:
+    """The key of a meter's claims in a window, or with None the prefix of the window's."""
+    return bytes((Space.CLAIM,)) + window_id.to_bytes(4, "big") + (
+        b"" if meter_id is None else meter_id.to_bytes(4, "big"))
+
+
+def holding(owner: bytes, meter_id: int | None = None) -> bytes:
+    """The key of an owner's claims on a meter, or with None the prefix of the owner's."""
+    return bytes((Space.HOLDING,)) + owner + (b"" if meter_id is None else meter_id.to_bytes(4, "big"))
+
+
+def bundles(owner: bytes, meter_id: int, run: int | None = None) -> bytes:
+    """The key of a run of bundles, or with None the prefix of a holding's runs, oldest first."""
+    prefix = bytes((Space.BUNDLES,)) + owner + meter_id.to_bytes(4, "big")
+    return prefix if run is None else prefix + run.to_bytes(8, "big")
+
+
+def meter_claims(meter_id: int) -> bytes:
+    return bytes((Space.METER_CLAIMS,)) + meter_id.to_bytes(4, "big")
+
+
+def certificate(serial: int) -> bytes:
+    return bytes((Space.CERTIFICATE,)) + serial.to_bytes(8, "big")
+
+
+def certificates_of(owner: bytes, serial: int | None = None) -> bytes:
+    """The key of one entry, or with None the prefix of an owner's certificates."""
+    return bytes((Space.CERTIFICATES_OF,)) + owner + (b"" if serial is None else serial.to_bytes(8, "big"))
+
+
+def certificate_offer(source: int, price_uthb: int, serial: int) -> bytes:
+    return bytes((Space.CERTIFICATE_OFFER, source)) + price_uthb.to_bytes(8, "big") + serial.to_bytes(8, "big")
+
+
+def certificate_offers(source: int | None = None) -> bytes:
+    """Prefix of the offers of a source, or of all: cheapest first within a source."""
+    return bytes((Space.CERTIFICATE_OFFER,)) if source is None else bytes((Space.CERTIFICATE_OFFER, source))

@@ -15,6 +15,9 @@ KEY = 8                 # encode, trie path, history
 RELEASE = 40            # an order closed by a sweep or lazily, keys included
 SETTLE_TRADE = 25
 CLEAR_RECORD = 8
+CLAIM_LOOK = 4          # a meter looked at for claims
+CLAIM_METER = 90        # claims of a meter and window: four records
+CLAIM_TRADE = 60        # a buyer's share of them: holding, bill, money
 READING = 60            # one reported reading, its signature included
 CORRECTION = 80         # settling a meter again
 SETTLE_METER = 150      # a meter's bill, keys included
@@ -24,7 +27,7 @@ PUBLISH = 400           # indicative prices of all zones of a window
 MOST_FILLS = 128        # of one order operation
 
 # Upper bounds that a block's builder reserves for queued orders: keys that a fill, a new order and a batch change.
-KEYS_PER_FILL = 6       # the maker's order, its two indexes, account and position; the trade
+KEYS_PER_FILL = 7       # the maker's order, its two indexes, account and position; the trade, its claim's index
 KEYS_PER_ORDER = 5      # the order and its indexes; its window's records
 KEYS_PER_BATCH = 20     # accounts of networks, operator and tax; counters
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from gridtokenx.ledger import spaces, weights
 from gridtokenx.ledger.context import Context
+from gridtokenx.market.claims import issue_claims
 
 Spend = Callable[[int], bool]
 """Asked with a weight before each piece of work: has this block room for it?"""
@@ -14,16 +15,20 @@ Spend = Callable[[int], bool]
 def clear_window(context: Context, window: int, spend: Spend) -> bool:
     """The window is final: takes its trades, positions and market out of state; True when all are.
 
-    What is derived from a final window is derived here, before its records go.
+    What is derived from a final window is derived here, before its records go: claims on its renewable energy.
     """
-    return _remove(context, spend, spaces.trade(window), spaces.position(window), spaces.market(window),
-                   spaces.corridor_window(window), spaces.indicative(window), spaces.window(window))
+    if not (issue_claims(context, window, spend)
+            and _remove(context, spend, spaces.trade(window), spaces.position(window), spaces.market(window),
+                        spaces.corridor_window(window), spaces.indicative(window), spaces.window(window))):
+        return False
+    context.session.put(spaces.claiming(window), None)
+    return True
 
 
 def forget_window(context: Context, window: int, spend: Spend) -> bool:
-    """Takes readings, bills, lots, balances and flags out of state, `bill_keep_days` after delivery."""
+    """Takes readings, bills, lots, claims, balances and flags out of state, `bill_keep_days` after delivery."""
     return _remove(context, spend, spaces.reading(window), spaces.settlement(window), spaces.lot(window),
-                   spaces.correction(window), spaces.balance(window), spaces.flag(window))
+                   spaces.claim(window), spaces.correction(window), spaces.balance(window), spaces.flag(window))
 
 
 def _remove(context: Context, spend: Spend, *prefixes: bytes) -> bool:

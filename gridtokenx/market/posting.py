@@ -21,6 +21,7 @@ from gridtokenx.ledger.receipts import Code, Outcome
 from gridtokenx.ledger.records import Counters, Market, Meter, Order, Trade, WindowBook, Zone
 from gridtokenx.market import positions
 from gridtokenx.market.book import Books
+from gridtokenx.market.claims import note_trade
 from gridtokenx.market.closing import due_ms, escrow_of, lapse, remove_order
 from gridtokenx.market.corridors import corridor_window, directions, moved
 from gridtokenx.market.deferred import Amendment, Deferred
@@ -191,6 +192,7 @@ class Posting:
             number = self.session.get(spaces.window(window)).trades
         self.windows[window] = number + 1
         self.session.put(spaces.trade(window, number), record)
+        note_trade(self.session, window, number, record)
         self.fills.append(Fill(window, number, record, buyer.owner, seller.owner))
         place = (window, buyer_zone)
         m = self.markets.get(place)

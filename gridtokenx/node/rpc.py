@@ -14,11 +14,12 @@ import trio
 from gridtokenx import codec
 from gridtokenx.crypto.hashing import HASH_BYTES, Domain, digest
 from gridtokenx.errors import GridTokenXError
-from gridtokenx.ledger import queries, spaces, tariff_queries
+from gridtokenx.ledger import certificate_queries, queries, spaces, tariff_queries
 from gridtokenx.ledger.block import decode_header
 from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.ledger.receipts import SUCCESS, decode_receipt
 from gridtokenx.ledger.records import Trade
+from gridtokenx.ledger.state import StateReader
 from gridtokenx.network.rpc import RpcSession
 from gridtokenx.network.settings import RemoteError
 from gridtokenx.node.chain import ChainBlock
@@ -77,6 +78,10 @@ class RpcServer:
             "block": (1, self._block), "blocks": (2, self._blocks), "authorities": (0, self._authorities),
             "peers": (0, self._peers), "parameters": (0, self._parameters), "genesis": (0, self._genesis_bytes),
             "totals": (0, self._totals),
+            "certificate": (1, self._certificate), "certificates": (3, self._certificates),
+            "certificate_offers": (2, self._certificate_offers), "claims": (1, self._claims),
+            "claim": (2, self._claim), "meter_claims": (1, self._meter_claims), "carbon": (0, self._carbon),
+            "certificate_totals": (0, self._certificate_totals),
         }
 
     async def handle(self, session: RpcSession, method: str, params: Any) -> Any:
@@ -100,7 +105,7 @@ class RpcServer:
         count, handler = known
         if len(arguments) != count:
             raise RequestError(f"{method} takes {count} parameters, not {len(arguments)}")
-        if method in ("submit", "wait", "totals", "blocks"):
+        if method in ("submit", "wait", "totals", "certificate_totals", "blocks"):
             return await handler(*arguments)        # they wait for other things, and take the lock in between
         async with self._service.chain_lock:
             return await handler(*arguments)
@@ -253,15 +258,49 @@ class RpcServer:
         return queries.parameters(self._chain.state)
 
     async def _totals(self) -> dict[str, Any]:
+        return await self._of_whole_state(queries.totals)
+
+    async def _of_whole_state(self, work: Callable[[StateReader], dict[str, Any]]) -> dict[str, Any]:
         # The whole state is read: on a thread and a snapshot of its own, so that blocks go on meanwhile.
         async with self._totalling:
             async with self._service.chain_lock:
                 private = self._chain.private_state()
                 state = private.__enter__()
             try:
-                return await trio.to_thread.run_sync(queries.totals, state)
+                return await trio.to_thread.run_sync(work, state)
             finally:
                 private.__exit__(None, None, None)
+
+    # ------------------------------------------------------------ certificates
+
+    async def _certificate(self, serial: Any) -> dict[str, Any] | None:
+        return certificate_queries.certificate(self._chain.state, _integer(serial, "a serial number", 1, (1 << 63) - 1))
+
+    async def _certificates(self, address: Any, after: Any, limit: Any) -> list[dict[str, Any]]:
+        return certificate_queries.certificates(
+            self._chain.state, _hash(address, "an address"), _integer(after, "a serial number", 0, (1 << 63) - 1),
+            _integer(limit, "the limit", 1, MAX_LISTED))
+
+    async def _certificate_offers(self, source: Any, limit: Any) -> list[dict[str, Any]]:
+        wanted = None if source is None else _integer(source, "a source", 0, 255)
+        return certificate_queries.offers(self._chain.state, wanted, _integer(limit, "the limit", 1, MAX_LISTED))
+
+    async def _claims(self, address: Any) -> list[dict[str, Any]]:
+        return certificate_queries.claims(self._chain.state, _hash(address, "an address"))
+
+    async def _claim(self, window: Any, meter_id: Any) -> dict[str, Any] | None:
+        return certificate_queries.claim(self._chain.state, _integer(window, "a window", 0, spaces.MAX_WINDOW),
+                                         _integer(meter_id, "a meter's id", 1, (1 << 32) - 1))
+
+    async def _meter_claims(self, meter_id: Any) -> dict[str, Any] | None:
+        return certificate_queries.meter_claims(self._chain.state,
+                                                _integer(meter_id, "a meter's id", 1, (1 << 32) - 1))
+
+    async def _carbon(self) -> list[dict[str, Any]]:
+        return certificate_queries.carbon(self._chain.state)
+
+    async def _certificate_totals(self) -> dict[str, Any]:
+        return await self._of_whole_state(certificate_queries.certificate_totals)
 
     # ------------------------------------------------------------ trades
 

@@ -8,11 +8,15 @@ from gridtokenx.ledger.operations.account_keys import SetAccountKeys
 from gridtokenx.ledger.operations.activate_authority import ActivateAuthority
 from gridtokenx.ledger.operations.amend_order import AmendOrder
 from gridtokenx.ledger.operations.base import Block, Operation
+from gridtokenx.ledger.operations.buy_certificate import BuyCertificate
 from gridtokenx.ledger.operations.cancel_order import CancelOrder
 from gridtokenx.ledger.operations.deposit import Deposit
 from gridtokenx.ledger.operations.evidence import Evidence
+from gridtokenx.ledger.operations.issue_certificates import IssueCertificates
+from gridtokenx.ledger.operations.offer_certificate import OfferCertificate
 from gridtokenx.ledger.operations.place_order import PlaceOrder
 from gridtokenx.ledger.operations.publish_calendar import PublishCalendar
+from gridtokenx.ledger.operations.publish_carbon import PublishCarbon
 from gridtokenx.ledger.operations.publish_rate import PublishRate
 from gridtokenx.ledger.operations.publish_schedule import PublishSchedule
 from gridtokenx.ledger.operations.publish_tariff import PublishTariff
@@ -23,14 +27,17 @@ from gridtokenx.ledger.operations.register_meter import RegisterMeter
 from gridtokenx.ledger.operations.register_participant import RegisterParticipant
 from gridtokenx.ledger.operations.remove_authority import RevokeAuthority, SuspendAuthority
 from gridtokenx.ledger.operations.report_readings import ReportReadings, SignedReading, sign_reading
+from gridtokenx.ledger.operations.retire_certificate import RetireCertificate
 from gridtokenx.ledger.operations.transfer import Transfer
+from gridtokenx.ledger.operations.transfer_certificate import TransferCertificate
 from gridtokenx.ledger.operations.withdraw import Withdraw
 from gridtokenx.ledger.receipts import Code, Failed
 
-__all__ = ["ALLOWED_IN_DEBT", "KINDS", "ActivateAuthority", "AmendOrder", "Block", "CancelOrder", "Deposit",
-           "Evidence", "Operation", "PlaceOrder", "PublishCalendar", "PublishRate", "PublishSchedule", "PublishTariff",
-           "RegisterAuthority", "RegisterBoundaryMeter", "RegisterCollector", "RegisterMeter", "RegisterParticipant",
-           "ReportReadings", "RevokeAuthority", "SetAccountKeys", "SignedReading", "SuspendAuthority", "Transfer",
+__all__ = ["KINDS", "ActivateAuthority", "AmendOrder", "Block", "BuyCertificate", "CancelOrder", "Deposit", "Evidence",
+           "IssueCertificates", "OfferCertificate", "Operation", "PlaceOrder", "PublishCalendar", "PublishCarbon",
+           "PublishRate", "PublishSchedule", "PublishTariff", "RegisterAuthority", "RegisterBoundaryMeter",
+           "RegisterCollector", "RegisterMeter", "RegisterParticipant", "ReportReadings", "RetireCertificate",
+           "RevokeAuthority", "SetAccountKeys", "SignedReading", "SuspendAuthority", "Transfer", "TransferCertificate",
            "Withdraw", "kind_of", "parse_operation", "sign_reading"]
 
 KINDS: tuple[type[Operation], ...] = (
@@ -55,6 +62,12 @@ KINDS: tuple[type[Operation], ...] = (
     RegisterCollector,
     RegisterBoundaryMeter,
     ReportReadings,
+    IssueCertificates,
+    TransferCertificate,
+    OfferCertificate,
+    BuyCertificate,
+    RetireCertificate,
+    PublishCarbon,
 )
 
 ALLOWED_IN_DEBT = frozenset({CancelOrder.KIND, ReportReadings.KIND})
