@@ -57,6 +57,8 @@ _TABLE = (
     (71, "bill_keep_days", 35, 29, 400, "days", "how long readings and bills stay in state after delivery"),
     (72, "tolerance_wh", 1_000, 0, 10**12, "Wh", "least residual of a zone and window that raises a flag"),
     (73, "tolerance_ppm", 20_000, 0, 1_000_000, "ppm", "the same, of the zone's withdrawal; the greater counts"),
+    (74, "corrections_ms", 604_800_000, 0, 2_419_200_000, "ms",
+     "market time after delivery in which a reading may be corrected; then a window is final and gives claims"),
     # Certificates.
     (90, "source_default_rate", 250_000, 0, 10**9, "uTHB/kWh",
      "what a seller pays for energy of a source that the buyer asked for and did not get [P]"),
@@ -104,6 +106,7 @@ class Parameters:
     bill_keep_days: int
     tolerance_wh: int
     tolerance_ppm: int
+    corrections_ms: int
     source_default_rate: int
 
 

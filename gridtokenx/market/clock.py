@@ -44,9 +44,9 @@ def settles_ms(window: int) -> int:
     return (window + 1) * WINDOW_MS + READINGS_AFTER_MS
 
 
-def final_ms(window: int) -> int:
+def final_ms(window: int, corrections_ms: int = CORRECTIONS_AFTER_MS) -> int:
     """The end of corrections: from here on the window is final."""
-    return (window + 1) * WINDOW_MS + CORRECTIONS_AFTER_MS
+    return (window + 1) * WINDOW_MS + corrections_ms
 
 
 def tradable(market_ms: int) -> range:

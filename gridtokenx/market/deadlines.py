@@ -12,6 +12,7 @@ from attrs import evolve
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.metering_records import Settling
+from gridtokenx.ledger.parameters import Parameters
 from gridtokenx.market.clock import WINDOW_MS, final_ms, settles_ms
 from gridtokenx.market.work import Work, timed_key
 
@@ -25,9 +26,9 @@ def deadline_ms(settling: Settling, window: int) -> int:
     return max(deadline, settling.moved_ms) if window >= settling.moved_window else deadline
 
 
-def closes_ms(settling: Settling, window: int) -> int:
-    """The end of corrections; later than seven days only if the deadline itself was moved so far."""
-    return max(final_ms(window), deadline_ms(settling, window))
+def closes_ms(parameters: Parameters, settling: Settling, window: int) -> int:
+    """The end of corrections; later than `corrections_ms` only if the deadline itself was moved so far."""
+    return max(final_ms(window, parameters.corrections_ms), deadline_ms(settling, window))
 
 
 def begin_settling(context: Context) -> None:

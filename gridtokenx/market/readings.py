@@ -89,9 +89,10 @@ def _check(context: Context, settling: Settling, sender: bytes, zones: int, read
     if now < (window + 1) * WINDOW_MS:
         raise Failed(Code.WINDOW_NOT_DELIVERED, f"window {window} ends at market time {(window + 1) * WINDOW_MS}; it "
                                                 f"is {now}")
-    if now >= closes_ms(settling, window):
-        raise Failed(Code.READING_TOO_LATE, f"corrections of window {window} ended at market time "
-                                            f"{closes_ms(settling, window)}; it is {now}")
+    closes = closes_ms(context.parameters, settling, window)
+    if now >= closes:
+        raise Failed(Code.READING_TOO_LATE, f"corrections of window {window} ended at market time {closes}; it is "
+                                            f"{now}")
     if meter.boundary:
         edge: BoundaryMeter = context.session.get(spaces.boundary(meter.zone, number))
         most_in, most_out = edge.import_w // 4, edge.export_w // 4
@@ -120,6 +121,8 @@ def _take(context: Context, settling: Settling, meter: Meter, reading: SignedRea
         _compare(before, reading)
     now = Reading(reading.injected_wh, reading.withdrawn_wh, reading.quality, reading.revision, context.height)
     if settled:
+        if session.get(spaces.claim(window, number)) is not None:       # only if the parameter was raised meanwhile
+            raise Failed(Code.READING_TOO_LATE, f"certificates have claims on meter {number}'s window {window} already")
         correct(context, window, number, meter, now)
         return True
     if before is not None:

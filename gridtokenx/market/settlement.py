@@ -300,8 +300,9 @@ def _close(context: Context, window: int) -> bytes:
         measure_zone(context, window, key[1])
     settling: Settling = session.get(spaces.SETTLING)
     ends = (window + 1) * WINDOW_MS + context.parameters.bill_keep_days * DAY_MS
-    session.put(timed_key(max(closes_ms(settling, window), context.now_ms), Work.CLEAR, window), spaces.PRESENT)
-    session.put(timed_key(max(ends, closes_ms(settling, window), context.now_ms), Work.FORGET, window), spaces.PRESENT)
+    closes = max(closes_ms(context.parameters, settling, window), context.now_ms)
+    session.put(timed_key(closes, Work.CLEAR, window), spaces.PRESENT)
+    session.put(timed_key(max(ends, closes), Work.FORGET, window), spaces.PRESENT)
     settling = evolve(settling, window=window + 1, meter=0)
     session.put(spaces.SETTLING, settling)
     return schedule(context, settling)
