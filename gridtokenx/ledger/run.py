@@ -62,6 +62,8 @@ class BlockResult:
     weight: int
     unfinished: bool
     touched_windows: frozenset[int]
+    flags: tuple[tuple[int, int, int], ...] = ()
+    """(window, zone, residual Wh) of each zone whose electricity this block found not to add up."""
 
 
 @define
@@ -275,7 +277,7 @@ class BlockRun:
         touched = self._sync_books(changes)
         self.books.commit(result_header.hash, inputs.parent_hash, touched)
         return BlockResult(result_header, view, receipts, receipts_raw, tuple(self.desk.fills),
-                           weight + self._timed.spent, self._timed.unfinished, touched)
+                           weight + self._timed.spent, self._timed.unfinished, touched, _flags(changes))
 
     def _receipt(self, applied: _Applied) -> Receipt:
         outcomes = []
@@ -315,6 +317,11 @@ class BlockRun:
         for window in self._timed.gated | {window for window in gone if gate_ms(window) <= self.context.now_ms}:
             self.books.forget(window)
         return frozenset(touched)
+
+
+def _flags(changes: list[tuple[bytes, Any, Any]]) -> tuple[tuple[int, int, int], ...]:
+    return tuple((int.from_bytes(key[1:5], "big"), key[5], now.residual) for key, _, now in changes
+                 if key[0] == Space.FLAG and now is not None and not now.cleared)
 
 
 def _is_order(fields: tuple[Any, ...]) -> bool:
