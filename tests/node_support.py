@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attrs import define, evolve, field
@@ -12,15 +12,16 @@ from gridtokenx.consensus.authorities import Authorities
 from gridtokenx.consensus.certificates import certificate_verifies
 from gridtokenx.consensus.config import ConsensusConfig, KeySigner, KeyVerifier, Recovered
 from gridtokenx.consensus.core import Core
-from gridtokenx.consensus.interface import Note
+from gridtokenx.consensus.interface import Build, Note
 from gridtokenx.consensus.messages import Propose, Vote, decode_message
 from gridtokenx.crypto.keys import PrivateKey
+from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.ledger.genesis import Authority, Genesis
 from gridtokenx.ledger.parameters import BY_NAME, Parameters
 from gridtokenx.ledger.records import Roles, Zone
 from gridtokenx.ledger.tariff_records import tariff
-from gridtokenx.ledger.transaction import encode_payload, sign_transaction
-from gridtokenx.node.chain import BlockRules, Chain
+from gridtokenx.ledger.transaction import Transaction, decode_transaction, encode_payload, sign_transaction
+from gridtokenx.node.chain import BlockRules, Chain, ChainBlock
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.recover import replay
 from gridtokenx.node.replica import Channel, Replica
@@ -245,3 +246,29 @@ class Cluster:
         keys = tuple(authority.public for authority in self.genesis.authorities)
         return certificate_verifies(certificate, Authorities.of_epoch(keys, self.genesis.header().hash), 0,  # type: ignore[arg-type]
                                     KeyVerifier(keys, self.genesis.chain_id))
+
+
+def leader_of(cluster: Cluster) -> int:
+    core = cluster.members[0].replica.core
+    assert core is not None
+    return core.authorities.leader(core.view)
+
+
+def let_lead(cluster: Cluster, bad: bytes) -> Member:
+    """The leader of the present view puts `bad`, and nothing else, into its next block."""
+    member = cluster.members[leader_of(cluster)]
+    chain = member.chain
+    honest = chain.build
+
+    def build(effect: Build, candidates: Sequence[Transaction]) -> ChainBlock:
+        chain.build = honest  # type: ignore[method-assign]
+        empty = honest(effect, ())
+        assert empty is not None
+        transaction = decode_transaction(bad)
+        header = empty.header.with_(transactions_root=merkle_root([transaction.id]))
+        forged = chain.add(header.hash, header, (transaction,))
+        forged.state, forged.result = empty.state, empty.result
+        return forged
+
+    chain.build = build  # type: ignore[method-assign]
+    return member

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from attrs import evolve
-from node_support import BAHT, OTHER, TRADER, Cluster, Member, key, signed, small_genesis, transfer
+from node_support import BAHT, OTHER, TRADER, Cluster, key, leader_of, let_lead, signed, small_genesis, transfer
 
 from gridtokenx.consensus.interface import Build, Execute, Fetch, Finalize
 from gridtokenx.consensus.messages import Kind, Propose, Vote, decode_message, encode_message
 from gridtokenx.crypto.hashing import Domain, digest
-from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.ledger.transaction import MAX_TRANSACTION_BYTES, Transaction, decode_transaction
@@ -39,32 +38,6 @@ def level(cluster: Cluster) -> int:
     heads = set(cluster.heads())
     assert len(heads) == 1, cluster.heads()
     return heads.pop()[0]
-
-
-def leader_of(cluster: Cluster) -> int:
-    core = cluster.members[0].replica.core
-    assert core is not None
-    return core.authorities.leader(core.view)
-
-
-def let_lead(cluster: Cluster, bad: bytes) -> Member:
-    """The leader of the present view puts `bad`, and nothing else, into its next block."""
-    member = cluster.members[leader_of(cluster)]
-    chain = member.chain
-    honest = chain.build
-
-    def build(effect: Build, candidates: Sequence[Transaction]) -> ChainBlock:
-        chain.build = honest  # type: ignore[method-assign]
-        empty = honest(effect, ())
-        assert empty is not None
-        transaction = decode_transaction(bad)
-        header = empty.header.with_(transactions_root=merkle_root([transaction.id]))
-        forged = chain.add(header.hash, header, (transaction,))
-        forged.state, forged.result = empty.state, empty.result
-        return forged
-
-    chain.build = build  # type: ignore[method-assign]
-    return member
 
 
 def mis_signed(genesis: Genesis) -> bytes:
