@@ -145,21 +145,29 @@ def write_flow_parquet(path: Path, flow: Flow) -> None:
 
 
 def _read_parquet(path: Path) -> Flow:
+    import pyarrow
     import pyarrow.parquet as parquet
 
-    table = parquet.read_table(path)
+    try:
+        table = parquet.ParquetFile(path).read()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise FlowError(f"{path.name} begins as a Parquet file and cannot be read as one: {error}") from error
     missing = [name for name in PARQUET_COLUMNS if name not in table.column_names]
     if missing:
         raise FlowError(f"{path.name} has no column {', '.join(missing)}; needed are {', '.join(PARQUET_COLUMNS)}")
     records = np.zeros(table.num_rows, RECORD)
     for name in PARQUET_COLUMNS:
-        column = table.column(name).to_numpy()
+        given = table.column(name)
+        if given.null_count or not pyarrow.types.is_integer(given.type):
+            raise FlowError(f"column {name} of {path.name} is {given.type} with {given.null_count} values missing; "
+                            "integers without gaps are needed")
+        column = given.to_numpy()
         low, high = np.iinfo(RECORD[name]).min, np.iinfo(RECORD[name]).max
-        if column.dtype.kind not in "iu" or (len(column) and not low <= column.min() <= column.max() <= high):
-            raise FlowError(f"column {name} of {path.name} must hold integers from {low} to {high}, none missing")
+        if len(column) and not low <= column.min() <= column.max() <= high:
+            raise FlowError(f"column {name} of {path.name} must hold integers from {low} to {high}")
         records[name] = column
     metadata = table.schema.metadata or {}
-    prefill = int(metadata.get(b"prefill", b"0"))
-    if not 0 <= prefill <= len(records):
-        raise FlowError(f"{path.name} says prefill {prefill} of {len(records)} records")
-    return Flow(records, prefill)
+    said = metadata.get(b"prefill", b"0")
+    if not said.isdigit() or len(said) > 12 or int(said) > len(records):
+        raise FlowError(f"the metadata of {path.name} say prefill {said!r}; a number up to {len(records)} is needed")
+    return Flow(records, int(said))

@@ -94,10 +94,11 @@ def test_a_group_that_does_not_exist_is_named(place: int, groups: int) -> None:
     records = np.zeros(34, RECORD)
     records["identity"] = np.arange(34) + 70
     records["group"][place] = groups
-    records["group"][33] = groups
     message = f"record {place} of array 1, identity {70 + place}, is of group {groups};"
-    with pytest.raises(ConservationError, match=message):
-        check_sums((records[:0], records), np.zeros(groups, np.int64))
+    for also in (place, 33):        # alone, and before another one
+        records["group"][also] = groups
+        with pytest.raises(ConservationError, match=message):
+            check_sums((records[:0], records), np.zeros(groups, np.int64))
 
 
 def test_what_is_created_is_found_among_many() -> None:

@@ -422,7 +422,7 @@ def test_arbitrary_bytes_give_results_or_errors(raw: bytes, tame: int, offset: i
         ops["price_mthb_kwh"] = ops["price_mthb_kwh"] % 100_001 * 10
         ops["quantity_wh"] = (ops["quantity_wh"] % 100_000 + 1) * 100
         ops["expires_ms"] = np.where(ops["force"] == 1, np.abs(ops["expires_ms"] % 1000) + 1, 0)
-    engine = Engine(ZONES, max_orders=64)
+    engine = Engine(ZONES, max_orders=64, max_windows=3)
     engine.load(0, EMPTY)
     engine.load(1, EMPTY)
     before = engine.digest()
@@ -446,7 +446,7 @@ def test_arbitrary_bytes_give_results_or_errors(raw: bytes, tame: int, offset: i
 @given(st.binary(max_size=72 * 6))
 def test_arbitrary_bytes_as_records(raw: bytes) -> None:
     records = np.frombuffer(raw[: len(raw) // 72 * 72], RESTING)
-    engine = Engine(ZONES, max_orders=64)
+    engine = Engine(ZONES, max_orders=64, max_windows=3)
     try:
         engine.load(int(records["window"][0]) if len(records) else 0, records)
     except BookError:

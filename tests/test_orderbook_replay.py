@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 from click.testing import CliRunner
@@ -122,7 +123,7 @@ def test_arbitrary_bytes_as_compact_records(raw: bytes, tame: bool) -> None:
         records["kind"] %= 7
         records["side"] %= 3
         records["price"] %= 100_010
-    engine = Engine([(0, 0)], sources=1, max_orders=64, dense_ids=64)
+    engine = Engine([(0, 0)], sources=1, max_orders=64, max_windows=2, dense_ids=64)
     engine.load(0, EMPTY)
     done = engine.replay(records)
     assert {int(code) for code in done.codes} <= {int(code) for code in Code}
@@ -158,6 +159,38 @@ def test_flow_files(tmp_path: Path) -> None:
         (tmp_path / "b.flow").write_bytes(wrong)
         with pytest.raises(FlowError, match=message):
             read_flow(tmp_path / "b.flow")
+
+
+def parquet_flow(path: Path, name: str, column: object, prefill: str = "0") -> Path:
+    """A flow of three records in which one column, or the metadata, is replaced."""
+    write_flow_parquet(path, Flow(random_records(3, 3), 0))
+    table = parquet.read_table(path)
+    if column is not None:
+        table = table.set_column(table.column_names.index(name), name, column)
+    parquet.write_table(table.replace_schema_metadata({"prefill": prefill}), path)
+    return path
+
+
+@pytest.mark.parametrize(("column", "prefill", "message"), [
+    (pyarrow.array([1, 2, None]), "0", "column price .* 1 values missing"),
+    (pyarrow.array([1.0, 2.0, 3.0]), "0", "column price .* double"),
+    (pyarrow.array([[1], [2], [3]]), "0", "column price .* list"),
+    (pyarrow.array([1, 2, 1 << 31]), "0", "column price .* integers from"),
+    (None, "4", "prefill b'4'; a number up to 3"), (None, "-1", "prefill"), (None, "1.5", "prefill"),
+    (None, "", "prefill"),
+])
+def test_odd_parquet_files_are_named(tmp_path: Path, column: object, prefill: str, message: str) -> None:
+    with pytest.raises(FlowError, match=message):
+        read_flow(parquet_flow(tmp_path / "odd.parquet", "price", column, prefill))
+
+
+def test_damaged_files_end_the_command_with_a_message(tmp_path: Path) -> None:
+    write_flow_parquet(tmp_path / "whole.parquet", Flow(random_records(3, 50), 0))
+    for name, content in (("cut.parquet", (tmp_path / "whole.parquet").read_bytes()[:300]), ("empty", b""),
+                          ("text.csv", b"id,price\n1,2\n")):
+        (tmp_path / name).write_bytes(content)
+        done = CliRunner().invoke(main, ["market", "replay", str(tmp_path / name)])
+        assert done.exit_code == 1 and name in done.output and "Traceback" not in done.output
 
 
 def test_market_replay(tmp_path: Path) -> None:

@@ -1,0 +1,364 @@
+"""Does the suite notice a broken rule? One at a time is broken in a scratch copy of the native sources.
+
+    python tests/mutations.py orderbook|conservation [--only WORD]
+
+A mutation is (rule, old text, new text); the old text stands exactly once in the native sources of that extension. The
+one extension is built anew without optimisation, the tests run until the first failure, and the table says which test
+caught it. A crash or a run that does not end counts as caught. Random tests run from a fixed seed and do not shrink.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TIMEOUT_S = 900
+Mutation = tuple[str, str, str]
+
+ORDERBOOK: list[Mutation] = [
+    # ranking
+    ("price priority between zones", "            if sign > 0:\n", "            if sign < 0:\n"),
+    ("price priority between queues",
+     "if c.queues[number].best < key:",
+     "if c.queues[number].best < key and best == 0:"),
+    ("time priority at one price", """    order.next = 0
+    order.prev = level.tail
+    if level.tail:
+        c.orders[level.tail].next = slot
+    else:
+        level.head = slot
+    level.tail = slot
+""", """    order.prev = 0
+    order.next = level.head
+    if level.head:
+        c.orders[level.head].prev = slot
+    else:
+        level.tail = slot
+    level.head = slot
+"""),
+    ("time priority between queues", "head_sequence(c, number) < head_sequence(c, best)",
+     "head_sequence(c, number) > head_sequence(c, best)"),
+    ("time priority between zones", "head_sequence(c, queue) > head_sequence(c, found.queue)",
+     "head_sequence(c, queue) < head_sequence(c, found.queue)"),
+    ("ranking redone after every fill", "    found.alone = alone\n", "    found.alone = True\n"),
+    ("search reaches limit + 1", "if value >= (order.price + <int64_t>1) * 1000 * route.keep_ppm:",
+     "if value > order.price * <int64_t>1000 * route.keep_ppm:"),
+    # a fill
+    ("price of a resting buy rounds down to the tick", "funds // (out.injected * TICK) * TICK",
+     "(funds + out.injected * TICK - 1) // (out.injected * TICK) * TICK"),
+    ("wheeling rounds half up",
+     "(route.wheel_uthb_kwh * delivered + 500) // 1000",
+     "route.wheel_uthb_kwh * delivered // 1000"),
+    ("q rounds down", "delivered = delivered * keep // PPM", "delivered = (delivered * keep + PPM - 1) // PPM"),
+    ("q_in rounds up", "(delivered * PPM + keep - 1) // keep", "delivered * PPM // keep"),
+    ("a buy may pay its limit exactly", "sell_price * out.injected + out.wheel <= limit * delivered",
+     "sell_price * out.injected + out.wheel < limit * delivered"),
+    ("a sell may get its limit exactly",
+     "out.admissible = out.price >= sell_price",
+     "out.admissible = out.price > sell_price"),
+    ("inadmissible closes one (zone, path)", "|= <uint64_t>1 << ((key & 7) * 8 + found.route.path)",
+     "|= <uint64_t>0xFF << ((key & 7) * 8)"),
+    ("a maker below a lot is closed",
+     "            if maker.quantity_wh < LOT:\n",
+     "            if maker.quantity_wh == 0:\n"),
+    ("an incoming rest below a lot is closed",
+     "    elif order.left < LOT:\n        order.code = CODE_CLOSED_BELOW_LOT\n",
+     ""),
+    # capacity
+    ("a fill takes q_in forward",
+     "window.residual[route.edge[i]] -= injected",
+     "window.residual[route.edge[i]] -= delivered"),
+    ("a fill gives q back",
+     "window.residual[route.edge[i] ^ 1] += delivered",
+     "window.residual[route.edge[i] ^ 1] += injected"),
+    ("a path offers its least residual", "        if residual < least:\n            least = residual\n",
+     "        least = residual\n"),
+    ("a path offers nothing below a lot", "return least if least >= LOT else 0", "return least if least > 0 else 0"),
+    ("a bilateral trade needs capacity", "if path_offer(c, window, route) < injected:", "if False:"),
+    ("a bilateral trade takes capacity", "    path_take(c, window, route, injected, op.quantity_wh)\n", ""),
+    ("a bilateral trade's q_in rounds up", "(op.quantity_wh * PPM + route.keep_ppm - 1) // route.keep_ppm",
+     "op.quantity_wh * PPM // route.keep_ppm"),
+    ("a bilateral trade's wheeling rounds half up", "(route.wheel_uthb_kwh * op.quantity_wh + 500) // 1000",
+     "route.wheel_uthb_kwh * op.quantity_wh // 1000"),
+    # paths
+    ("paths: fewer corridors first", "in sorted(found)[:PATHS_MOST]:",
+     "in sorted(found, key=lambda path: path[1])[:PATHS_MOST]:"),
+    ("paths: lower ids first", "in sorted(found)[:PATHS_MOST]:",
+     "in sorted(found, key=lambda path: (path[0], [-number for number in path[1]]))[:PATHS_MOST]:"),
+    ("8 paths", "PATHS_MOST = 8 ", "PATHS_MOST = 7 "),
+    ("paths of 6 corridors", "PATH_CORRIDORS_MOST = 6", "PATH_CORRIDORS_MOST = 5"),
+    ("L is at most 500 000", "        if loss <= 500_000:\n", "        if loss <= 500_001:\n"),
+    ("L may be 500 000", "        if loss <= 500_000:\n", "        if loss < 500_000:\n"),
+    # profiles
+    ("sells: the profile's zones", "if (s >> source) & 1 and (z >> zone) & 1:", "if (s >> source) & 1:"),
+    ("sells: the profile's sources", "if (s >> source) & 1 and (z >> zone) & 1:", "if (z >> zone) & 1:"),
+    ("buys: the profile's zones", "order.zones, order.subs = c.profile_zones[sub], c.profile_sources[sub]",
+     "order.zones, order.subs = 0xFFFF, c.profile_sources[sub]"),
+    ("buys: the profile's sources", "order.zones, order.subs = c.profile_zones[sub], c.profile_sources[sub]",
+     "order.zones, order.subs = c.profile_zones[sub], 0xFF"),
+    # self-trade prevention
+    ("self-trade: participants are compared",
+     "if UNLIKELY(maker.participant == order.participant) and order.mode != STP_OFF:",
+     "if False:"),
+    ("self-trade: cancel newest ends the run",
+     "if mode == STP_BOTH or mode == (STP_NEWEST if maker_first else STP_OLDEST):",
+     "if mode == STP_BOTH or mode == (STP_OLDEST if maker_first else STP_NEWEST):"),
+    ("self-trade: cancel oldest removes it",
+     "if mode == STP_BOTH or mode == (STP_OLDEST if maker_first else STP_NEWEST):",
+     "if mode == STP_BOTH:"),
+    ("self-trade: cancel both removes too",
+     "if mode == STP_BOTH or mode == (STP_OLDEST if maker_first else STP_NEWEST):",
+     "if mode == (STP_OLDEST if maker_first else STP_NEWEST):"),
+    ("self-trade: in uncrossing the newest's mode", "mode = order.mode if maker_first else <uint8_t>(maker.flags & 3)",
+     "mode = order.mode"),
+    # conditions
+    ("fill or kill", "        elif terms.force == FORCE_FOK and order.left >= LOT:\n            failed = True\n", ""),
+    ("fill or kill: less than a lot may be left",
+     "terms.force == FORCE_FOK and order.left >= LOT",
+     "terms.force == FORCE_FOK and order.left > 0"),
+    ("minimum fill", "failed = terms.quantity_wh - order.left < terms.minimum_wh", "failed = False"),
+    ("minimum fill reached exactly", "failed = terms.quantity_wh - order.left < terms.minimum_wh",
+     "failed = terms.minimum_wh and terms.quantity_wh - order.left <= terms.minimum_wh"),
+    ("minimum fill: a failing IOC is cancelled",
+     "elif terms.force == FORCE_FOK or terms.force == FORCE_IOC:\n                order.code = CODE_KILLED",
+     "elif terms.force == FORCE_FOK:\n                order.code = CODE_KILLED"),
+    ("minimum fill at arrival only: an amend keeps none",
+     "    terms.minimum_wh = 0\n    terms.force = FORCE_TIME if detail.expires_ms",
+     "    terms.minimum_wh = detail.total_wh\n    terms.force = FORCE_TIME if detail.expires_ms"),
+    ("post-only", "            failed = order.fills != 0\n", "            failed = False\n"),
+    ("a failed condition gives residuals back",
+     "            undo_to(c, mark)\n"
+     "            memcpy(window.residual, residual, 2 * c.corridor_count * sizeof(int64_t))\n",
+     "            undo_to(c, mark)\n"),
+    ("a failed condition gives sequences back", "            next_sequence[0] = first\n", ""),
+    ("IOC: the rest is cancelled",
+     "    elif order.code == CODE_RESTING and terms.force == FORCE_IOC:\n        order.code = CODE_CANCELLED_IOC\n",
+     ""),
+    ("128 fills", "FILLS_MOST = 128 ", "FILLS_MOST = 127 "),
+    ("1024 visits", "VISITS_MOST = 1024", "VISITS_MOST = 1023"),
+    # icebergs
+    ("an iceberg's slice takes the next sequence",
+     "    detail.sequence = next_sequence[0]\n    next_sequence[0] += 1\n    order_link(",
+     "    order_link("),
+    ("an iceberg shows its display", "order.quantity_wh = <uint32_t>min(left, <uint64_t>detail.display_wh)",
+     "order.quantity_wh = <uint32_t>left"),
+    ("an iceberg shows a twentieth at least", "or op.quantity_wh > SLICES_MOST * <int64_t>op.display_wh):",
+     "or op.quantity_wh > 2 * SLICES_MOST * <int64_t>op.display_wh):"),
+    # expiry
+    ("expired: met in a search",
+     "c.details[slot].expires_ms <= order.now_ms",
+     "c.details[slot].expires_ms < order.now_ms"),
+    ("expired: no visit", "                report(c, slot, order.number, REASON_EXPIRED)\n",
+     "                order.visits += 1\n                report(c, slot, order.number, REASON_EXPIRED)\n"),
+    ("expired: no fill", "                report(c, slot, order.number, REASON_EXPIRED)\n",
+     "                order.fills += 1\n                report(c, slot, order.number, REASON_EXPIRED)\n"),
+    ("expired: at entry",
+     "op.force == FORCE_TIME and op.expires_ms <= now_ms",
+     "op.force == FORCE_TIME and op.expires_ms < now_ms"),
+    ("expired: at an amend",
+     "if detail.expires_ms and detail.expires_ms <= now_ms:",
+     "if detail.expires_ms and detail.expires_ms < now_ms:"),
+    ("expired: in uncrossing", "if resting.flags & EXPIRES and detail.expires_ms <= now_ms:",
+     "if resting.flags & EXPIRES and detail.expires_ms < now_ms:"),
+    ("expired: in the depth", "c.details[slot].expires_ms > now_ms:", "c.details[slot].expires_ms >= now_ms:"),
+    # amends
+    ("amend: less at the same price keeps the sequence",
+     "if price == price_of(queue.place >> 4, key) and total_wh < detail.total_wh:",
+     "if False:"),
+    ("amend: the same quantity takes a new sequence",
+     "if price == price_of(queue.place >> 4, key) and total_wh < detail.total_wh:",
+     "if price == price_of(queue.place >> 4, key) and total_wh <= detail.total_wh:"),
+    ("amend: at the filled part it cancels", "    if total_wh - filled < LOT:\n", "    if total_wh - filled < 0:\n"),
+    ("amend: refused, it changes nothing", "            undo_to(c, mark)\n            result.remaining_wh = left\n",
+     "            result.remaining_wh = left\n"),
+    ("amend: keeps the expiry", "    terms.expires_ms = detail.expires_ms\n", "    terms.expires_ms = 0\n"),
+    # groups
+    ("group: all or none",
+     "        undo_to(c, 0)\n        c.closed_used = closed\n",
+     "        c.closed_used = closed\n"),
+    ("group: sequences are given back", "        next_sequence[0] = sequence\n        stopped", "        stopped"),
+    ("group: cancels come first", "elif ops[i].kind != KIND_CANCEL or placing:", "elif ops[i].kind != KIND_CANCEL:"),
+    # uncrossing and halts
+    ("uncrossing: after more capacity", "c.raised = c.raised or op.quantity_wh > window.capacity[edge]", "pass"),
+    ("uncrossing: after a fill gave back",
+     "        window.residual[route.edge[i] ^ 1] += delivered\n        c.raised = True\n",
+     "        window.residual[route.edge[i] ^ 1] += delivered\n"),
+    ("uncrossing: after a halt", "c.raised = c.raised or window.flags == HALTED", "pass"),
+    ("uncrossing: the earlier buy of a price first", "and c.details[slot].sequence < c.details[chosen].sequence):",
+     "and c.details[slot].sequence > c.details[chosen].sequence):"),
+    ("uncrossing: the earlier order's price",
+     "maker_first = order.sequence == 0 or c.details[slot].sequence < order.sequence",
+     "maker_first = True"),
+    ("uncrossing: until nothing is admissible", "pending, again = again, False", "pending, again = False, False"),
+    ("uncrossing: a bound interrupts it", "                window.flags |= UNFINISHED\n", ""),
+    ("halted: no orders", """        elif window.flags:
+            result.code = CODE_HALTED if window.flags & HALTED else CODE_WORK_LEFT
+        else:
+            order.participant = op.participant
+""", """        elif window.flags & UNFINISHED:
+            result.code = CODE_WORK_LEFT
+        else:
+            order.participant = op.participant
+"""),
+    ("work left: no orders", """        elif window.flags:
+            result.code = CODE_HALTED if window.flags & HALTED else CODE_WORK_LEFT
+        else:
+            order.participant = op.participant
+""", """        elif window.flags & HALTED:
+            result.code = CODE_HALTED
+        else:
+            order.participant = op.participant
+"""),
+    ("work left: no amends", """        elif window.flags:
+            result.code = CODE_HALTED if window.flags & HALTED else CODE_WORK_LEFT
+        else:
+            amend(""", """        elif window.flags & HALTED:
+            result.code = CODE_HALTED
+        else:
+            amend("""),
+    # entry
+    ("prices are on the tick",
+     "0 <= price <= LAST_TICK * TICK and price % TICK == 0",
+     "0 <= price <= LAST_TICK * TICK"),
+    ("quantities are in lots",
+     "LOT <= quantity_wh <= MOST_WH and quantity_wh % LOT == 0",
+     "LOT <= quantity_wh <= MOST_WH"),
+]
+
+CONSERVATION: list[Mutation] = [
+    ("sums beyond 64 bits", "sum[span] += amount > 0 ? 1 : -1;", ";"),
+    ("sums below 64 bits", "sum[span] += amount > 0 ? 1 : -1;", "sum[span] += 1;"),
+    ("a group must exist", "if r[0].group >= groups or", "if r[0].group > groups or"),
+    ("the fourth neighbour's group must exist", "or r[3].group >= groups:", "or False:"),
+    ("a group must exist in the rest", "        if records[i].group >= groups:\n", "        if False:\n"),
+    ("all streams are added", "i = STREAMS * part\n", "i = STREAMS * part + (4 if part else 0)\n"),
+    ("all tables are added", "for lane in range(lanes):", "for lane in range(min(lanes, <uint64_t>2)):"),
+    ("carries of all tables",
+     "total[1] += sums[(lanes + lane) * groups + g]",
+     "total[1] = sums[(lanes + lane) * groups + g]"),
+    ("sums of more than 64 bits are out of range",
+     "return carry == 0 and least <= low <= most",
+     "return least <= low <= most"),
+    ("the most is allowed", "return carry == 0 and least <= low <= most", "return carry == 0 and least <= low < most"),
+    ("the least is required", "return carry == 0 and least <= low <= most", "return carry == 0 and low <= most"),
+    ("several arrays",
+     "for number, part in enumerate(arrays):\n"
+     "            n = part.shape[0]\n"
+     "            if n:\n"
+     "                source = part.view(np.uint8)\n"
+     "                first = <const Record*>&source[0]\n"
+     "                with nogil:\n"
+     "                    good",
+     "for number, part in enumerate(arrays[:1]):\n"
+     "            n = part.shape[0]\n"
+     "            if n:\n"
+     "                source = part.view(np.uint8)\n"
+     "                first = <const Record*>&source[0]\n"
+     "                with nogil:\n"
+     "                    good"),
+    ("the culprit is where the sum went wrong for good",
+     "                lost[0] = False\n            elif",
+     "                pass\n            elif"),
+    ("the limit of violations", "                if len(violations) >= limit:\n                    break\n", ""),
+    ("negative amounts", "while i < n and records[i].amount >= 0:", "while i < n and records[i].amount >= -1:"),
+    ("negative amounts in blocks", "        if signs < 0:\n            break\n", ""),
+]
+
+SETS = {
+    "orderbook": (ORDERBOOK, ["test_orderbook_rules.py", "test_matching_examples.py", "test_orderbook_model.py",
+                              "test_orderbook_uncross.py", "test_orderbook_replay.py"]),
+    "conservation": (CONSERVATION, ["test_conservation_native.py"]),
+}
+PROFILE = '''"""Loaded before the tests: random tests start from a fixed seed and stop at the first failing example."""
+from hypothesis import Phase, settings
+settings.register_profile("mutations", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))
+settings.load_profile("mutations")
+'''
+
+
+def source_of(folder: Path, extension: str, old: str) -> Path:
+    """The one native source that has the text. Raises SystemExit when the table is out of date."""
+    pattern = "*" if extension == "orderbook" else extension
+    found = [path for path in sorted((folder / "native").glob(f"{pattern}.p[xy]*"))
+             if path.stem == extension or path.stem.startswith("book_") if old in path.read_text()]
+    if len(found) != 1 or found[0].read_text().count(old) != 1:
+        raise SystemExit(f"this stands in {[path.name for path in found]}, and should stand once in one file:\n{old}")
+    return found[0]
+
+
+def build(folder: Path, extension: str) -> bool:
+    """Builds the extension in place, without optimisation. False when it does not compile."""
+    made, target = folder / "built.c", folder / "gridtokenx" / "_native"
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    commands = [
+        [sys.executable, "-m", "cython", "-3", f"native/{extension}.pyx", "-o", made.name],
+        [*(sysconfig.get_config_var("CC") or "cc").split(), "-shared", "-fPIC", "-O0", "-fwrapv", "-w", "-Inative",
+         f"-I{sysconfig.get_path('include')}", made.name, "-o", str(target / f"{extension}{suffix}")]]
+    return all(subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
+               for command in commands)
+
+
+def run_tests(folder: Path, tests: list[str], *more: str) -> str:
+    """What failed first, or '' when nothing did."""
+    command = [sys.executable, "-X", "faulthandler", "-m", "pytest", "-x", "-q", "-p", "mutation_profile", "-p",
+               "no:cacheprovider", "--tb=no", *more, *(f"tests/{name}" for name in tests)]
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{folder / 'tests'}"}
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment,
+                              check=False)
+    except subprocess.TimeoutExpired:
+        return f"no end after {TIMEOUT_S} s"
+    if done.returncode == 0:
+        return ""
+    failed = [line.split("::")[1].split(" - ")[0] for line in done.stdout.splitlines()
+              if line.startswith(("FAILED", "ERROR")) and "::" in line]
+    return failed[0] if failed else f"exit {done.returncode}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("extension", choices=SETS)
+    parser.add_argument("--only", default="", help="only rules with this word in their name")
+    options = parser.parse_args()
+    mutations, tests = SETS[options.extension]
+    missed = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name in ("gridtokenx", "native", "tests"):
+            shutil.copytree(ROOT / name, folder / name)
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        (folder / "tests" / "mutation_profile.py").write_text(PROFILE)
+        types = folder / "native" / "book_types.pxi"
+        types.write_text(types.read_text().replace("inline __attribute__((always_inline))", "inline"))
+        for _, old, _ in mutations:
+            source_of(folder, options.extension, old)
+        if not build(folder, options.extension):
+            raise SystemExit("the sources as they are do not compile")
+        if failure := run_tests(folder, tests):
+            raise SystemExit(f"the sources as they are fail: {failure}")
+        chosen = [mutation for mutation in mutations if options.only in mutation[0]]
+        for number, (rule, old, new) in enumerate(chosen, 1):
+            begun = time.monotonic()
+            path = source_of(folder, options.extension, old)
+            before = path.read_text()
+            path.write_text(before.replace(old, new))
+            caught = run_tests(folder, tests) if build(folder, options.extension) else "does not compile"
+            path.write_text(before)
+            if not caught or caught == "does not compile":
+                missed.append(rule)
+            print(f"{number:3} {'caught' if rule not in missed else 'MISSED'}  {rule:50} {path.name:20} "
+                  f"{caught or '-':60} {time.monotonic() - begun:4.0f} s", flush=True)
+    print(f"{len(chosen) - len(missed)} of {len(chosen)} caught" + (f"; missed: {', '.join(missed)}" if missed else ""))
+    raise SystemExit(bool(missed))
+
+
+if __name__ == "__main__":
+    main()
