@@ -1,4 +1,5 @@
-"""Brings the households onto the chain: money from the issuer, licences and meters from the registrar.
+"""Brings the households onto the chain: money from the issuer, licences and meters from the registrar; and the grid
+operator with its boundary meters, and the collector of readings.
 
 Repeatable: what a chain that goes on has already is left as it is.
 """
@@ -8,12 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from attrs import define
+from attrs import define, frozen
 
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.grid.kinds import Network, Role, Source
-from gridtokenx.ledger.operations import Deposit, RegisterMeter, RegisterParticipant
+from gridtokenx.ledger.genesis import Genesis
+from gridtokenx.ledger.operations import (
+    Deposit,
+    RegisterBoundaryMeter,
+    RegisterCollector,
+    RegisterMeter,
+    RegisterParticipant,
+)
 from gridtokenx.ledger.operations.base import Operation
 from gridtokenx.ledger.transaction import MAX_OPERATIONS
 from gridtokenx.units import UTHB_PER_THB
@@ -24,6 +32,7 @@ from testnet.keys import testnet_key
 DEPOSIT_UTHB = 2_000 * UTHB_PER_THB
 LICENCE_DAYS = 365
 DAY_MS = 86_400_000
+BOUNDARY_W = 10_000_000_000
 TARIFF_CLASS = 0            # residential time of use, low voltage
 
 
@@ -39,6 +48,19 @@ class Enrolled:
     key: PrivateKey
     participant: int
     meter: int
+    since_ms: int
+    """Market time of the meter's registration: it measures windows that begin later."""
+
+
+@frozen
+class Boundary:
+    """A boundary meter of the grid operator: a zone's supply point, or its end of a corridor."""
+
+    name: str
+    zone: int
+    corridor: int | None
+    meter: int
+    since_ms: int
 
 
 async def _batches(agent: Agent, operations: Sequence[Operation]) -> list[list[Any]]:
@@ -92,5 +114,45 @@ async def enrol(households: Sequence[Household], zones: Sequence[str], issuer: A
                       household.withdrawal_w)
         for household, key in new])
     meters |= {key.public: outcome[1][0] for (_, key), outcome in zip(new, outcomes, strict=True)}
-    return [Enrolled(household, key, participants[key.public], meters[key.public])
+    since = {meter: await _since(registrar, meter) for meter in meters.values()}
+    return [Enrolled(household, key, participants[key.public], meters[key.public], since[meters[key.public]])
             for household, key in zip(households, keys, strict=True)], len(poor) * DEPOSIT_UTHB
+
+
+async def _since(agent: Agent, meter: int) -> int:
+    found: Any = await agent.link.call("meter", meter)
+    return int(found["since_ms"])
+
+
+async def enrol_grid(genesis: Genesis, issuer: Agent, registrar: Agent, now_ms: int,
+                     tell: Callable[[str], None]) -> tuple[list[Boundary], int]:
+    """The grid operator's boundary meters, the collector, and the THB deposited for them (uTHB).
+
+    A supply point for every zone, and a meter at either end of every corridor. Repeatable, like `enrol`.
+    """
+    operator, collector = testnet_key("grid operator"), testnet_key("collector")
+    known: list[Any] = [await issuer.link.call("account", key.public) for key in (operator, collector)]
+    poor = [key for key, account in zip((operator, collector), known, strict=True) if account is None]
+    await _batches(issuer, [Deposit(key.public, DEPOSIT_UTHB, b"testnet") for key in poor])
+    holder: Any = await registrar.link.call("participant", operator.public)
+    if holder is None:
+        tell("registering the grid operator and the collector")
+        [outcome, _] = await _batches(registrar, [
+            RegisterParticipant(operator.public, "TESTNET-GRID", Role.GRID_OPERATOR, 0,
+                                now_ms + LICENCE_DAYS * DAY_MS),
+            RegisterCollector(collector.public, (1 << len(genesis.zones)) - 1)])
+        participant, there = outcome[1][0], 0
+    else:
+        participant, there = holder["participant"], len(holder["meters"])
+    places: list[tuple[str, int, int | None]] = [
+        (f"supply point {zone.name}", number, None) for number, zone in enumerate(genesis.zones)]
+    for number, corridor in enumerate(genesis.corridors):
+        places += [(f"corridor {number} in zone {zone}", zone, number) for zone in (corridor.first, corridor.second)]
+    if not there:
+        tell(f"registering {len(places)} boundary meters")
+        await _batches(registrar, [
+            RegisterBoundaryMeter(participant, testnet_key(name).public, zone, -1 if corridor is None else corridor,
+                                  BOUNDARY_W, BOUNDARY_W) for name, zone, corridor in places])
+        holder = await registrar.link.call("participant", operator.public)
+    return [Boundary(name, zone, corridor, meter, await _since(registrar, meter))
+            for (name, zone, corridor), meter in zip(places, holder["meters"], strict=True)], len(poor) * DEPOSIT_UTHB

@@ -29,10 +29,11 @@ from gridtokenx.ledger.receipts import Code
 from gridtokenx.network.framing import shielded
 from gridtokenx.units import UTHB_PER_THB, WINDOW_SECONDS, window_at
 from testnet.agents import Agent
-from testnet.enrolment import DEPOSIT_UTHB, Enrolled, enrol
+from testnet.enrolment import DEPOSIT_UTHB, Enrolled, enrol, enrol_grid
 from testnet.households import load_households
 from testnet.keys import testnet_key
 from testnet.link import Link, Sent
+from testnet.metering import Metering, first_to_report, report_all
 from testnet.quotes import Act, Prices, Quote, Side, quotes
 
 REPORT_S = 1.0
@@ -77,7 +78,10 @@ class Trader:
     link: Link
     count: int
     seed: int
+    thief: int | None = None
+    """Index of a household whose meter shows too little."""
     flow: Flow = field(factory=Flow)
+    metering: Metering | None = None
     phase: str = "connecting"
     deposited_uthb: int = 0
     withdrawn_uthb: int = 0
@@ -134,10 +138,23 @@ class Trader:
             "nonce_recoveries": sum(agent.recoveries for agent in self._agents),
             "latencies": len(link.latencies), "p50_ms": link.latencies.quantile_ms(0.5),
             "p99_ms": link.latencies.quantile_ms(0.99), "most_ms": link.latencies.most_ms(),
-            "deposited_uthb": self.deposited_uthb, "withdrawn_uthb": self.withdrawn_uthb,
+            "deposited_uthb": self.deposited_uthb, "withdrawn_uthb": self.withdrawn_uthb, "metering": self._metered(),
         }, sys.stdout)
         sys.stdout.write("\n")
         sys.stdout.flush()
+
+    def _metered(self) -> dict[str, Any]:
+        if self.metering is None:
+            return {}
+        tally = self.metering.tally
+        thief = next((one for one in self.metering.enrolled if one.household.index == self.thief), None)
+        return {
+            "reported": tally.reported, "refused": tally.refused, "windows": tally.windows,
+            "hidden_wh": tally.hidden_wh,
+            "by_window": {str(window): shown for window, shown in tally.by_window.items()},
+            "thief": None if thief is None else {"household": thief.household.index, "meter": thief.meter,
+                                                 "zone": thief.household.zone},
+        }
 
     # ------------------------------------------------------------ trading
 
@@ -164,8 +181,15 @@ class Trader:
 
         households = load_households(self.count)
         zones = [zone.name for zone in self._genesis.zones]
+        boundaries, grid_uthb = await enrol_grid(
+            self._genesis, self._issuer, registrar, int(self._clock.now_s()) * 1000, tell)
         enrolled, self.deposited_uthb = await enrol(
             households, zones, self._issuer, registrar, int(self._clock.now_s()) * 1000, tell)
+        self.deposited_uthb += grid_uthb
+        collector = self._agent("collector", chain_id, fee_uthb)
+        self.metering = Metering(collector, self._genesis, enrolled, boundaries, self.seed, self.thief)
+        first = await first_to_report(collector, window_at(int(self._clock.now_s())))
+        nursery.start_soon(report_all, self.metering, first, self._clock.until, nursery)
         self.phase = "trading"
         agents = [self._agent(f"household {one.household.index}", chain_id, fee_uthb) for one in enrolled]
         nursery.start_soon(self._pay_out, self._issuer, agents)
@@ -253,10 +277,11 @@ class Trader:
 @click.option("--node", "nodes", multiple=True, required=True, help="Address of a node; more are tried in turn.")
 @click.option("--households", type=click.IntRange(2, 200), default=200, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
-def main(nodes: tuple[str, ...], households: int, seed: int) -> None:
-    """Trade for the testnet's households until SIGTERM."""
+@click.option("--theft", "thief", type=click.IntRange(0, 199), help="Household whose meter shows too little.")
+def main(nodes: tuple[str, ...], households: int, seed: int, thief: int | None) -> None:
+    """Trade for the testnet's households, and report their meters' readings, until SIGTERM."""
     try:
-        trio.run(Trader(Link(list(nodes)), households, seed).run)
+        trio.run(Trader(Link(list(nodes)), households, seed, thief).run)
     except* GridTokenXError as group:
         for error in leaves(group):
             click.echo(f"trading program: {error}", err=True)

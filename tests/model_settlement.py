@@ -31,6 +31,16 @@ def amount(wh: int, rate: int) -> int:
     return half_up(Fraction(wh * rate, 1000))
 
 
+def wheeling(q: int, path: list[tuple[bytes, int]]) -> tuple[tuple[bytes, int], ...]:
+    """MARKET 5: what each network of the path, given with its rate, gets of a trade that delivers q."""
+    parts, before = [], 0
+    for k in range(1, len(path) + 1):
+        due = amount(q, sum(rate for _, rate in path[:k]))
+        parts.append((path[k - 1][0], due - before))
+        before = due
+    return tuple(parts)
+
+
 @frozen
 class Rates:
     """A window's tariffs: energy rates by class, Ft, buy-back, VAT, and the penalty on what is short."""
@@ -58,6 +68,7 @@ class Meter:
     zone: int
     tariff: int
     withdrawal_wh: int              # in a window, at most
+
 
 @frozen
 class Trade:
@@ -93,7 +104,7 @@ class Line:
 
 @frozen
 class Bill:
-    """What one meter did in one window, and every line of it."""
+    """What one meter did in one window, and every line of it; lines that sum up trades have no rate."""
 
     injected: int
     withdrawn: int
@@ -228,12 +239,15 @@ class Model:
         energy, ft = rates.energy[about.tariff], rates.ft
         short, long = rates.short, rates.long(self.prices(number, about.zone))
         supply, ft_part, lacking = amount(a, energy), amount(a, ft), amount(c, short)
+        purchase, sale = sum(trade.value for trade in buys), sum(trade.value for trade in sales)
+        wheel = sum(part for trade in buys for _, part in trade.wheeling)
+        fee, vat = sum(trade.fee for trade in buys), sum(trade.vat for trade in buys)
         lines = [
-            Line(PURCHASE, bought, 0, sum(trade.value for trade in buys)),
-            Line(WHEELING, bought, 0, sum(part for trade in buys for _, part in trade.wheeling)),
-            Line(TRADE_FEE, bought, 0, sum(trade.fee for trade in buys)),
-            Line(TRADE_VAT, bought, 0, sum(trade.vat for trade in buys)),
-            Line(SALE, sold, 0, -sum(trade.value for trade in sales)),
+            Line(PURCHASE, bought, 0, purchase),
+            Line(WHEELING, bought, 0, wheel),
+            Line(TRADE_FEE, bought, 0, fee),
+            Line(TRADE_VAT, bought, 0, vat),
+            Line(SALE, sold, 0, -sale),
             Line(ENERGY, a, energy, supply),
             Line(FT, a, ft, ft_part),
             Line(SUPPLY_VAT, a, rates.vat_ppm, half_up(Fraction((supply + ft_part) * rates.vat_ppm, M))),
@@ -279,23 +293,7 @@ class Model:
         return Balance(injected, withdrawn, imports, exports, residual, tolerance)
 
 
-@define
-class Purse:
-    """MARKET 7.4 for one account: money it has, and what it owes to utilities. Never both."""
-
-    money: int = 0
-    owed: int = 0
-
-    def pay(self, due: int) -> int:
-        """Pays what it can; the rest is owed. Returns what was paid at once."""
-        paid = min(self.money, due)
-        self.money -= paid
-        self.owed += due - paid
-        return paid
-
-    def receive(self, income: int) -> int:
-        """Incoming money pays dues first. Returns what went to the utility."""
-        repaid = min(self.owed, income)
-        self.owed -= repaid
-        self.money += income - repaid
-        return repaid
+def purse(worth: int) -> tuple[int, int]:
+    """MARKET 7.4: (money, dues) of an account that is worth so much and has nothing held back. Never both: what a
+    balance cannot cover is a due, and incoming money pays dues first."""
+    return max(0, worth), max(0, -worth)

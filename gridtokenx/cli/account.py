@@ -43,18 +43,18 @@ def account(address: str, node: str | None, as_json: bool) -> None:
     """Show money, participant and meters of an account, named by its address or its key file."""
     public = address_of(address)
 
-    async def look(client: Client) -> tuple[Any, Any, list[Any], list[Any]]:
+    async def look(client: Client) -> tuple[Any, Any, list[Any], Any, list[Any]]:
         found = await client.account(public)
         holder = await client.call("participant", public)
         meters = [await client.call("meter", meter) for meter in (holder or {}).get("meters", ())]
-        return found, holder, meters, await zone_names(client)
+        return found, holder, meters, await client.call("energy", public), await zone_names(client)
 
-    found, holder, meters, zones = ask(node, look)
+    found, holder, meters, energy, zones = ask(node, look)
     if found is None:
         raise CommandError(f"{encode_address(public)} is not on this chain yet: it becomes an account with the first "
                            "THB it receives")
     if as_json:
-        output.show_json({**found, "participant": holder, "meters": meters})
+        output.show_json({**found, "participant": holder, "meters": meters, "energy": energy})
         return
     output.facts([
         ("address", encode_address(public)), ("next nonce", found["nonce"]),
@@ -63,7 +63,11 @@ def account(address: str, node: str | None, as_json: bool) -> None:
         ("earned", f"{output.thb(found['proceeds_uthb'])}, paid out when its windows settle"),
         ("locked", f"{output.thb(found['locked_uthb'])}, for deliveries sold"),
         ("in all", output.thb(found["total_uthb"])),
+        *([("owes", f"{output.thb(found['dues_uthb'])} to utilities: money that comes in pays it first")]
+          if found["dues_uthb"] else []),
         ("participant", _participant(holder, zones)),
+        *([("energy", ", ".join(f"{name} {output.kwh(energy[f'{name}_wh'])}" for name in (
+            "minted", "delivered", "received", "burned")) + " (1 kWh = 1 GT)")] if any(energy.values()) else []),
     ])
     if meters:
         click.echo()

@@ -74,8 +74,9 @@ def account(state: StateReader, address: bytes) -> Map | None:
     return {
         "address": address, "nonce": found.nonce, "balance_uthb": found.balance, "bids_uthb": found.bids,
         "proceeds_uthb": found.proceeds, "locked_uthb": found.locked, "collateral_uthb": found.collateral,
-        "credit_uthb": found.credit, "total_uthb": found.total, "participant": found.participant,
-        "threshold": found.threshold, "keys": [] if keys is None else list(AccountKeys.decode(keys).keys),
+        "credit_uthb": found.credit, "total_uthb": found.total, "dues_uthb": found.dues,
+        "participant": found.participant, "threshold": found.threshold,
+        "keys": [] if keys is None else list(AccountKeys.decode(keys).keys),
     }
 
 

@@ -14,12 +14,11 @@ import trio
 from gridtokenx import codec
 from gridtokenx.crypto.hashing import HASH_BYTES, Domain, digest
 from gridtokenx.errors import GridTokenXError
-from gridtokenx.ledger import certificate_queries, queries, spaces, tariff_queries
+from gridtokenx.ledger import certificate_queries, queries, settlement_queries, spaces, tariff_queries
 from gridtokenx.ledger.block import decode_header
 from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.ledger.receipts import SUCCESS, decode_receipt
 from gridtokenx.ledger.records import Trade
-from gridtokenx.ledger.state import StateReader
 from gridtokenx.network.rpc import RpcSession
 from gridtokenx.network.settings import RemoteError
 from gridtokenx.node.chain import ChainBlock
@@ -55,6 +54,14 @@ def _hash(value: Any, name: str) -> bytes:
     return value
 
 
+def _window_of(value: Any) -> int:
+    return _integer(value, "a window", 0, spaces.MAX_WINDOW)
+
+
+def _meter_of(value: Any) -> int:
+    return _integer(value, "a meter's id", 1, (1 << 32) - 1)
+
+
 class RpcServer:
     """Answers for one node. Reads see the newest final block."""
 
@@ -82,6 +89,9 @@ class RpcServer:
             "certificate_offers": (2, self._certificate_offers), "claims": (1, self._claims),
             "claim": (2, self._claim), "meter_claims": (1, self._meter_claims), "carbon": (0, self._carbon),
             "certificate_totals": (0, self._certificate_totals),
+            "bill": (2, self._bill), "settlement": (2, self._settlement),
+            "window": (1, self._window), "settled": (0, self._settled), "dues": (1, self._dues),
+            "energy": (1, self._energy), "flags": (2, self._flags), "suspects": (3, self._suspects),
         }
 
     async def handle(self, session: RpcSession, method: str, params: Any) -> Any:
@@ -105,7 +115,7 @@ class RpcServer:
         count, handler = known
         if len(arguments) != count:
             raise RequestError(f"{method} takes {count} parameters, not {len(arguments)}")
-        if method in ("submit", "wait", "totals", "certificate_totals", "blocks"):
+        if method in ("submit", "wait", "totals", "certificate_totals", "blocks", "settled", "suspects", "bill"):
             return await handler(*arguments)        # they wait for other things, and take the lock in between
         async with self._service.chain_lock:
             return await handler(*arguments)
@@ -229,7 +239,7 @@ class RpcServer:
         return queries.participant(self._chain.state, _hash(address, "an address"))
 
     async def _meter(self, meter_id: Any) -> dict[str, Any] | None:
-        return queries.meter(self._chain.state, _integer(meter_id, "a meter's id", 1, (1 << 32) - 1))
+        return queries.meter(self._chain.state, _meter_of(meter_id))
 
     async def _order(self, order_id: Any) -> dict[str, Any] | None:
         return queries.order(self._chain.state, _integer(order_id, "an order's id", 1, (1 << 63) - 1))
@@ -258,18 +268,49 @@ class RpcServer:
         return queries.parameters(self._chain.state)
 
     async def _totals(self) -> dict[str, Any]:
-        return await self._of_whole_state(queries.totals)
+        return await self._at_length(queries.totals)
 
-    async def _of_whole_state(self, work: Callable[[StateReader], dict[str, Any]]) -> dict[str, Any]:
-        # The whole state is read: on a thread and a snapshot of its own, so that blocks go on meanwhile.
+    async def _at_length(self, look: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+        """What reads much of the state: on a thread and a snapshot of its own, so that blocks go on meanwhile."""
         async with self._totalling:
             async with self._service.chain_lock:
                 private = self._chain.private_state()
                 state = private.__enter__()
             try:
-                return await trio.to_thread.run_sync(work, state)
+                return await trio.to_thread.run_sync(look, state, *arguments)
             finally:
                 private.__exit__(None, None, None)
+
+    # ------------------------------------------------------------ settlement
+
+    async def _bill(self, address: Any, day: Any) -> dict[str, Any]:
+        return await self._at_length(settlement_queries.bill, _hash(address, "an address"),
+                                     _integer(day, "a day since 1970-01-01", 1, spaces.MAX_WINDOW // 96))
+
+    async def _settlement(self, window: Any, meter_id: Any) -> dict[str, Any] | None:
+        return settlement_queries.settlement(self._chain.state, _window_of(window), _meter_of(meter_id))
+
+    async def _window(self, window: Any) -> dict[str, Any]:
+        return settlement_queries.window(self._chain.state, _window_of(window))
+
+    async def _settled(self) -> dict[str, Any]:
+        return await self._at_length(settlement_queries.settled_windows)
+
+    async def _dues(self, address: Any) -> list[dict[str, Any]]:
+        return settlement_queries.dues(self._chain.state, _hash(address, "an address"))
+
+    async def _energy(self, address: Any) -> dict[str, Any]:
+        return settlement_queries.energy(self._chain.state, _hash(address, "an address"))
+
+    async def _flags(self, zone: Any, limit: Any) -> list[dict[str, Any]]:
+        return settlement_queries.flags(self._chain.state, None if zone is None else _integer(zone, "a zone", 0, 63),
+                                        _integer(limit, "the limit", 1, MAX_LISTED))
+
+    async def _suspects(self, zone: Any, windows: Any, limit: Any) -> dict[str, Any]:
+        return await self._at_length(
+            settlement_queries.suspects, _integer(zone, "a zone", 0, 63),
+            _integer(windows, "windows", 1, settlement_queries.MAX_SEARCHED),
+            _integer(limit, "the limit", 1, MAX_LISTED))
 
     # ------------------------------------------------------------ certificates
 
@@ -300,7 +341,7 @@ class RpcServer:
         return certificate_queries.carbon(self._chain.state)
 
     async def _certificate_totals(self) -> dict[str, Any]:
-        return await self._of_whole_state(certificate_queries.certificate_totals)
+        return await self._at_length(certificate_queries.certificate_totals)
 
     # ------------------------------------------------------------ trades
 

@@ -1,0 +1,236 @@
+"""`gridtokenx bill` and `gridtokenx window`: what settlement made of meters' readings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gridtokenx.cli import output
+from gridtokenx.cli.account import address_of
+from gridtokenx.cli.session import CommandError, ask, json_option, node_option, query, zone_names
+from gridtokenx.crypto.bech32m import encode_address
+from gridtokenx.units import format_kwh, format_rate, format_thb
+
+if TYPE_CHECKING:
+    from gridtokenx.client import Client
+
+DAY_ZERO = date(1970, 1, 1)
+QUALITIES = ("", "estimated", "corrected")
+PICTURE_ROWS = 14
+
+LABELS = {
+    1: "purchases", 2: "wheeling of purchases", 3: "market fee", 4: "VAT of purchases", 5: "sales",
+    6: "energy from the utility", 7: "Ft", 8: "VAT of energy and Ft", 9: "surplus bought back",
+    10: "sold but not delivered", 11: "bought but not used", 12: "VAT of what was not delivered", 20: "service",
+    21: "demand", 22: "block tariff true-up", 23: "VAT of the month", 30: "source not delivered",
+}
+PHASES = {
+    "opens_later": "not open for trading yet", "trading": "open for trading", "closed": "waiting for readings until",
+    "settling": "being settled", "settled": "settled; corrections until", "final": "final",
+}
+
+
+def parse_day(text: str) -> int:
+    """A day in Bangkok, 2025-04-21, as days since 1970-01-01. Raises CommandError."""
+    try:
+        return (date.fromisoformat(text) - DAY_ZERO).days
+    except ValueError:
+        raise CommandError(f"{text!r} is no day; give one such as 2025-04-21") from None
+
+
+def label(rule: int) -> str:
+    return LABELS.get(rule, f"rule {rule}")
+
+
+def rate(rule: int, value: int) -> str:
+    """A line's rate as people read it: per cent in lines of VAT."""
+    if rule in (4, 8, 12, 23):
+        return f"{value / 10_000:g} %"
+    return format_rate(value) if value else ""
+
+
+# ------------------------------------------------------------------ bill
+
+
+@click.command()
+@click.argument("account", metavar="ADDRESS|KEYFILE")
+@click.option("--day", metavar="DATE", help="Day of delivery in Bangkok, such as 2025-04-21.  [default: today there]")
+@click.option("--window", metavar="TIME", help="Only this delivery window, with every line.")
+@node_option
+@json_option
+def bill(account: str, day: str | None, window: str | None, node: str | None, as_json: bool) -> None:
+    """An account's bill of one day: every line with quantity, rate, amount and rule, and what is estimated.
+
+    Amounts above zero are paid, those below are received. Lines of trades were paid when the trades were made.
+    """
+    if day is not None and window is not None:
+        raise click.UsageError("--day and --window exclude each other")
+    address = address_of(account)
+
+    async def look(client: Client) -> tuple[Any, list[str]]:
+        if window is not None:
+            number = (output.parse_window(window) * 900 + 25_200) // 86_400
+        elif day is not None:
+            number = parse_day(day)
+        else:
+            number = ((await client.status())["market_time_s"] + 25_200) // 86_400
+        return await client.call("bill", address, number), await zone_names(client)
+
+    found, names = ask(node, look)
+    if window is not None:
+        chosen = output.parse_window(window)
+        found["windows"] = [entry for entry in found["windows"] if entry["window"] == chosen]
+    if as_json:
+        output.show_json(found)
+        return
+    of = date.fromordinal(DAY_ZERO.toordinal() + found["day"]).isoformat()
+    click.echo(f"{encode_address(address)}\nbill of {of}, Bangkok time")
+    if not found["windows"]:
+        click.echo("nothing was settled" + ("" if window is None else " in this window")
+                   + "; `gridtokenx status` shows the market clock, and settlement comes 60 minutes after delivery")
+        return
+    if window is not None:
+        for entry in found["windows"]:
+            _lines(entry, names)
+        return
+    click.echo()
+    _windows(found["windows"], names)
+    click.echo()
+    output.table(["rule", "line", "kWh", "THB"],
+                 [[total["rule"], label(total["rule"]), format_kwh(total["quantity_wh"]),
+                   format_thb(total["amount_uthb"])] for total in found["rules"]], right=(0, 2, 3))
+    click.echo()
+    marks = [f"{found[name]} of {len(found['windows'])} windows {name}" for name in ("estimated", "corrected")
+             if found[name]]
+    pays = found["pays_uthb"]
+    output.facts([
+        ("withdrawn", output.kwh(found["withdrawn_wh"])), ("injected", output.kwh(found["injected_wh"])),
+        ("pays in all" if pays >= 0 else "receives in all", output.thb(abs(pays))),
+        *([("still owed", output.thb(found["dues_uthb"]))] if found["dues_uthb"] else []),
+        *([("readings", ", ".join(marks))] if marks else []),
+    ])
+
+
+def _windows(entries: Sequence[Any], names: list[str]) -> None:
+    rows = [[output.window(entry["window"]), entry["meter"], names[entry["zone"]],
+             *(format_kwh(entry[f"{name}_wh"]) for name in ("withdrawn", "injected", "bought", "sold", "supplied",
+                                                            "taken")),
+             format_thb(sum(line["amount_uthb"] for line in entry["lines"])), _mark(entry)] for entry in entries]
+    output.table(["delivery", "meter", "zone", "withdrawn", "injected", "bought", "sold", "supplied", "taken", "THB",
+                  ""], rows, right=(1, 3, 4, 5, 6, 7, 8, 9))
+
+
+def _mark(entry: Any) -> str:
+    if entry["quality"] == 1:
+        return "estimated"
+    return f"corrected ({entry['revision']})" if entry["revision"] else QUALITIES[entry["quality"]]
+
+
+def _lines(entry: Any, names: list[str]) -> None:
+    head = f"\nmeter {entry['meter']} in {names[entry['zone']]}, {output.window(entry['window'])} {_mark(entry)}"
+    click.echo(head.rstrip())
+    click.echo(f"  injected {output.kwh(entry['injected_wh'])} + bought {output.kwh(entry['bought_wh'])} + supplied "
+               f"{output.kwh(entry['supplied_wh'])} = withdrawn {output.kwh(entry['withdrawn_wh'])} + sold "
+               f"{output.kwh(entry['sold_wh'])} + taken {output.kwh(entry['taken_wh'])}")
+    output.table(["rule", "line", "kWh", "THB/kWh", "THB"],
+                 [[line["rule"], label(line["rule"]), format_kwh(line["quantity_wh"]), rate(line["rule"], line["rate"]),
+                   format_thb(line["amount_uthb"])] for line in entry["lines"]]
+                 + [["", "in all", "", "", format_thb(sum(line["amount_uthb"] for line in entry["lines"]))]],
+                 right=(0, 2, 3, 4))
+    for trail in entry.get("corrections", ()):
+        click.echo(f"  corrected in block {trail['height']}: injected {output.kwh(trail['injected_before'])} -> "
+                   f"{output.kwh(trail['injected_after'])}, withdrawn {output.kwh(trail['withdrawn_before'])} -> "
+                   f"{output.kwh(trail['withdrawn_after'])}, {output.thb(trail['paid_uthb'])} more to pay")
+
+
+# ------------------------------------------------------------------ window
+
+
+@click.command()
+@click.argument("window", metavar="[TIME|NUMBER]", required=False)
+@node_option
+@json_option
+def window(window: str | None, node: str | None, as_json: bool) -> None:
+    """A window's whole balance: where its energy came from and went, per zone, and whether it is exact.
+
+    WINDOW is the start of delivery in Bangkok time, such as 2025-04-21T09:30, or its number; without it, the last one
+    that is settled.
+    """
+    number = output.parse_window(window) if window is not None else query(node, "settled")["next_window"] - 1
+    if number < 0:
+        raise CommandError("nothing is settled yet: settlement comes 60 minutes after the first delivery")
+    found = query(node, "window", number)
+    if as_json:
+        output.show_json(found)
+        return
+    at = {"closed": found["deadline_ms"], "settled": found["final_ms"]}.get(found["phase"])
+    click.echo(f"window {number}, delivery {output.window(number)} Bangkok time: {PHASES[found['phase']]}"
+               + ("" if at is None else f" {output.moment(at // 1000)}"))
+    if not found["zones"]:
+        click.echo("there is no balance: it was not settled, or is so old that it left state")
+        return
+    click.echo()
+    for line in picture(found["totals"]):
+        click.echo(line)
+    click.echo()
+    _zones(found)
+
+
+def picture(totals: dict[str, int], rows: int = PICTURE_ROWS) -> list[str]:
+    """Two columns of equal height, in proportion: where the window's GT came from, and where it went."""
+    sources = [("injected by meters", totals["minted_wh"], "█"), ("supplied by utilities", totals["supplied_wh"], "▒")]
+    sinks = [("consumed", totals["consumed_wh"], "█"), ("taken by utilities", totals["taken_wh"], "▒"),
+             ("lost on the way", totals["losses_wh"], "░")]
+    whole = totals["minted_wh"] + totals["supplied_wh"]
+    left, right = _column(sources, whole, rows), _column(sinks, whole, rows)
+    height = max(len(left), len(right))
+    wide = max(len(text) for text, _ in left) if left else 0
+    traded = f"{format_kwh(totals['sold_wh'])} kWh traded"
+    lines = []
+    for at in range(height):
+        text, fill = left[at] if at < len(left) else ("", " ")
+        other, mark = right[at] if at < len(right) else ("", " ")
+        middle = traded if at == height // 2 else ""
+        link = "━" if at in (0, height - 1) else " "
+        lines.append(f"{text:>{wide}} {fill * 6}{middle.center(24, link)}{mark * 6} {other}".rstrip())
+    lines.append(f"{format_kwh(whole) + ' kWh':>{wide}} {'':6}{'='.center(24)}{'':6} "
+                 f"{format_kwh(totals['consumed_wh'] + totals['taken_wh'] + totals['losses_wh'])} kWh")
+    return lines
+
+
+def _column(parts: Sequence[tuple[str, int, str]], whole: int, rows: int) -> list[tuple[str, str]]:
+    """Rows of (label, fill): each part gets its share of `rows`, at least one if it is not zero."""
+    column: list[tuple[str, str]] = []
+    for name, wh, fill in parts:
+        if wh:
+            count = max(1, round(rows * wh / whole)) if whole else 1
+            column += [(f"{name} {format_kwh(wh)} kWh" if at == count // 2 else "", fill) for at in range(count)]
+    return column
+
+
+def _zones(found: Any) -> None:
+    names = ("minted", "supplied", "bought", "consumed", "sold", "taken", "losses", "imports", "exports")
+    rows = [[row["name"], *(format_kwh(row[f"{name}_wh"]) for name in names),
+             f"{row['residual_wh']:,} of {row['tolerance_wh']:,}", _zone_mark(row)] for row in found["zones"]]
+    totals = found["totals"]
+    rows.append(["in all", *(format_kwh(totals[f"{name}_wh"]) for name in names), "", ""])
+    output.table(["zone, kWh", *names, "residual Wh", ""], rows, right=tuple(range(1, 11)))
+    source = totals["minted_wh"] + totals["supplied_wh"]
+    sink = totals["consumed_wh"] + totals["losses_wh"] + totals["taken_wh"]
+    click.echo(f"\nGT: minted {totals['minted_wh']:,} + supplied {totals['supplied_wh']:,} = {source:,} Wh; consumed "
+               f"{totals['consumed_wh']:,} + lost {totals['losses_wh']:,} + taken {totals['taken_wh']:,} = {sink:,} "
+               + ("Wh: exact" if found["exact"] else "Wh: DOES NOT BALANCE"))
+
+
+def _zone_mark(row: Any) -> str:
+    marks = []
+    if row["flagged"]:
+        marks.append("FLAGGED")
+    if not row["boundary_meters"]:
+        marks.append("no boundary meters")
+    if row["estimated"]:
+        marks.append(f"{row['estimated']} of {row['meters']} readings estimated")
+    return ", ".join(marks)
