@@ -20,7 +20,8 @@ MAX_NONCE_AHEAD = 1024
 ALWAYS = frozenset({
     Code.UNKNOWN_OPERATION, Code.BAD_FIELDS, Code.OUT_OF_RANGE, Code.ORDER_IN_ALL_OR_NOTHING, Code.WINDOW_CLOSED,
     Code.OUT_OF_TICK, Code.OUT_OF_LOT, Code.PRICE_LIMIT, Code.QUANTITY_LIMIT, Code.UNKNOWN_ZONE, Code.UNKNOWN_NETWORK,
-    Code.UNKNOWN_TARIFF, Code.BAD_ROLE, Code.BAD_KEY, Code.VERSION_TOO_LATE, Code.BAD_BLOCKS,
+    Code.UNKNOWN_TARIFF, Code.BAD_ROLE, Code.BAD_KEY, Code.METER_NOT_THEN, Code.READING_TOO_LATE, Code.ABOVE_CAPACITY,
+    Code.BAD_QUALITY, Code.BAD_READING_SIGNATURE, Code.VERSION_TOO_LATE, Code.BAD_BLOCKS,
 })
 """Codes that nothing still pending can cure: refused also for a transaction that waits for others of its account."""
 

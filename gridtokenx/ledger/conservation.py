@@ -42,6 +42,7 @@ class Sum(IntEnum):
 
 
 Entry = tuple[int, int, int]
+_SUMS = len(Sum)
 
 
 class _Groups:
@@ -51,13 +52,13 @@ class _Groups:
         self.numbers: dict[object, int] = {}
 
     def __call__(self, name: object) -> int:
-        return self.numbers.setdefault(name, len(Sum) + len(self.numbers))
+        return self.numbers.setdefault(name, _SUMS + len(self.numbers))
 
     def __len__(self) -> int:
-        return len(Sum) + len(self.numbers)
+        return _SUMS + len(self.numbers)
 
     def name(self, group: int) -> str:
-        return Sum(group).name if group < len(Sum) else str(list(self.numbers)[group - len(Sum)])
+        return Sum(group).name if group < _SUMS else str(list(self.numbers)[group - _SUMS])
 
 
 class _Flows:

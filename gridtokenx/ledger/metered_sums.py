@@ -33,7 +33,6 @@ _KINDS = ("minted", "burned", "supplied", "taken", "bought", "sold")
 _ACCOUNTS = tuple(f"{kind} Wh of accounts less that of their bills" for kind in _KINDS)
 _LOTS = "minted Wh of lots less that of bills"
 _NOTHING = (0, 0, 0, 0, 0, 0)
-_ENDS = (1, -1, 1, -1, 1, -1)       # of minted, burned, supplied, taken, bought, sold
 
 
 class MeteredSums:
@@ -47,6 +46,7 @@ class MeteredSums:
         self.parts = parts
         self.proceeds = proceeds
         self.collateral = collateral
+        self._numbers: dict[object, tuple[int, ...]] = {}
 
     def add(self, index: int, key: bytes, before: Any, now: Any) -> None:
         space = key[0]
@@ -57,7 +57,7 @@ class MeteredSums:
             if now is not None:
                 self._balance(index, key, before, now)
         elif space == Space.ENERGY:
-            self._differences(index, _ACCOUNTS, _of_account(before), _of_account(now))
+            self._differences(index, self._accounts(), _of_account(before), _of_account(now))
         elif space == Space.LOT:
             self._lot(index, key, before, now)
         elif space == Space.TRADED:
@@ -69,27 +69,44 @@ class MeteredSums:
         elif key == spaces.SETTLING:
             self._settled(index, before, now)
 
-    def _differences(self, index: int, names: tuple[object, ...], before: tuple[int, ...], now: tuple[int, ...],
+    def _accounts(self) -> tuple[int, ...]:
+        numbers = self._numbers.get(_ACCOUNTS)
+        if numbers is None:
+            numbers = self._numbers[_ACCOUNTS] = tuple(map(self.group, _ACCOUNTS))
+        return numbers
+
+    def _zone(self, window: bytes, zone: int) -> tuple[int, ...]:
+        numbers = self._numbers.get((window, zone))
+        if numbers is None:
+            place = f"of zone {zone} in window {int.from_bytes(window, 'big')}"
+            numbers = self._numbers[window, zone] = tuple(
+                self.group(f"{kind} Wh {place} less that of its bills") for kind in _KINDS)
+        return numbers
+
+    def _differences(self, index: int, groups: tuple[int, ...], before: tuple[int, ...], now: tuple[int, ...],
                      sign: int = 1) -> None:
-        for name, old, new in zip(names, before, now, strict=True):
+        for group, old, new in zip(groups, before, now, strict=True):
             if old != new:
-                self.entries.append((self.group(name), index, sign * (new - old)))
+                self.entries.append((group, index, sign * (new - old)))
 
     def _ends_at_zero(self, index: int, values: tuple[int, ...]) -> None:
-        rest = sum(sign * value for sign, value in zip(_ENDS, values, strict=True))
+        minted, burned, supplied, taken, bought, sold = values
+        rest = minted + supplied + bought - burned - taken - sold
         self.parts += [(0, index, rest), (0, index, -rest), (0, index, min(values))]
 
     def _settlement(self, index: int, key: bytes, before: Settlement | None, now: Settlement) -> None:
         old, new = _of_bill(before), _of_bill(now)
         self._ends_at_zero(index, new)
-        self._differences(index, _ACCOUNTS, old, new, -1)
-        self._differences(index, _zone_names(key[1:5], now.zone), old, new, -1)
-        self._differences(index, (_LOTS,), old[:1], new[:1], -1)
+        for account, zone, had, has in zip(self._accounts(), self._zone(key[1:5], now.zone), old, new, strict=True):
+            if had != has:
+                self.entries += ((account, index, had - has), (zone, index, had - has))
+        if old[0] != new[0]:
+            self.entries.append((self.group(_LOTS), index, old[0] - new[0]))
 
     def _balance(self, index: int, key: bytes, before: Balance | None, now: Balance) -> None:
         new = _of_zone(now)
         self._ends_at_zero(index, new)
-        self._differences(index, _zone_names(key[1:5], key[5]), _of_zone(before), new)
+        self._differences(index, self._zone(key[1:5], key[5]), _of_zone(before), new)
 
     def _lot(self, index: int, key: bytes, before: Lot | None, now: Lot | None) -> None:
         if now is not None:
@@ -97,7 +114,9 @@ class MeteredSums:
                            (0, index, min(now.minted_wh, now.delivered_wh, now.claimed_wh))]
         elif self.session.get(bytes((Space.SETTLEMENT,)) + key[1:]) is None:
             return      # the whole window leaves state
-        self._differences(index, (_LOTS,), (before.minted_wh if before else 0,), (now.minted_wh if now else 0,))
+        change = (now.minted_wh if now is not None else 0) - (before.minted_wh if before is not None else 0)
+        if change:
+            self.entries.append((self.group(_LOTS), index, change))
 
     def _traded(self, index: int, traded: Traded | None, sign: int) -> None:
         if traded is not None and (traded.sale_uthb or traded.collateral_uthb):
@@ -141,20 +160,6 @@ def _of_zone(b: Balance | None) -> tuple[int, ...]:
 
 def _of_account(e: Energy | None) -> tuple[int, ...]:
     return _NOTHING if e is None else (e.minted, e.burned, e.supplied, e.taken, e.received, e.delivered)
-
-
-_names: dict[tuple[bytes, int], tuple[object, ...]] = {}
-
-
-def _zone_names(window: bytes, zone: int) -> tuple[object, ...]:
-    names = _names.get((window, zone))
-    if names is None:
-        if len(_names) > 4096:
-            _names.clear()
-        names = _names[window, zone] = tuple(
-            f"{kind} Wh of zone {zone} in window {int.from_bytes(window, 'big')} less that of its bills"
-            for kind in _KINDS)
-    return names
 
 
 def _path_loss(session: Session, trade: Trade) -> int:

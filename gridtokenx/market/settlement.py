@@ -275,10 +275,12 @@ class _Piece:
 
 def bill_owner(session: Session, owner: bytes, account: Account, amount: int, utility: bytes) -> None:
     """Puts the owner's `account` after a bill of `amount`; below zero the owner receives."""
-    if amount > 0:
+    if amount > account.balance:
         account = funds.charge_bill(session, owner, account, amount, utility)
-    else:
-        account = evolve(account, balance=account.balance - amount)
+    elif amount:
+        a = account
+        account = Account(a.nonce, a.balance - amount, a.bids, a.proceeds, a.collateral, a.credit, a.locked, a.released,
+                          a.freed, a.height, a.participant, a.threshold, a.dues)
     funds.put_account(session, owner, funds.pay_dues(session, owner, account))
 
 
