@@ -155,7 +155,7 @@ class Chain:
             fresh = self.genesis.books(max_orders=4096, max_windows=1).engine
             content = window_content(session, window, len(self.genesis.corridors))
             fresh.load(window, content.records, capacities=content.capacities, residuals=content.residuals,
-                       flags=content.flags)
+                       flags=content.flags, work_left=content.work_left)
             assert fresh.digest() == books.engine.digest([window])
 
     def outcomes(self, *transactions: Transaction) -> list[Outcome]:

@@ -7,10 +7,10 @@ from gridtokenx.ledger.context import open_context
 from gridtokenx.ledger.operations import ALLOWED_IN_DEBT, Block, kind_of, parse_operation
 from gridtokenx.ledger.parameters import read_parameters
 from gridtokenx.ledger.receipts import Code, Failed, Refused
-from gridtokenx.ledger.records import Clock, Counters, Identity
+from gridtokenx.ledger.records import Clock, Identity
 from gridtokenx.ledger.run import charge, check_transaction
 from gridtokenx.ledger.session import Session
-from gridtokenx.ledger.spaces import CLOCK, COUNTERS, IDENTITY
+from gridtokenx.ledger.spaces import CLOCK, IDENTITY
 from gridtokenx.ledger.state import StateReader
 from gridtokenx.ledger.transaction import Transaction
 from gridtokenx.market.desk import Desk
@@ -39,8 +39,8 @@ class Admission:
         self._parameters = read_parameters(state)
         clock: Clock = self._session.get(CLOCK)
         self._context = open_context(self._session, self._parameters, clock.timestamp_ms)
-        counters: Counters = self._session.get(COUNTERS)
-        self._desk = Desk(self._context, None, open_before=counters.open_orders)
+        self._desk = Desk(self._context, None)
+        self._desk.begin()
         self._session.release_due = self._desk.release_due
 
     def admit(self, transaction: Transaction) -> None:

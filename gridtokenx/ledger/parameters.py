@@ -47,6 +47,11 @@ _TABLE = (
     (42, "short_cap_mthb_kwh", 7_500, 0, 1_000_000, "mTHB/kWh", "price that collateral of sales must reach"),
     (43, "max_open_orders", 100_000, 100, 120_000, "orders", "resting orders in all windows together"),
     (44, "max_credit_uthb", 10**15, 0, 10**18, "uTHB", "greatest credit limit of a licence"),
+    (45, "uncross_fills", 256, 1, 4096, "fills", "of resting orders with each other in a block's transactions"),
+    (46, "uncross_visits", 4096, 1, 65_536, "visits", "of orders for that"),
+    (47, "breaker_pause_ms", 300_000, 1_000, 86_400_000, "ms", "how long the breaker halts a window, block time"),
+    (48, "breaker_least_wh", 100_000, 0, 10**12, "Wh", "traded volume from which on the breaker looks at prices"),
+    (49, "breaker_participants", 5, 1, 16, "participants", "of each side from which on it does"),
     # Tariffs.
     (62, "reference_tariff", 0, 0, 255, "tariff class", "the class whose energy rate is the reference price"),
     (63, "congestion_from_ppm", 800_000, 0, 999_999, "ppm", "use of a zone's corridors from which its price moves"),
@@ -98,6 +103,11 @@ class Parameters:
     short_cap_mthb_kwh: int
     max_open_orders: int
     max_credit_uthb: int
+    uncross_fills: int
+    uncross_visits: int
+    breaker_pause_ms: int
+    breaker_least_wh: int
+    breaker_participants: int
     reference_tariff: int
     congestion_from_ppm: int
     congestion_ppm: int

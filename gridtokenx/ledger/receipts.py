@@ -82,6 +82,7 @@ class Code(IntEnum):
     UNKNOWN_PROFILE = 87
     HALTED = 88
     WORK_LEFT = 89               # resting orders of the window are still being traded with each other
+    SET_ALREADY = 90             # one capacity of a corridor and window per block
 
     # Readings and settlement.
     NOT_COLLECTOR = 100          # neither the meter's owner nor a collector of its zone

@@ -18,11 +18,11 @@ from gridtokenx.ledger.block import Header
 from gridtokenx.ledger.conservation import check_changes
 from gridtokenx.ledger.context import Context, open_context
 from gridtokenx.ledger.epochs import BOUNDARY_KEYS, cross_boundary
-from gridtokenx.ledger.operations import ALLOWED_IN_DEBT, Block, Operation, kind_of, parse_operation
+from gridtokenx.ledger.operations import ALLOWED_IN_DEBT, CHANGE_RATES, Block, Operation, kind_of, parse_operation
 from gridtokenx.ledger.order import ExecutionOrder
 from gridtokenx.ledger.parameters import Parameters, read_parameters
 from gridtokenx.ledger.receipts import Code, Failed, InvalidBlock, Outcome, Receipt
-from gridtokenx.ledger.records import Account, AccountKeys, Authorities, Clock, Counters, Epoch, Peaks
+from gridtokenx.ledger.records import Account, AccountKeys, Authorities, Clock, Epoch, Peaks
 from gridtokenx.ledger.session import Session, encode_changes
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader, StateView
@@ -32,6 +32,7 @@ from gridtokenx.market.book import Books
 from gridtokenx.market.clock import gate_ms
 from gridtokenx.market.deferred import Deferred
 from gridtokenx.market.desk import Desk
+from gridtokenx.market.halts import check_breaker
 from gridtokenx.market.posting import Fill
 
 Mark = tuple[int, int, int, int, int, int]
@@ -159,10 +160,9 @@ class BlockRun:
         session.put(spaces.CLOCK, Clock(self.inputs.height, self.inputs.timestamp_ms))
         peaks: Peaks = session.get(spaces.PEAKS)
         session.put(spaces.PEAKS, Peaks(mountain_range.append(peaks.peaks, self.inputs.parent_hash)))
-        self._timed = TimedWork(self.context)
+        self._timed = TimedWork(self.context, self.desk)
         self._timed.run()
-        counters: Counters = session.get(spaces.COUNTERS)
-        self.desk.open_before = counters.open_orders
+        self.desk.begin()
         self._keys_before = session.keys_touched
 
     # ------------------------------------------------------------ transactions
@@ -203,6 +203,8 @@ class BlockRun:
             session.rollback(mark)
             desk.rollback(queued)
             return Outcome(failure.code)
+        if operation.KIND in CHANGE_RATES:
+            desk.forget_rules()
         return done if isinstance(done, Deferred) else Outcome(Code.OK, done)
 
     def _all_or_nothing(self, transaction: Transaction) -> list[Outcome | Deferred]:
@@ -244,6 +246,8 @@ class BlockRun:
     def finish(self) -> BlockResult:
         """Runs queued orders, credits fees, checks conservation, computes roots. Raises InvariantError."""
         session, inputs = self.session, self.inputs
+        self.desk.flush()
+        check_breaker(self.desk, {fill.window for fill in self.desk.fills})
         self.desk.flush()
         if self._fees:
             funds.credit(session, self.context.roles.market_operator, self._fees)
@@ -309,7 +313,7 @@ class BlockRun:
                 touched.add(window)
                 if now is None and not self.desk.in_engine(order_id):
                     gone.setdefault(window, []).append(order_id)
-            elif key[0] == Space.CORRIDOR_WINDOW:
+            elif key[0] in (Space.CORRIDOR_WINDOW, Space.TRADING, Space.WORK_LEFT):
                 touched.add(int.from_bytes(key[1:5], "big"))
         for window in sorted(gone):
             if gate_ms(window) > self.context.now_ms:

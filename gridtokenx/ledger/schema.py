@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gridtokenx.ledger import authority_records, certificate_records, metering_records, records, tariff_records
+from gridtokenx.ledger import (
+    authority_records,
+    certificate_records,
+    market_records,
+    metering_records,
+    records,
+    tariff_records,
+)
 from gridtokenx.ledger.records import Record
 from gridtokenx.ledger.spaces import ChainRecord, Space
 
@@ -40,6 +47,8 @@ _SPACES: dict[int, Callable[[bytes], Value]] = {
     Space.TRADE: records.Trade.decode,
     Space.CORRIDOR_WINDOW: records.CorridorWindow.decode,
     Space.PROFILE: records.Profile.decode,
+    Space.TRADING: market_records.Trading.decode,
+    Space.WORK_LEFT: market_records.WorkLeft.decode,
     Space.RATE: tariff_records.Rate.decode,
     Space.CALENDAR: tariff_records.Calendar.decode,
     Space.INDICATIVE: tariff_records.Indicative.decode,
@@ -63,7 +72,7 @@ _SPACES: dict[int, Callable[[bytes], Value]] = {
     Space.CERTIFICATE: certificate_records.Certificate.decode,
 }
 _RAW = frozenset({Space.PARAMETER, Space.LICENCE, Space.METER_KEY, Space.METERS_OF, Space.ORDERS_OF, Space.TIMED,
-                  Space.ASKED, Space.CERTIFICATES_OF, Space.CERTIFICATE_OFFER})
+                  Space.AGREEMENT, Space.ASKED, Space.CERTIFICATES_OF, Space.CERTIFICATE_OFFER})
 
 
 KNOWN_MOST = 32_768

@@ -35,7 +35,10 @@ class Space(IntEnum):
     TRADE = 19           # window (4), number in the window (4)
     TIMED = 20           # due in market ms (8), kind (1), id (8)
     CORRIDOR_WINDOW = 21  # window (4), corridor id (1)
+    TRADING = 22         # window (4)
+    AGREEMENT = 23       # window (4), hash of a bilateral trade's terms (32)
     PROFILE = 24         # number of the filter profile (1)
+    WORK_LEFT = 25       # window (4)
 
     # Meters' readings and settlement.
     READING = 30         # window (4), meter id (4)
@@ -224,6 +227,19 @@ def corridor_window(window_id: int, corridor_id: int | None = None) -> bytes:
     """The key of a corridor in a window, or with None the prefix of all corridors that were used or changed in it."""
     return (bytes((Space.CORRIDOR_WINDOW,)) + window_id.to_bytes(4, "big")
             + (b"" if corridor_id is None else bytes((corridor_id,))))
+
+
+def trading(window_id: int) -> bytes:
+    return bytes((Space.TRADING,)) + window_id.to_bytes(4, "big")
+
+
+def agreement(window_id: int, terms_hash: bytes = b"") -> bytes:
+    """The key of a bilateral trade's terms, or without a hash the prefix of the window's."""
+    return bytes((Space.AGREEMENT,)) + window_id.to_bytes(4, "big") + terms_hash
+
+
+def work_left(window_id: int) -> bytes:
+    return bytes((Space.WORK_LEFT,)) + window_id.to_bytes(4, "big")
 
 
 def timed(due_ms: int, kind: int, item: int) -> bytes:

@@ -9,23 +9,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import heappop, heappush
 
+from gridtokenx._native.orderbook import Kind
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import spaces, weights
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.records import WindowBook
 from gridtokenx.market.clearing import clear_window, forget_window
+from gridtokenx.market.clock import gate_ms
 from gridtokenx.market.closing import lapse
 from gridtokenx.market.deadlines import after_halt
+from gridtokenx.market.desk import Desk
+from gridtokenx.market.halts import trading
 from gridtokenx.market.indicative import publish
 from gridtokenx.market.settlement import settle_window
 from gridtokenx.market.work import Work, read_timed_key, timed_key
+
+LEAST_ROOM = 1_000
+"""The least weight with which uncrossing is begun."""
 
 
 class TimedWork:
     """One block's share of the queue."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, desk: Desk) -> None:
         self.context = context
+        self.desk = desk
         self.spent = 0
         self.unfinished = False
         self.gated: set[int] = set()        # windows of which no order is left
@@ -69,6 +77,10 @@ class TimedWork:
                 return self._settle(item)
             case Work.CLEAR:
                 return clear_window(self.context, item, self._spend)
+            case Work.UNCROSS:
+                return self._uncross(item, Kind.UNCROSS)
+            case Work.RESUME:
+                return self._uncross(item, Kind.RESUME)
             case Work.FORGET:
                 return forget_window(self.context, item, self._spend)
         raise InvariantError(f"timed work of kind {kind}")
@@ -94,6 +106,25 @@ class TimedWork:
         if not self._spend(weights.RELEASE):
             return False
         lapse(self.context, order_id, order)
+        return True
+
+    def _uncross(self, window: int, kind: Kind) -> bool:
+        """Resumes a window, or goes on with what it left; False when the block's share of it was not enough."""
+        session, context = self.context.session, self.context
+        if gate_ms(window) <= context.now_ms:       # all its orders are closed
+            if kind is Kind.UNCROSS:
+                session.put(spaces.work_left(window), None)
+            return True
+        if kind is Kind.UNCROSS and trading(session, window).halted_until_ms:
+            return True                             # the resume puts it back into the queue
+        room = context.parameters.max_timed_weight - self.spent
+        if room < LEAST_ROOM:
+            self.unfinished = True
+            return False
+        self.spent += self.desk.uncross(window, kind, room)
+        if kind is Kind.UNCROSS and session.get(spaces.work_left(window)) is not None:
+            self.unfinished = True
+            return False
         return True
 
     def _settle(self, window: int) -> bool:

@@ -13,6 +13,7 @@ FILL = 25
 VISIT = 1
 KEY = 8                 # encode, trie path, history
 RELEASE = 40            # an order closed by a sweep or lazily, keys included
+WINDOW = 30             # of an operation on many windows
 SETTLE_TRADE = 25
 CLEAR_RECORD = 8
 CLAIM_LOOK = 4          # a meter looked at for claims
@@ -28,6 +29,7 @@ MOST_FILLS = 128        # of one order operation
 
 # Upper bounds that a block's builder reserves for queued orders: keys that a fill, a new order and a batch change.
 KEYS_PER_FILL = 7       # the maker's order, its two indexes, account and position; the trade, its claim's index
+UNCROSS_FILL = FILL + KEYS_PER_FILL * KEY     # in timed work, keys included
 KEYS_PER_ORDER = 5      # the order and its indexes; its window's records
 KEYS_PER_BATCH = 20     # accounts of networks, operator and tax; counters
 

@@ -35,6 +35,7 @@ class WindowContent(NamedTuple):
     capacities: NDArray[Any] | None = None
     residuals: NDArray[Any] | None = None
     flags: int = 0
+    work_left: NDArray[Any] | None = None
 
 
 @frozen
@@ -101,24 +102,30 @@ class Books:
         self._begun()
         if self._engine.loaded(window):
             return
-        records, capacities, residuals, flags = loader(window)
+        content = loader(window)
         try:
-            self._engine.load(window, records, capacities=capacities, residuals=residuals, flags=flags)
+            self._load(window, content)
         except EngineFull:
             self._make_room()
-            self._engine.load(window, records, capacities=capacities, residuals=residuals, flags=flags)
+            self._load(window, content)
         self._loaded.add(window)
 
-    def process(self, operations: NDArray[Any], *, now_ms: int, next_sequence: int) -> Outcome:
+    def _load(self, window: int, content: WindowContent) -> None:
+        self._engine.load(window, content.records, capacities=content.capacities, residuals=content.residuals,
+                          flags=content.flags, work_left=content.work_left)
+
+    def process(self, operations: NDArray[Any], *, now_ms: int, next_sequence: int, uncross_fills: int = 1024,
+                uncross_visits: int = 8192) -> Outcome:
         """One batch on loaded windows; see `Engine.process`, whose errors it raises with nothing changed."""
+        bounds = {"uncross_fills": uncross_fills, "uncross_visits": uncross_visits}
         self._begun()
         # Before the call: a MemoryError may come after the match.
         self._worked.update(np.unique(operations["window"]).tolist())
         try:
-            return self._engine.process(operations, now_ms=now_ms, next_sequence=next_sequence)
+            return self._engine.process(operations, now_ms=now_ms, next_sequence=next_sequence, **bounds)
         except EngineFull:
             self._make_room()
-            return self._engine.process(operations, now_ms=now_ms, next_sequence=next_sequence)
+            return self._engine.process(operations, now_ms=now_ms, next_sequence=next_sequence, **bounds)
 
     def remove(self, window: int, order_ids: Iterable[int]) -> None:
         """The ledger closed these orders in state without the engine; unknown ids and unloaded windows are ignored."""

@@ -19,7 +19,8 @@ def clear_window(context: Context, window: int, spend: Spend) -> bool:
     """
     if not (issue_claims(context, window, spend)
             and _remove(context, spend, spaces.trade(window), spaces.position(window), spaces.market(window),
-                        spaces.corridor_window(window), spaces.indicative(window), spaces.window(window))):
+                        spaces.corridor_window(window), spaces.indicative(window), spaces.trading(window),
+                        spaces.work_left(window), spaces.agreement(window), spaces.window(window))):
         return False
     context.session.put(spaces.claiming(window), None)
     return True

@@ -38,6 +38,7 @@ class Deferred:
     owner: bytes = b""
     order: Order | None = None          # of PLACE
     amendment: Amendment | None = None  # of AMEND
+    loaded: bool = False                # the window was loaded for this row
     fills_worst: int = 0                # the most fills that the operation may make
     outcome: Outcome | None = None
 
@@ -46,6 +47,11 @@ def row(window: int, kind: Kind, order_id: int = 0, quantity_wh: int = 0, price:
         flags: int = 0) -> bytes:
     """A record of OPERATION without what only a new order has."""
     return _PACK(order_id, quantity_wh, 0, 0, 0, window, price, 0, 0, 0, kind, 0, 0, flags, 0, 0, 0, 0, 0, 0, 0)
+
+
+def grid_row(window: int, kind: Kind, quantity_wh: int, corridor: int, direction: int) -> bytes:
+    """A record of OPERATION about the window itself or a corridor in it."""
+    return _PACK(0, quantity_wh, 0, 0, 0, window, 0, 0, 0, 0, kind, direction, 0, 0, 0, 0, 0, 0, corridor, 0, 0)
 
 
 def place_row(window: int, order_id: int, order: Order, force: int, flags: int, minimum_wh: int) -> bytes:

@@ -7,22 +7,26 @@ order was before the engine touched it in this block is therefore kept: amends a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from attrs import define, field, frozen
+from numpy.typing import NDArray
 
 from gridtokenx._native.orderbook import OPERATION, Kind
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import funds, spaces, weights
 from gridtokenx.ledger.context import Context
+from gridtokenx.ledger.market_records import WorkLeft
 from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.records import Counters, Meter, Order, Participant, WindowBook
 from gridtokenx.ledger.tariff_records import Series
-from gridtokenx.market import amending, positions
+from gridtokenx.market import amending, halts, positions
 from gridtokenx.market.book import Books, WindowContent
 from gridtokenx.market.clock import gate_ms, opens_ms
 from gridtokenx.market.closing import due_ms, due_orders, lapse
-from gridtokenx.market.deferred import Amendment, Deferred, place_row, row
-from gridtokenx.market.loading import window_content
+from gridtokenx.market.deferred import Amendment, Deferred, grid_row, place_row, row
+from gridtokenx.market.loading import WORK_FIELDS, window_content
 from gridtokenx.market.money import buy_escrow, collateral_rate
 from gridtokenx.market.orders import (
     BUY,
@@ -66,8 +70,20 @@ class Desk:
     _amended: dict[int, list[Amendment]] = field(factory=dict)  # in this block
     _rules: dict[int, WindowRules] = field(factory=dict)
     _in_engine: set[int] = field(factory=set)
+    _touched: set[int] = field(factory=set)     # windows whose halt was looked at
+    _just_loaded: bool = False
+    _uncross_fills: int = 0         # what uncrossing may still do in this block
+    _uncross_visits: int = 0
     _queued: int = 0                # orders placed or amended since the last flush
     _fills_worst: int = 0           # of the queued operations
+
+    def begin(self) -> None:
+        """The block's transactions begin: what timed work did counts as done before."""
+        counters: Counters = self.context.session.get(spaces.COUNTERS)
+        self.open_before = counters.open_orders
+        self._before = {}
+        self._uncross_fills = self.context.parameters.uncross_fills
+        self._uncross_visits = self.context.parameters.uncross_visits
 
     # ------------------------------------------------------------ operations
 
@@ -77,6 +93,7 @@ class Desk:
         meter_id, window, side, quantity_wh = terms.meter, terms.window, terms.side, terms.quantity_wh
         meter = self.own_meter(sender, meter_id)
         rules = self.open_rules(window)
+        self.touch(window)
         flags = terms.flags
         price = market_limit(side, rules.band) if flags > 7 else terms.price_mthb_kwh
         check_limit(price, window, rules.band)
@@ -106,7 +123,8 @@ class Desk:
         order_id = self.next_order_id(window)
         order = Order(meter_id, meter.participant, meter.zone, side, price, quantity_wh, quantity_wh, terms.expires_ms,
                       0, term, vat, self.context.height, source, profile, flags & 3, terms.display_wh)
-        deferred = Deferred(window, Kind.PLACE, order_id, sender, order, None, weights.most_fills(quantity_wh))
+        deferred = Deferred(window, Kind.PLACE, order_id, sender, order,
+                            fills_worst=weights.most_fills(quantity_wh))
         self._placed[order_id] = deferred
         self._queue(deferred, place_row(window, order_id, order, terms.time_in_force, flags & (3 | POST_ONLY_FLAG),
                                         terms.minimum_wh))
@@ -116,6 +134,7 @@ class Desk:
         """Queues a cancel. Raises Failed(UNKNOWN_ORDER) when no such order of the sender is open."""
         self.own_order(sender, order_id)
         window = spaces.window_of(order_id)
+        self.touch(window)
         deferred = Deferred(window, Kind.CANCEL, order_id, sender)
         self._queue(deferred, row(window, Kind.CANCEL, order_id))
         return deferred
@@ -124,10 +143,12 @@ class Desk:
         """Checks and funds a new price and total of an order and queues it. Raises Failed; the caller rolls back."""
         order = self.own_order(sender, order_id)
         window = spaces.window_of(order_id)
+        self.touch(window)
         earlier = self._amended.get(order_id, [])
         amendment = amending.fund(self, sender, order_id, order, earlier, price, quantity_wh)
         self._amended[order_id] = [*earlier, amendment]
-        deferred = Deferred(window, Kind.AMEND, order_id, sender, None, amendment, weights.most_fills(quantity_wh))
+        deferred = Deferred(window, Kind.AMEND, order_id, sender, amendment=amendment,
+                            fills_worst=weights.most_fills(quantity_wh))
         self._queue(deferred, row(window, Kind.AMEND, order_id, quantity_wh, price,
                                   POST_ONLY_FLAG if post_only else 0))
         return deferred
@@ -174,6 +195,10 @@ class Desk:
                 window_band(self.context.session, self.context.parameters, window),
                 series_at(self.context.session, Series.VAT, window))
         return rules
+
+    def forget_rules(self) -> None:
+        """Rates may have changed, or a change of them was undone: bands and VAT are read anew."""
+        self._rules.clear()
 
     def open_rules(self, window: int) -> WindowRules:
         """The rules of a window that is open for trading. Raises Failed."""
@@ -227,6 +252,33 @@ class Desk:
 
     # ------------------------------------------------------------ the queue
 
+    def touch(self, window: int) -> None:
+        """Before the first operation on a window: ends a halt that has run out, swept or not."""
+        if window not in self._touched:
+            self._touched.add(window)
+            halts.resume_if_due(self, window)
+
+    def load_before_change(self, window: int) -> bool:
+        """Before state changes what `queue` tells the engine later: it must know the window as it was. False when the
+        window has no orders yet, and the engine need not be told.
+        """
+        if self.context.session.get(spaces.window(window)) is None:
+            return False
+        if self.books is not None and not self.books.engine.loaded(window):
+            self.books.ensure(window, self._load)
+            self._just_loaded = True
+        return True
+
+    def queue(self, window: int, kind: Kind, quantity_wh: int = 0, corridor: int = 0, direction: int = 0) -> None:
+        """Queues what cannot fail and no receipt waits for: a capacity, a halt, a resume, uncrossing."""
+        self._queue(Deferred(window, kind, loaded=self._just_loaded),
+                    grid_row(window, kind, quantity_wh, corridor, direction))
+        self._just_loaded = False
+
+    def weigh_window(self) -> None:
+        """An operation on many windows weighs by them: each is loaded."""
+        self.weight += weights.WINDOW
+
     def _queue(self, deferred: Deferred, operation: bytes) -> None:
         self._rows.append(operation)
         self._pending.append(deferred)
@@ -244,19 +296,27 @@ class Desk:
                 del self._placed[deferred.order_id]
             elif deferred.kind is Kind.AMEND:
                 self._amended[deferred.order_id] = self._amended[deferred.order_id][:-1]
+            elif deferred.kind is Kind.RESUME:
+                self._touched.discard(deferred.window)
+            if deferred.loaded and self.books is not None:
+                self.books.forget(deferred.window)      # loaded from a state that is undone
             if deferred.fills_worst:
                 self._queued -= 1
                 self._fills_worst -= deferred.fills_worst
         del self._rows[mark:], self._pending[mark:]
+        self.forget_rules()
 
     @property
     def pending_worst(self) -> int:
         """The most that the queued operations can weigh when the engine runs them."""
-        if not self._queued:
+        if not self._rows:
             return 0
-        fills = self._fills_worst
+        fills, visits = self._fills_worst, 0
+        if self.books is not None and self.books.corridor_count:        # without corridors nothing raises a residual
+            fills, visits = fills + self._uncross_fills, self._uncross_visits
         keys = weights.KEYS_PER_BATCH + fills * weights.KEYS_PER_FILL + self._queued * weights.KEYS_PER_ORDER
-        return fills * weights.FILL + (fills + self._queued) * weights.VISIT + keys * weights.KEY
+        visits += fills + self._queued
+        return fills * weights.FILL + visits * weights.VISIT + keys * weights.KEY
 
     # ------------------------------------------------------------ the engine
 
@@ -268,13 +328,19 @@ class Desk:
             raise InvariantError("a desk without books cannot match")
         session = self.context.session
         operations = np.frombuffer(b"".join(self._rows), OPERATION)
-        for window in sorted({deferred.window for deferred in self._pending}):
+        windows = sorted({deferred.window for deferred in self._pending})
+        for window in windows:
             self.books.ensure(window, self._load)
         counters: Counters = session.get(spaces.COUNTERS)
-        answer = self.books.process(operations, now_ms=self.context.now_ms, next_sequence=counters.sequence)
+        answer = self.books.process(
+            operations, now_ms=self.context.now_ms, next_sequence=counters.sequence, uncross_fills=self._uncross_fills,
+            uncross_visits=self._uncross_visits)
+        self._uncross_fills -= answer.uncross_fills
+        self._uncross_visits -= answer.uncross_visits
         posting = Posting(self.context, self.books, answer.next_sequence)
         posting.post(answer.trades, answer.results, answer.closed, self._pending)
         self.fills += posting.fills
+        self._keep_work_left(windows, answer.work_left)
         self.weight += len(answer.trades) * weights.FILL + len(posting.lapsed) * weights.RELEASE
         self.weight += int(answer.results["visits"].sum(dtype=np.int64)) * weights.VISIT
         for order_id, entry in posting.known.items():
@@ -283,6 +349,35 @@ class Desk:
         self._in_engine |= posting.live.keys() | posting.lapsed
         self._in_engine.update(deferred.order_id for deferred in self._pending)
         self._rows, self._pending, self._queued, self._fills_worst = [], [], 0, 0
+
+    def _keep_work_left(self, windows: list[int], points: NDArray[Any]) -> None:
+        """Uncrossing that its bounds interrupted is marked in state, and is the first timed work of the next block."""
+        session = self.context.session
+        left = {fields[3]: fields for fields in points[list(WORK_FIELDS)].tolist()}
+        for window in windows:
+            fields = left.get(window)
+            if fields is not None:
+                sequence, low, high, _, price, again = fields
+                session.put(spaces.work_left(window), WorkLeft(sequence, low, high, price, again))
+                session.put(timed_key(0, Work.UNCROSS, window), spaces.PRESENT)
+            elif session.get(spaces.work_left(window)) is not None:
+                session.put(spaces.work_left(window), None)
+                session.put(timed_key(0, Work.UNCROSS, window), None)
+
+    def uncross(self, window: int, kind: Kind, room: int) -> int:
+        """Timed work: resumes the window or goes on with its uncrossing, within a weight. Returns what was spent."""
+        self._uncross_visits = min(self.context.parameters.uncross_visits, room // 4)
+        self._uncross_fills = min(self.context.parameters.uncross_fills,
+                                  (room - self._uncross_visits * weights.VISIT) // weights.UNCROSS_FILL)
+        before, fills = self.weight, len(self.fills)
+        if kind is Kind.RESUME:
+            halts.resume(self, window)
+        else:
+            self.queue(window, kind)
+        self.flush()
+        spent = self.weight - before + (len(self.fills) - fills) * (weights.UNCROSS_FILL - weights.FILL)
+        self.weight = before
+        return spent
 
     def _load(self, window: int) -> WindowContent:
         assert self.books is not None

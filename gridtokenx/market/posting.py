@@ -17,6 +17,7 @@ from gridtokenx.errors import InvariantError
 from gridtokenx.grid.kinds import RENEWABLE
 from gridtokenx.ledger import funds, spaces
 from gridtokenx.ledger.context import Context
+from gridtokenx.ledger.market_records import Trading
 from gridtokenx.ledger.receipts import Code, Outcome
 from gridtokenx.ledger.records import Counters, Market, Meter, Order, Trade, WindowBook, Zone
 from gridtokenx.market import positions
@@ -25,6 +26,7 @@ from gridtokenx.market.claims import note_trade
 from gridtokenx.market.closing import due_ms, escrow_of, lapse, remove_order
 from gridtokenx.market.corridors import corridor_window, directions, moved
 from gridtokenx.market.deferred import Amendment, Deferred
+from gridtokenx.market.halts import trading
 from gridtokenx.market.money import fee_and_vat
 from gridtokenx.market.orders import BUY
 from gridtokenx.market.wheeling import network_parts
@@ -43,6 +45,7 @@ _RESULT_CODES = {
     EngineCode.EXPIRED: Code.UNKNOWN_ORDER, EngineCode.INVALID: Code.BAD_CONDITIONS,
     EngineCode.WOULD_TRADE: Code.WOULD_TRADE, EngineCode.HALTED: Code.HALTED, EngineCode.WORK_LEFT: Code.WORK_LEFT,
 }
+_GRID_CODES = frozenset({int(EngineCode.DONE), int(EngineCode.UNFINISHED)})
 _REFUSED = frozenset(int(code) for code in EngineCode if code >= EngineCode.UNKNOWN_ORDER)
 
 
@@ -88,6 +91,7 @@ class Posting:
         self.positions: dict[tuple[int, int], list[int]] = {}
         self.markets: dict[tuple[int, int], Market] = {}
         self.windows: dict[int, int] = {}
+        self.turnover: dict[int, list[Any]] = {}    # of continuous trades: injected Wh, value, buyers, sellers
         self.flows: dict[tuple[int, int], list[int]] = {}       # (window, corridor) -> change of both residuals
 
     def post(self, trades: NDArray[Any], results: NDArray[Any], closed: NDArray[Any],
@@ -191,6 +195,15 @@ class Posting:
         if number is None:
             number = self.session.get(spaces.window(window)).trades
         self.windows[window] = number + 1
+        turnover = self.turnover.get(window)
+        if turnover is None:
+            before = trading(self.session, window)
+            turnover = self.turnover[window] = [0, 0, list(before.buyers), list(before.sellers)]
+        turnover[0] += injected
+        turnover[1] += value
+        for side, participant in ((turnover[2], order.participant), (turnover[3], seller.order.participant)):
+            if len(side) < self.context.parameters.breaker_participants and participant not in side:
+                side.append(participant)
         self.session.put(spaces.trade(window, number), record)
         note_trade(self.session, window, number, record)
         self.fills.append(Fill(window, number, record, buyer.owner, seller.owner))
@@ -290,6 +303,10 @@ class Posting:
     def _result(self, deferred: Deferred, fields: Any) -> int:
         """Sets the outcome; returns 1 when a new order rests."""
         sequence, filled, remaining, engine_code = fields
+        if not deferred.order_id:
+            if engine_code not in _GRID_CODES:
+                raise InvariantError(f"the engine refused {deferred.kind.name} of window {deferred.window}")
+            return 0
         code = _RESULT_CODES.get(engine_code)
         if code is None:
             raise InvariantError(f"the engine refused order {deferred.order_id}: {EngineCode(engine_code).name}")
@@ -343,6 +360,11 @@ class Posting:
         for (window, number), (forward, backward) in self.flows.items():
             session.put(spaces.corridor_window(window, number),
                         moved(corridor_window(session, window, number), forward, backward))
+        for window, (injected, value, buyers, sellers) in self.turnover.items():
+            before = trading(session, window)
+            session.put(spaces.trading(window), Trading(
+                before.halted_until_ms, before.injected_wh + injected, before.value_uthb + value, tuple(buyers),
+                tuple(sellers)))
         for window, trades in self.windows.items():
             book: WindowBook = session.get(spaces.window(window))
             session.put(spaces.window(window), WindowBook(trades, book.settled, book.gated))

@@ -14,6 +14,8 @@ class Work(IntEnum):
     EXPIRY = 2      # item: order id
     SETTLE = 3      # item: window; the next one is put into the queue when it is settled
     CLEAR = 4       # item: window; nothing of it can change any more, its records leave state
+    UNCROSS = 5     # item: window, due 0; resting orders that cross and that a bound left
+    RESUME = 6      # item: window; the breaker's halt is over
     FORGET = 8      # item: window; its readings and bills leave state too
 
 

@@ -12,6 +12,7 @@ from gridtokenx.ledger.operations.buy_certificate import BuyCertificate
 from gridtokenx.ledger.operations.cancel_order import CancelOrder
 from gridtokenx.ledger.operations.deposit import Deposit
 from gridtokenx.ledger.operations.evidence import Evidence
+from gridtokenx.ledger.operations.grid import HaltWindows, SetCapacity
 from gridtokenx.ledger.operations.issue_certificates import IssueCertificates
 from gridtokenx.ledger.operations.offer_certificate import OfferCertificate
 from gridtokenx.ledger.operations.place_order import PlaceOrder
@@ -50,6 +51,8 @@ KINDS: tuple[type[Operation], ...] = (
     PlaceOrder,
     CancelOrder,
     AmendOrder,
+    SetCapacity,
+    HaltWindows,
     PublishTariff,
     PublishRate,
     PublishCalendar,
@@ -72,6 +75,9 @@ KINDS: tuple[type[Operation], ...] = (
 
 ALLOWED_IN_DEBT = frozenset({CancelOrder.KIND, ReportReadings.KIND})
 """What an account whose dues exceed its credit limit may still do: readings may prove the due wrong."""
+
+CHANGE_RATES = frozenset({PublishTariff.KIND, PublishRate.KIND, PublishCalendar.KIND, PublishSchedule.KIND})
+"""After these, price bands and VAT may be others."""
 
 _BY_KIND: dict[int, type[Operation]] = {kind.KIND: kind for kind in KINDS}
 
