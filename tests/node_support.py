@@ -10,8 +10,8 @@ from attrs import define, evolve, field
 
 from gridtokenx.consensus.authorities import Authorities
 from gridtokenx.consensus.certificates import certificate_verifies
-from gridtokenx.consensus.config import ConsensusConfig, KeySigner, KeyVerifier, Recovered
-from gridtokenx.consensus.core import Core
+from gridtokenx.consensus.config import KeySigner, KeyVerifier
+from gridtokenx.consensus.epochs import Consensus
 from gridtokenx.consensus.interface import Build, Note
 from gridtokenx.consensus.messages import Propose, Vote, decode_message
 from gridtokenx.crypto.keys import PrivateKey
@@ -22,11 +22,12 @@ from gridtokenx.ledger.records import Roles, Zone
 from gridtokenx.ledger.tariff_records import tariff
 from gridtokenx.ledger.transaction import Transaction, decode_transaction, encode_payload, sign_transaction
 from gridtokenx.node.chain import BlockRules, Chain, ChainBlock
+from gridtokenx.node.epochs import certificate_holds
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.recover import replay
 from gridtokenx.node.replica import Channel, Replica
 from gridtokenx.node.serve import answer_for
-from gridtokenx.node.sync import MAX_ANSWER_BLOCKS, check_answer, decode_answer, decode_stored_certificate
+from gridtokenx.node.sync import MAX_ANSWER_BLOCKS, check_answer, decode_answer, within_epoch
 from gridtokenx.store.database import Database
 from gridtokenx.store.log import Log
 
@@ -38,7 +39,8 @@ def key(number: int) -> PrivateKey:
     return PrivateKey(number.to_bytes(32, "big"))
 
 
-AUTHORITY_KEYS = tuple(key(100 + index) for index in range(5))
+AUTHORITY_KEYS = tuple(key(100 + index) for index in range(8))
+PUBLICS = [authority.public for authority in AUTHORITY_KEYS]
 ISSUER, REGISTRAR, OPERATOR, TAX, UTILITY, TRADER, OTHER = (key(200 + index) for index in range(7))
 
 
@@ -77,6 +79,8 @@ class Member:
     log: Log = field(init=False)
     replica: Replica = field(init=False)
     chain: Chain = field(init=False)
+    lost: bool = False
+    barred: int = -1
 
     def start(self, now_ms: int) -> None:
         genesis = self.genesis
@@ -91,16 +95,12 @@ class Member:
         me = AUTHORITY_KEYS[self.index]
         rules = BlockRules(me.public, parameters.max_block_bytes, parameters.max_block_weight, 4096, 100)
         self.chain = Chain(genesis, self.database, genesis.books(), rules)
-        stored = self.database.block(self.chain.base.header.height)
-        raw = None if stored is None else stored.certificate
-        root, recovered, _ = replay(self.chain, self.log.recovered,
-                                    None if raw is None else decode_stored_certificate(raw))
-        keys = tuple(authority.public for authority in genesis.authorities)
-        config = ConsensusConfig(genesis.chain_id, 0, keys, genesis.header().hash,
-                                 max_block_weight=parameters.max_block_weight)
-        core = Core(config, self.index, KeySigner(me, genesis.chain_id), KeyVerifier(keys, genesis.chain_id), root,
-                    recovered or Recovered(), now_ms, START_MS + now_ms)
-        self.replica = Replica(self.chain, Pool(), core)
+        start, recovered, _ = replay(self.chain, self.log.recovered, self.database)
+        consensus = Consensus(
+            me.public, KeySigner(me, genesis.chain_id),
+            lambda config: KeyVerifier(config.authorities, genesis.chain_id), start, recovered,
+            now_ms, START_MS + now_ms, lost=self.lost, barred=self.barred)
+        self.replica = Replica(self.chain, Pool(), consensus)
 
     def crash(self) -> None:
         self.log._pending.clear()          # what was never synced is gone
@@ -117,6 +117,8 @@ class Cluster:
     genesis: Genesis
     path: Path
     delay_ms: int = 5
+    extra: int = 0
+    """Nodes that are no authorities at first."""
     members: list[Member] = field(init=False)
     now_ms: int = 1000
     down: set[int] = field(factory=set)
@@ -132,7 +134,7 @@ class Cluster:
 
     def __attrs_post_init__(self) -> None:
         self.members = [Member(self.genesis, index, self.path / str(index))
-                        for index in range(len(self.genesis.authorities))]
+                        for index in range(len(self.genesis.authorities) + self.extra)]
         for member in self.members:
             member.start(self.now_ms)
 
@@ -158,7 +160,7 @@ class Cluster:
                 if to not in self.down and sender not in self.down:
                     replica = self.members[to].replica
                     replica.at(self.now_ms, START_MS + self.now_ms)
-                    replica.receive(sender, channel, frame)
+                    replica.receive(AUTHORITY_KEYS[sender].public, channel, frame)
                     self._carry_out(to)
             for deadline, index in deadlines:
                 if deadline <= self.now_ms:
@@ -178,7 +180,7 @@ class Cluster:
             if turn.must_sync:
                 member.log.sync()
             for outgoing in turn.sends:
-                targets = [outgoing.to] if outgoing.to is not None else [
+                targets = [PUBLICS.index(outgoing.to)] if outgoing.to is not None else [
                     other.index for other in self.members if other.index != index]
                 for to in targets:
                     if (index, to) in self.dropped:
@@ -196,12 +198,21 @@ class Cluster:
             self.notes += [(index, note) for note in turn.notes]
             self.finals.setdefault(index, []).extend(block.digest for block in turn.finals)
             if turn.catch_up is not None:
-                self._sync(index, turn.catch_up.holders)
+                self._sync(index, tuple(map(PUBLICS.index, turn.catch_up)))
+            if turn.barred is not None:
+                member.lost, member.barred = False, turn.barred.epoch
             if not turn.jobs:
                 return
             for job in turn.jobs:
                 job.run()
                 member.replica.job_done(job)
+
+    def follow(self, index: int) -> None:
+        """What a node that is no authority does every few seconds."""
+        replica = self.members[index].replica
+        replica.at(self.now_ms, START_MS + self.now_ms)
+        self._sync(index, (0, 1))
+        self._carry_out(index)
 
     def _sync(self, index: int, holders: tuple[int, ...]) -> None:
         """Catch-up by height from the first holder that is up, as the service does it."""
@@ -209,8 +220,10 @@ class Cluster:
         source = next(self.members[holder] for holder in holders if holder not in self.down)
         head = chain.head
         raw = answer_for(source.database, source.chain, head.header.height + 1, MAX_ANSWER_BLOCKS)
-        answer = decode_answer(raw)
-        check_answer(answer, head.header.height + 1, head.digest, self.verify)
+        consensus = self.members[index].replica.consensus
+        answer = within_epoch(decode_answer(raw), consensus.epoch)
+        check_answer(answer, head.header.height + 1, head.digest,
+                     lambda certificate: certificate_holds(certificate, consensus.start.config))
         if answer.blocks:
             replica = self.members[index].replica
             done = replica.execute_final(answer.blocks)

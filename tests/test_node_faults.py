@@ -8,9 +8,21 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from node_support import BAHT, OTHER, TRADER, Cluster, key, leader_of, let_lead, signed, small_genesis, transfer
+from node_support import (
+    BAHT,
+    OTHER,
+    PUBLICS,
+    TRADER,
+    Cluster,
+    key,
+    leader_of,
+    let_lead,
+    signed,
+    small_genesis,
+    transfer,
+)
 
-from gridtokenx.consensus.interface import Build, Execute, Fetch, Finalize
+from gridtokenx.consensus.interface import Build, Execute, Finalize
 from gridtokenx.consensus.messages import Kind, Propose, Vote, decode_message, encode_message
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.errors import GridTokenXError
@@ -19,11 +31,12 @@ from gridtokenx.ledger.transaction import MAX_TRANSACTION_BYTES, Transaction, de
 from gridtokenx.node import chain as module
 from gridtokenx.node import intake
 from gridtokenx.node.chain import ChainBlock, nonce_of
-from gridtokenx.node.main import open_log
+from gridtokenx.node.main import LOST_MARK, leave_mark, open_log
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.records import FrameKind, GetBlock, GetTransactions, LogKind, Transactions, encode_frame
 from gridtokenx.node.replica import Channel, Job
 from gridtokenx.store.database import Database
+from gridtokenx.store.errors import LogError
 
 
 @pytest.fixture
@@ -230,9 +243,9 @@ def test_body_completed_by_a_client(cluster: Cluster) -> None:
     raw = transfer(cluster.genesis, TRADER, 0, OTHER.public, 1)
     block, wanted = proposal_of(cluster, raw)
     replica = cluster.members[0].replica
-    replica._bodies.gather(wanted.digest, wanted.header, wanted.transaction_ids, 1, cluster.now_ms)
+    replica._bodies.gather(wanted.digest, wanted.header, wanted.transaction_ids, PUBLICS[1], cluster.now_ms)
     assert replica.submit([raw])[0][1] == 0
-    replica.receive(1, Channel.BODIES, encode_frame(Transactions((raw,))))
+    replica.receive(PUBLICS[1], Channel.BODIES, encode_frame(Transactions((raw,))))
     assert cluster.members[0].chain.block(block.digest) is not None
 
 
@@ -243,8 +256,8 @@ def test_what_a_block_needs_is_kept_when_all_else_is_full(cluster: Cluster, monk
     replica = cluster.members[0].replica
     replica.gossiped([bytes([number]) for number in range(5)])
     assert replica._intake.backlog == 2
-    replica._bodies.gather(wanted.digest, wanted.header, wanted.transaction_ids, 1, cluster.now_ms)
-    replica.receive(1, Channel.BODIES, encode_frame(Transactions((raw,))))
+    replica._bodies.gather(wanted.digest, wanted.header, wanted.transaction_ids, PUBLICS[1], cluster.now_ms)
+    replica.receive(PUBLICS[1], Channel.BODIES, encode_frame(Transactions((raw,))))
     assert cluster.members[0].chain.block(block.digest) is not None
 
 
@@ -280,7 +293,7 @@ def test_nothing_is_kept_for_blocks_that_never_come(cluster: Cluster) -> None:
     replica = member.replica
     core = replica.core
     assert core is not None
-    replica._bodies.fetch(Fetch(b"n" * 32, core.view, (1, 2)))
+    replica._bodies.fetch(b"n" * 32, core.view, (PUBLICS[1], PUBLICS[2]))
     block, _ = proposal_of(cluster, transfer(cluster.genesis, OTHER, 0, TRADER.public, 1))
     replica._orphans[b"p" * 32] = [block.digest]
     grow(cluster, 2)
@@ -342,7 +355,7 @@ def test_odd_frames_are_typed_errors_or_nothing(cluster: Cluster, frame: bytes) 
     replica = cluster.members[0].replica
     for channel in Channel:
         try:
-            replica.receive(1, channel, frame)
+            replica.receive(PUBLICS[1], channel, frame)
         except GridTokenXError as error:
             assert str(error)
     while replica.backlog:
@@ -355,19 +368,25 @@ def test_odd_frames_are_typed_errors_or_nothing(cluster: Cluster, frame: bytes) 
 # ---------------------------------------------------------------- the log and what it remembers
 
 
-def test_authority_whose_log_is_gone_signs_nothing(cluster: Cluster) -> None:
+def test_authority_whose_log_is_gone_leaves_a_mark(cluster: Cluster) -> None:
     grow(cluster, 2)
     cluster.checkpoint(4)
     cluster.crash(4)
     member = cluster.members[4]
     shutil.rmtree(member.path / "log")
-    for _ in range(2):                          # the mark outlives a restart
+    for wanted in ((True, -1), (True, -1), (False, 7)):     # the mark outlives restarts
+        if wanted == (False, 7):
+            leave_mark(member.path, 7)
         with Database.open(member.path, cluster.genesis.chain_id, map_bytes=64 << 20) as database:
-            log, may_sign = open_log(member.path, cluster.genesis, database)
+            log, lost, barred = open_log(member.path, cluster.genesis, database)
             log.append(LogKind.MESSAGE, b"something")
             log.sync()
             log.close()
-            assert not may_sign
+            assert (lost, barred) == wanted
+    (member.path / LOST_MARK).write_text("soon")
+    with (Database.open(member.path, cluster.genesis.chain_id, map_bytes=64 << 20) as database,
+          pytest.raises(LogError, match="the number of an epoch")):
+        open_log(member.path, cluster.genesis, database)
 
 
 def test_damaged_log_is_set_aside(cluster: Cluster) -> None:
@@ -378,10 +397,11 @@ def test_damaged_log_is_set_aside(cluster: Cluster) -> None:
     damaged = bytearray(segment.read_bytes())
     damaged[:64] = bytes(64)
     segment.write_bytes(damaged)
+    leave_mark(member.path, 7)                  # of an earlier time: it says nothing of what is lost now
     with Database.open(member.path, cluster.genesis.chain_id, map_bytes=64 << 20) as database:
-        log, may_sign = open_log(member.path, cluster.genesis, database)
+        log, lost, barred = open_log(member.path, cluster.genesis, database)
         log.close()
-    assert not may_sign
+    assert (lost, barred) == (True, -1)
     assert (member.path / "log.lost-1").is_dir()
 
 
@@ -390,6 +410,6 @@ def test_authority_with_its_log_signs(cluster: Cluster) -> None:
     cluster.checkpoint(4)
     cluster.crash(4)
     with Database.open(cluster.members[4].path, cluster.genesis.chain_id, map_bytes=64 << 20) as database:
-        log, may_sign = open_log(cluster.members[4].path, cluster.genesis, database)
+        log, lost, barred = open_log(cluster.members[4].path, cluster.genesis, database)
         log.close()
-    assert may_sign
+    assert (lost, barred) == (False, -1)

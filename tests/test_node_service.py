@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from node_support import AUTHORITY_KEYS, OTHER, TRADER, Cluster, small_genesis, transfer
+from node_support import OTHER, TRADER, Cluster, small_genesis, transfer
 
 from gridtokenx.errors import InvariantError
 from gridtokenx.network.limits import Offence
@@ -70,14 +70,13 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def service_of(cluster: Cluster, **checkpoints: int) -> tuple[Service, DeadNetwork]:
     member, network = cluster.members[0], DeadNetwork()
     rules = Checkpoints(**({"blocks": 64, "interval_ms": 600_000} | checkpoints))
-    public = AUTHORITY_KEYS[0].public
     return Service(member.replica, network, member.log, member.database, Feed({}),  # type: ignore[arg-type]
-                   (public,), public, cluster.verify, rules), network
+                   rules, lambda epoch: None), network
 
 
 async def test_frame_that_breaks_something_ends_nothing(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     service, network = service_of(cluster)
-    frame = _Frame(0, b"p" * 32, Channel.BODIES, b"\xff\xff")
+    frame = _Frame(b"p" * 32, Channel.BODIES, b"\xff\xff")
     await service._take(frame)
 
     def broken(*_: object) -> None:

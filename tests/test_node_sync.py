@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from node_support import OTHER, TRADER, Cluster, small_genesis, transfer
+from node_support import OTHER, PUBLICS, TRADER, Cluster, key, small_genesis, transfer
 
-from gridtokenx.consensus.messages import Kind
+from gridtokenx.consensus.config import KeySigner, KeyVerifier, Recovered
+from gridtokenx.consensus.epochs import Consensus
+from gridtokenx.consensus.messages import Kind, Status, encode_message
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.node import service
 from gridtokenx.node.chain import Chain, nonce_of
 from gridtokenx.node.pool import Pool
+from gridtokenx.node.recover import replay
 from gridtokenx.node.replica import Channel, Replica
 from gridtokenx.node.serve import answer_for, final_block
 from gridtokenx.node.service import _announcement
@@ -58,7 +61,11 @@ class Observer:
                                         map_bytes=64 << 20)
         rules = evolve(cluster.members[0].chain.rules, me=b"o" * 32)
         self.chain = Chain(genesis, self.database, genesis.books(), rules)
-        self.replica = Replica(self.chain, Pool(), None)
+        stranger = key(999)
+        start, _, _ = replay(self.chain, (), self.database)
+        self.replica = Replica(self.chain, Pool(), Consensus(
+            stranger.public, KeySigner(stranger, genesis.chain_id),
+            lambda config: KeyVerifier(config.authorities, genesis.chain_id), start, Recovered(), 0, 0))
 
     def take(self, answer: SyncAnswer) -> None:
         head = self.chain.head
@@ -232,8 +239,9 @@ def test_observer_passes_clients_transactions_on_and_ignores_votes(cluster: Clus
     assert observer.replica.submit([raw])[0][1] == 0
     [outgoing] = observer.replica.take_turn().sends
     assert outgoing.to is None
-    observer.replica.receive(0, Channel.VOTES, b"\xff")
-    cluster.members[3].replica.receive(0, outgoing.channel, outgoing.frame)
+    observer.replica.receive(PUBLICS[0], Channel.VOTES, encode_message(Status(0, 1, 0, 0, 0)))
+    assert not observer.replica.take_turn().sends
+    cluster.members[3].replica.receive(PUBLICS[0], outgoing.channel, outgoing.frame)
     cluster.members[3].replica.verify_some(1)
     assert len(cluster.members[3].replica.pool) == 1
     cluster.run(3_000)

@@ -102,8 +102,8 @@ class Consensus:
         if self.core is None or self.core.deadline_ms is None:
             return None
         times = [self.core.deadline_ms]
-        if self.standing.asking:
-            times.append(0 if self.standing.asked_ms is None else self.standing.asked_ms + ASK_AGAIN_MS)
+        if self.standing.asking and self.standing.asked_ms is not None:
+            times.append(self.standing.asked_ms + ASK_AGAIN_MS)
         if self._ahead_since_ms is not None:
             times.append(max(self._ahead_since_ms + CATCH_UP_AFTER_MS, self._catch_up_ms + CATCH_UP_AGAIN_MS))
         return min(times)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from attrs import define, field
 
-from gridtokenx.consensus.interface import Fetch
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.block import Header
@@ -31,7 +30,7 @@ class Wanted:
     digest: bytes
     header: Header
     ids: tuple[bytes, ...]
-    sources: tuple[int, ...]
+    sources: tuple[bytes, ...]
     have: dict[bytes, Transaction]
     missing: dict[bytes, None]
     asked_ms: int = 0
@@ -45,11 +44,11 @@ class Bodies:
     chain: Chain
     pool: Pool
     intake: Intake
-    send: Callable[[BodyFrame, int], None]
+    send: Callable[[BodyFrame, bytes], None]
     held: Callable[[ChainBlock], None]
     refused: Callable[[bytes, str], None]
     _wanted: dict[bytes, Wanted] = field(factory=dict)
-    _fetching: dict[bytes, Fetch] = field(factory=dict)
+    _fetching: dict[bytes, int] = field(factory=dict)        # digest -> view that vouches for it
 
     @property
     def deadline_ms(self) -> int | None:
@@ -70,15 +69,21 @@ class Bodies:
     def settled(self, block_digest: bytes, view: int) -> None:
         """A block of `view` is final: what was asked for on the word of that view or older ones never comes."""
         self.forget(block_digest)
-        for old in [name for name, fetch in self._fetching.items() if fetch.view <= view]:
+        for old in [name for name, vouched in self._fetching.items() if vouched <= view]:
             del self._fetching[old]
+
+    def forget_all(self) -> None:
+        """An epoch ended: what was asked for in it is settled."""
+        self._wanted.clear()
+        self._fetching.clear()
 
     def wants(self, transaction_id: bytes) -> bool:
         return any(transaction_id in wanted.missing for wanted in self._wanted.values())
 
     # ------------------------------------------------------------ proposals
 
-    def gather(self, block_digest: bytes, header: Header, ids: tuple[bytes, ...], source: int, now_ms: int) -> None:
+    def gather(self, block_digest: bytes, header: Header, ids: tuple[bytes, ...], source: bytes,
+               now_ms: int) -> None:
         """Completes the body of a proposal, asking `source` for what is missing."""
         if block_digest in self._wanted:
             return
@@ -139,18 +144,18 @@ class Bodies:
 
     # ------------------------------------------------------------ certified blocks
 
-    def fetch(self, effect: Fetch) -> None:
+    def fetch(self, block_digest: bytes, view: int, holders: tuple[bytes, ...]) -> None:
         """Asks holders for a whole block by its digest."""
-        known = self.chain.block(effect.digest)
+        known = self.chain.block(block_digest)
         if known is not None:
             self.held(known)
             return
-        self._fetching[effect.digest] = effect
-        wanted = self._wanted.get(effect.digest)
+        self._fetching[block_digest] = view
+        wanted = self._wanted.get(block_digest)
         if wanted is not None:
-            wanted.sources = tuple(dict.fromkeys((*wanted.sources, *effect.holders)))
-        for holder in effect.holders[:2]:
-            self.send(GetBlock(effect.digest), holder)
+            wanted.sources = tuple(dict.fromkeys((*wanted.sources, *holders)))
+        for holder in holders[:2]:
+            self.send(GetBlock(block_digest), holder)
 
     def block_arrived(self, frame: BlockFrame) -> None:
         """Takes a whole block that was asked for. Raises GridTokenXError when it is not what it should be."""
@@ -170,7 +175,7 @@ class Bodies:
 
     # ------------------------------------------------------------ answers
 
-    def answer_transactions(self, ids: tuple[bytes, ...], to: int) -> None:
+    def answer_transactions(self, ids: tuple[bytes, ...], to: bytes) -> None:
         found: list[bytes] = []
         size = 0
         for transaction_id in ids:
@@ -184,7 +189,7 @@ class Bodies:
         if found:
             self.send(Transactions(tuple(found)), to)
 
-    def answer_block(self, block_digest: bytes, to: int) -> None:
+    def answer_block(self, block_digest: bytes, to: bytes) -> None:
         block = self.chain.body(block_digest)
         if block is not None:
             self.send(BlockFrame(block[0], tuple(block[1])), to)

@@ -104,6 +104,10 @@ class Chain:
         assert self.head.state is not None
         return self.head.state
 
+    @property
+    def database(self) -> Database:
+        return self._database
+
     def block(self, block_digest: bytes) -> ChainBlock | None:
         return self._blocks.get(block_digest)
 
@@ -262,6 +266,10 @@ class Chain:
         """Forgets blocks that can never be final, with their overlays."""
         self._forget([block_digest for block_digest in digests
                       if block_digest in self._blocks and block_digest not in self._final_digests])
+
+    def drop_unfinal(self) -> None:
+        """Forgets every block that is not final: an epoch ended, and they were of it."""
+        self.drop([block_digest for block_digest in self._blocks if block_digest not in self._final_digests])
 
     def _forget(self, digests: Sequence[bytes]) -> None:
         gone = [self._blocks.pop(block_digest) for block_digest in digests]

@@ -7,17 +7,15 @@ import logging
 import signal
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import structlog
 import trio
 
 from gridtokenx import __version__
-from gridtokenx.consensus.authorities import Authorities
-from gridtokenx.consensus.certificates import certificate_verifies
-from gridtokenx.consensus.config import ConsensusConfig, KeySigner, KeyVerifier
-from gridtokenx.consensus.core import Core
-from gridtokenx.consensus.messages import Certificate
+from gridtokenx.consensus.config import KeySigner, KeyVerifier
+from gridtokenx.consensus.epochs import Consensus
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.errors import GridTokenXError, InvariantError
 from gridtokenx.ledger.genesis import Genesis, load_genesis
@@ -26,16 +24,16 @@ from gridtokenx.network.network import Network
 from gridtokenx.network.settings import Hello, NetworkConfig, Rate, Topic
 from gridtokenx.node.chain import BlockRules, Chain
 from gridtokenx.node.config import NodeConfig, load_network_key, load_node_key
+from gridtokenx.node.epochs import members_of
 from gridtokenx.node.feed import Feed
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.recover import replay
 from gridtokenx.node.replica import Replica
 from gridtokenx.node.rpc import RpcServer
 from gridtokenx.node.service import Checkpoints, Service
-from gridtokenx.node.sync import decode_stored_certificate
 from gridtokenx.store.database import Database
 from gridtokenx.store.disk import RealDisk
-from gridtokenx.store.errors import LogLost, NotInitialised
+from gridtokenx.store.errors import LogError, LogLost, NotInitialised
 from gridtokenx.store.log import Log, set_aside
 
 EXIT_CONFIG = 2
@@ -89,29 +87,45 @@ def open_database(config: NodeConfig, genesis: Genesis) -> Database:
                                header=header.encode(), header_hash=header.hash, map_bytes=map_bytes)
 
 
-def open_log(data_dir: Path, genesis: Genesis, database: Database) -> tuple[Log, bool]:
-    """The durable log, and whether the node may sign: not if what it signed may have been forgotten (CONSENSUS 6).
+def open_log(data_dir: Path, genesis: Genesis, database: Database) -> tuple[Log, bool, int]:
+    """The durable log, whether one was lost (CONSENSUS 6), and the last epoch in which nothing may be signed, or -1.
 
-    A lost log is set aside, and a mark left that outlives restarts. Raises LogError for what does not fit.
+    A lost log is set aside, and a mark left that outlives restarts: empty until the node has learnt from the others
+    in which epoch that was, then the epoch's number. Raises LogError for what does not fit.
     """
     path, mark = data_dir / LOG_DIRECTORY, data_dir / LOST_MARK
-
-    def leave_mark() -> None:       # durable before the fresh log has anything in it
-        if not mark.exists():
-            disk = RealDisk()
-            disk.create(mark).close()
-            disk.sync_directory(data_dir)
-
+    fresh = False
     try:
         log = Log.open(path, genesis.chain_id)
     except LogLost as error:
-        leave_mark()
+        leave_mark(data_dir)
         kept = set_aside(path)
         structlog.get_logger("node").error("log_damaged", error=str(error), kept=str(kept))
-        log = Log.open(path, genesis.chain_id)
+        log, fresh = Log.open(path, genesis.chain_id), True
     if log.fresh and database.executed_height > 0:
-        leave_mark()
-    return log, not mark.exists()
+        leave_mark(data_dir)
+        fresh = True
+    barred = mark.read_text("ascii").strip() if mark.exists() else None
+    if fresh or barred == "":
+        return log, True, -1
+    try:
+        return log, False, -1 if barred is None else int(barred)
+    except ValueError as error:
+        log.close()
+        raise LogError(f"{mark} must hold the number of an epoch, or nothing: {error}") from error
+
+
+def leave_mark(data_dir: Path, epoch: int | None = None) -> None:
+    """Durable before the fresh log has anything in it, or before the node goes on."""
+    disk = RealDisk()
+    new = data_dir / (LOST_MARK + ".new")
+    new.unlink(missing_ok=True)
+    file = disk.create(new)
+    file.pwrite(0, b"" if epoch is None else f"{epoch}\n".encode())
+    file.sync()
+    file.close()
+    disk.rename(new, data_dir / LOST_MARK)
+    disk.sync_directory(data_dir)
 
 
 def network_settings(config: NodeConfig, *, authority: bool) -> NetworkConfig:
@@ -135,14 +149,17 @@ async def serve(config: NodeConfig, stop: trio.Event) -> None:
     key = load_node_key(config)
     database = open_database(config, genesis)
     try:
-        if key.public in {authority.public for authority in genesis.authorities}:
-            log_file, may_sign = open_log(config.node.data_dir, genesis, database)
+        with closing(database.snapshot()) as snapshot:
+            listed = key.public in {public for _, public in members_of(snapshot)}
+        if listed:
+            log_file, lost, barred = open_log(config.node.data_dir, genesis, database)
         else:
-            log_file, may_sign = Log.open(config.node.data_dir / LOG_DIRECTORY, genesis.chain_id), False
-        if (config.node.data_dir / LOST_MARK).exists():
-            log.warning("log_lost", consequence="this authority follows the chain and signs nothing")
+            log_file, lost, barred = Log.open(config.node.data_dir / LOG_DIRECTORY, genesis.chain_id), False, -1
+        if lost:
+            log.warning("log_lost", consequence="this authority follows the chain and signs nothing until the next "
+                                                "epoch begins")
         try:
-            await _serve(config, stop, genesis, key, database, log_file, log, may_sign)
+            await _serve(config, stop, genesis, key, database, log_file, log, lost, barred)
         finally:
             log_file.close()
     finally:
@@ -150,16 +167,8 @@ async def serve(config: NodeConfig, stop: trio.Event) -> None:
 
 
 async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: PrivateKey, database: Database,
-                 log_file: Log, log: structlog.stdlib.BoundLogger, may_sign: bool) -> None:
-    keys = tuple(authority.public for authority in genesis.authorities)
-    names = {authority.public: authority.name for authority in genesis.authorities}
+                 log_file: Log, log: structlog.stdlib.BoundLogger, lost: bool, barred: int) -> None:
     genesis_hash = genesis.header().hash
-    authorities = Authorities.of_epoch(keys, genesis_hash)
-    verifier = KeyVerifier(keys, genesis.chain_id)
-
-    def verify(certificate: Certificate) -> bool:
-        return certificate_verifies(certificate, authorities, 0, verifier)
-
     snapshot = database.snapshot()
     parameters = read_parameters(snapshot)
     snapshot.close()
@@ -167,39 +176,34 @@ async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: Pr
         me=key.public, max_block_bytes=parameters.max_block_bytes,
         max_block_weight=parameters.max_block_weight, max_block_transactions=4096, weight_guess=100)
     chain = Chain(genesis, database, genesis.books(), rules)
-    stored = database.block(chain.base.header.height)
-    raw = None if stored is None else stored.certificate
-    certificate = None if raw is None else decode_stored_certificate(raw)
-    root, recovered, replayed = await trio.to_thread.run_sync(replay, chain, log_file.recovered, certificate)
+    start, recovered, replayed = await trio.to_thread.run_sync(replay, chain, log_file.recovered, database)
     log_file.forget_recovered()
-    log.info("recovered", checkpoint=chain.base.header.height, final=root.height, votes=len(recovered.votes),
-             blocks=len(recovered.blocks))
-    core = None
-    if key.public in keys:
-        consensus = ConsensusConfig(
-            chain_id=genesis.chain_id, epoch=0, authorities=keys, epoch_root=genesis_hash,
-            delta_ms=parameters.delta_ms, block_time_ms=parameters.block_time_ms,
-            min_block_interval_ms=parameters.min_block_interval_ms,
-            max_block_weight=parameters.max_block_weight, max_block_bytes=parameters.max_block_bytes)
-        core = Core(consensus, keys.index(key.public), KeySigner(key, genesis.chain_id), verifier, root, recovered,
-                    int(trio.current_time() * 1000), time.time_ns() // 1_000_000, may_sign=may_sign)
+    log.info("recovered", checkpoint=chain.base.header.height, final=start.root.height, epoch=start.config.epoch,
+             votes=len(recovered.votes), blocks=len(recovered.blocks))
+    consensus = Consensus(
+        key.public, KeySigner(key, genesis.chain_id),
+        lambda epoch: KeyVerifier(epoch.authorities, genesis.chain_id), start, recovered,
+        int(trio.current_time() * 1000), time.time_ns() // 1_000_000, lost=lost, barred=barred)
     pool = Pool(max_transactions=config.pool.max_transactions, max_bytes=config.pool.max_bytes,
                 max_per_account=config.pool.max_transactions_per_account)
-    replica = Replica(chain, pool, core)
+    replica = Replica(chain, pool, consensus)
     hello = Hello(chain_id=genesis.chain_id, genesis_hash=genesis_hash, name=config.node.name,
                   head_height=lambda: chain.head.header.height)
-    network = Network(network_settings(config, authority=core is not None), key, hello)
-    network.set_authorities(keys)
+    network = Network(network_settings(config, authority=consensus.core is not None), key, hello)
+    network.set_authorities(consensus.keys)
+    names = {authority.public: authority.name for authority in genesis.authorities}
+    names.update((public, name) for name, public in members_of(chain.state))
     feed = Feed(names)
     for block in replayed:
         feed.final(block)
-    service = Service(replica, network, log_file, database, feed, keys, key.public, verify,
+    service = Service(replica, network, log_file, database, feed,
                       Checkpoints(config.store.checkpoint_blocks, config.store.checkpoint_interval_ms,
-                                  config.store.history_blocks))
+                                  config.store.history_blocks),
+                      lambda epoch: leave_mark(config.node.data_dir, epoch))
     rpc = RpcServer(service, genesis, database, config, __version__)
     network.serve_rpc(rpc.handle)
     async with service.running():
-        log.info("started", name=config.node.name, authority=names.get(key.public, ""), height=root.height,
+        log.info("started", name=config.node.name, authority=names.get(key.public, ""), height=start.root.height,
                  addresses=network.addresses)
         await stop.wait()
         log.info("stopping")

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gridtokenx.consensus.config import HeldBlock, Recovered, Root
+from gridtokenx.consensus.config import HeldBlock, Recovered
+from gridtokenx.consensus.epochs import EpochStart
 from gridtokenx.consensus.messages import Certificate, Kind, Propose, Vote, decode_message
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.errors import InvariantError
 from gridtokenx.node.chain import Chain, ChainBlock
+from gridtokenx.node.epochs import epoch_start
 from gridtokenx.node.records import LogKind, decode_block
+from gridtokenx.node.sync import decode_stored_certificate
+from gridtokenx.store.database import Database
 
 
 def replay(chain: Chain, records: Iterable[tuple[int, bytes]],
-           stored: Certificate | None) -> tuple[Root, Recovered, list[ChainBlock]]:
+           database: Database) -> tuple[EpochStart, Recovered, list[ChainBlock]]:
     """Brings `chain` to the last block that the log proves final.
 
-    `stored` is the certificate of the checkpoint's block. Returns the root for the core, what the log holds
-    beyond it, and the blocks made final on the way. Raises InvariantError if a final block does not execute.
+    Returns where consensus starts from, what the log holds beyond it in that epoch, and the blocks made final on the
+    way. Raises InvariantError if a final block does not execute.
     """
     votes: list[Vote | Propose] = []
-    certificates: dict[tuple[Kind, int], Certificate] = {}
+    certificates: dict[tuple[Kind, int, int], Certificate] = {}
     blocks: dict[bytes, ChainBlock] = {}
     for kind, payload in records:
         if kind == LogKind.BLOCK:
@@ -35,25 +39,29 @@ def replay(chain: Chain, records: Iterable[tuple[int, bytes]],
         if isinstance(message, Vote | Propose):
             votes.append(message)
         elif isinstance(message, Certificate):
-            certificates[message.kind, message.view] = message
+            certificates[message.kind, message.epoch, message.view] = message
     finals = {c.digest: c for c in certificates.values() if c.kind is Kind.FINALIZE}
     made_final = _advance(chain, blocks, finals)
     head = chain.head
-    certificate = head.certificate if head is not chain.base else stored
-    root = Root(head.digest, head.header.height, head.header.view, head.header.timestamp_ms, certificate,
-                head.unfinished)
-    beyond = [block for block in blocks.values() if block.header.height > head.header.height]
-    chain.drop([block.digest for block in blocks.values() if block.header.height <= head.header.height])
+    certificate = head.certificate
+    if head is chain.base and (stored := database.block(head.header.height)) is not None and stored.certificate:
+        certificate = decode_stored_certificate(stored.certificate)
+    start = epoch_start(chain, database, certificate)
+    epoch, view = start.config.epoch, start.root.view
+    chain.drop([block.digest for block in blocks.values()
+                if block.header.height <= head.header.height or block.header.epoch != epoch])
+    beyond = [block for block in blocks.values() if chain.block(block.digest) is block and block is not head
+              and block.header.height > head.header.height]
     recovered = Recovered(
-        votes=tuple(vote for vote in votes if vote.view > root.view),
+        votes=tuple(vote for vote in votes if vote.epoch == epoch and vote.view > view),
         blocks=tuple(HeldBlock(block.digest, block.header, block.ids, block.body_bytes) for block in beyond),
-        certificates=tuple(c for c in certificates.values() if c.view >= root.view),
+        certificates=tuple(c for c in certificates.values() if c.epoch == epoch and c.view >= view),
     )
-    return root, recovered, made_final
+    return start, recovered, made_final
 
 
 def _advance(chain: Chain, blocks: dict[bytes, ChainBlock], finals: dict[bytes, Certificate]) -> list[ChainBlock]:
-    for block_digest in sorted(finals, key=lambda d: finals[d].view, reverse=True):
+    for block_digest in sorted(finals, key=lambda d: (finals[d].epoch, finals[d].view), reverse=True):
         path: list[ChainBlock] = []
         block = blocks.get(block_digest)
         while block is not None:

@@ -14,7 +14,10 @@ from enum import IntEnum
 from attrs import define, field, frozen
 
 from gridtokenx.consensus.core import Core
+from gridtokenx.consensus.epochs import Consensus
 from gridtokenx.consensus.interface import (
+    Answer,
+    Barred,
     BlockBuilt,
     BlockExecuted,
     BlockHeld,
@@ -22,11 +25,11 @@ from gridtokenx.consensus.interface import (
     CatchUp,
     CaughtUp,
     Drop,
+    Effect,
     Event,
     Execute,
     Fetch,
     Finalize,
-    MessageReceived,
     Misbehaviour,
     Note,
     Persist,
@@ -34,12 +37,13 @@ from gridtokenx.consensus.interface import (
     Tick,
     WorkPending,
 )
-from gridtokenx.consensus.messages import Certificate, Wake, decode_message, encode_message
+from gridtokenx.consensus.messages import Certificate, Message, Wake, decode_message, encode_message
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.errors import GridTokenXError, InvariantError
 from gridtokenx.ledger.transaction import Transaction, TransactionError
 from gridtokenx.node.bodies import ANSWER_BYTES, Bodies
 from gridtokenx.node.chain import Chain, ChainBlock
+from gridtokenx.node.epochs import epoch_of, epoch_start
 from gridtokenx.node.intake import Intake
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.records import (
@@ -68,11 +72,11 @@ class Channel(IntEnum):
 
 @frozen
 class Outgoing:
-    """One frame for the authority with index `to`, or for all others when None."""
+    """One frame for the node with key `to`, or for all other authorities when None."""
 
     channel: Channel
     frame: bytes
-    to: int | None = None
+    to: bytes | None = None
 
 
 @frozen
@@ -95,21 +99,23 @@ class Turn:
     jobs: list[Job] = field(factory=list)
     notes: list[Note] = field(factory=list)
     misbehaviour: list[Misbehaviour] = field(factory=list)
-    catch_up: CatchUp | None = None
+    catch_up: tuple[bytes, ...] | None = None     # sync is wanted; who should have it
+    epoch_began: bool = False                     # another list of authorities may be in force
+    barred: Barred | None = None                  # to be kept durably before anything leaves
     refused: list[bytes] = field(factory=list)    # transactions out of the pool for good
 
 
 class Replica:
-    """An authority's replica (with `core`) or an observer's (without)."""
+    """An authority's replica, or an observer's: whoever is in the list of the present epoch takes part."""
 
-    def __init__(self, chain: Chain, pool: Pool, core: Core | None) -> None:
+    def __init__(self, chain: Chain, pool: Pool, consensus: Consensus) -> None:
         self.chain = chain
         self.pool = pool
-        self.core = core
+        self.consensus = consensus
         self._turn = Turn()
         self._now_ms = 0
         self._clock_ms = 0
-        self._events: deque[Event] = deque()
+        self._events: deque[Event | tuple[bytes, Message]] = deque()
         self._stepping = False
         self._intake = Intake(chain.chain_id)
         self._bodies = Bodies(chain, pool, self._intake, self._send_body, self._held, self._body_refused)
@@ -118,7 +124,13 @@ class Replica:
         self._busy = False
         self._work: tuple[bytes, bool] | None = None
         self._looked: tuple[bytes, int] | None = None
+        self._epoch_head = chain.head
         self._quarantine: dict[bytes, str] = {}
+
+    @property
+    def core(self) -> Core | None:
+        """Consensus in the present epoch; None while this node only follows."""
+        return self.consensus.core
 
     # ------------------------------------------------------------ the shell's side
 
@@ -129,7 +141,7 @@ class Replica:
     @property
     def deadline_ms(self) -> int | None:
         """Monotonic time at which `tick` is wanted next."""
-        times = (self._bodies.deadline_ms, None if self.core is None else self.core.deadline_ms)
+        times = (self._bodies.deadline_ms, self.consensus.deadline_ms)
         return min((time for time in times if time is not None), default=None)
 
     def at(self, now_ms: int, clock_ms: int) -> None:
@@ -138,17 +150,19 @@ class Replica:
 
     def tick(self) -> None:
         self._bodies.ask_again(self._now_ms)
-        if self.core is not None and self.core.deadline_ms is not None and self.core.deadline_ms <= self._now_ms:
+        if self.consensus.deadline_ms is not None and self.consensus.deadline_ms <= self._now_ms:
             self._step(Tick())
 
-    def receive(self, sender: int, channel: Channel, frame: bytes) -> None:
-        """A frame of an authority. Raises GridTokenXError if it is malformed: the shell scores the sender."""
+    def receive(self, sender: bytes, channel: Channel, frame: bytes) -> None:
+        """A frame of the authority with this key, of this epoch or the last one.
+
+        Raises GridTokenXError if it is malformed: the shell scores the sender.
+        """
         if channel is Channel.VOTES:
-            if self.core is not None:
-                message = decode_message(frame)
-                if isinstance(message, Wake):
-                    self._fetch_woken(sender, message)
-                self._step(MessageReceived(sender, message))
+            message = decode_message(frame)
+            if isinstance(message, Wake) and self.core is not None:
+                self._fetch_woken(sender, message)
+            self._step((sender, message))
             return
         self._receive_body(sender, decode_frame(frame))
 
@@ -240,49 +254,91 @@ class Replica:
                 self._log_block(block)      # what follows on it is voted for: a restart must find it
             self._became_final(block)
             self._revive_children(block)
-        if self.core is not None and blocks and certificate.digest == blocks[-1].digest:
+        if blocks and certificate.digest == blocks[-1].digest:
             self._step(CaughtUp(blocks[-1].header, certificate, blocks[-1].unfinished))
+        self._begin_epoch_if_due()
 
     # ------------------------------------------------------------ events and effects
 
-    def _step(self, event: Event) -> None:
-        if self.core is None:
-            return
+    def _step(self, event: Event | tuple[bytes, Message]) -> None:
+        """An event, or a message and the key of its sender."""
         self._events.append(event)
         if self._stepping:
             return
         self._stepping = True
         try:
             while self._events:
-                for effect in self.core.step(self._events.popleft(), self._now_ms, self._clock_ms):
-                    match effect:
-                        case Send():
-                            self._turn.sends.append(
-                                Outgoing(Channel.VOTES, encode_message(effect.message), effect.to))
-                        case Persist():
-                            self._turn.log.append((LogKind.MESSAGE, encode_message(effect.record)))
-                            self._turn.must_sync |= not isinstance(effect.record, Certificate)
-                        case Execute():
-                            self._bodies.gather(effect.digest, effect.header, effect.transaction_ids, effect.source,
-                                                self._now_ms)
-                        case Fetch():
-                            self._bodies.fetch(effect)
-                        case Build():
-                            self._build(effect)
-                        case Finalize():
-                            self._finalize(effect)
-                        case Drop():
-                            self._drop(effect)
-                        case CatchUp():
-                            self._turn.catch_up = effect
-                        case Misbehaviour():
-                            self._turn.misbehaviour.append(effect)
-                        case Note():
-                            self._turn.notes.append(effect)
+                following, keys = self._events.popleft(), self.consensus.keys
+                if isinstance(following, tuple):
+                    effects = self.consensus.receive(*following, self._now_ms, self._clock_ms)
+                else:
+                    effects = self.consensus.step(following, self._now_ms, self._clock_ms)
+                self._carry_out(effects, keys)
+                self._begin_epoch_if_due()
         finally:
             self._stepping = False
         self._pump()
         self._report_work()
+
+    def _carry_out(self, effects: list[Effect], keys: tuple[bytes, ...]) -> None:
+        """`keys` is the list that the effects' indexes are places in."""
+        for effect in effects:
+            match effect:
+                case Send():
+                    self._turn.sends.append(Outgoing(Channel.VOTES, encode_message(effect.message),
+                                                     None if effect.to is None else keys[effect.to]))
+                case Answer():
+                    self._turn.sends.append(Outgoing(Channel.VOTES, encode_message(effect.message), effect.to))
+                case Persist():
+                    self._turn.log.append((LogKind.MESSAGE, encode_message(effect.record)))
+                    self._turn.must_sync |= not isinstance(effect.record, Certificate)
+                case Execute():
+                    self._bodies.gather(effect.digest, effect.header, effect.transaction_ids, keys[effect.source],
+                                        self._now_ms)
+                case Fetch():
+                    self._bodies.fetch(effect.digest, effect.view, tuple(keys[holder] for holder in effect.holders))
+                case Build():
+                    self._build(effect)
+                case Finalize():
+                    self._finalize(effect)
+                case Drop():
+                    self._drop(effect)
+                case CatchUp():
+                    self._turn.catch_up = tuple(keys[holder] for holder in effect.holders)
+                case Barred():
+                    self._turn.barred = effect
+                case Misbehaviour():
+                    self._turn.misbehaviour.append(effect)
+                case Note():
+                    self._turn.notes.append(effect)
+
+    def _begin_epoch_if_due(self) -> None:
+        """The boundary block became final, here or by sync: the state after it has the next list."""
+        head = self.chain.head
+        if head is self._epoch_head:
+            return
+        self._epoch_head = head
+        if epoch_of(self.chain.state).number == self.consensus.epoch:
+            return
+        start = epoch_start(self.chain, self.chain.database, self.chain.head.certificate)
+        self._bodies.forget_all()
+        self._orphans.clear()
+        self.chain.drop_unfinal()
+        self._work = self._looked = None
+        self._turn.epoch_began = True
+        self._turn.notes.append(Note("epoch_began", start.root.view, f"epoch {start.config.epoch}, "
+                                     f"{len(start.config.authorities)} authorities"))
+        joins = self.core is None and self.consensus.me in start.config.authorities
+        if joins:
+            self._log_finals()
+        self._carry_out(self.consensus.begin(start, self._now_ms, self._clock_ms), start.config.authorities)
+
+    def _log_finals(self) -> None:
+        """From now on this node votes on top of them: a restart must find them in the log."""
+        for block in self.chain.finals():
+            self._log_block(block)
+            if block.certificate is not None:
+                self._turn.log.append((LogKind.MESSAGE, encode_message(block.certificate)))
 
     def _finalize(self, effect: Finalize) -> None:
         for position, block_digest in enumerate(effect.digests):
@@ -328,7 +384,7 @@ class Replica:
         if batch:
             self._turn.sends.append(Outgoing(Channel.BODIES, encode_frame(Transactions(tuple(batch)))))
 
-    def _receive_body(self, sender: int, frame: BodyFrame) -> None:
+    def _receive_body(self, sender: bytes, frame: BodyFrame) -> None:
         match frame:
             case Transactions():
                 self.gossiped(frame.raws)
@@ -339,13 +395,13 @@ class Replica:
             case BlockFrame():
                 self._bodies.block_arrived(frame)
 
-    def _fetch_woken(self, sender: int, wake: Wake) -> None:
+    def _fetch_woken(self, sender: bytes, wake: Wake) -> None:
         unknown = tuple(i for i in wake.transaction_ids[:MAX_WAKE_IDS]
                         if i not in self.pool and i not in self._intake and self.chain.transaction(i) is None)
         if unknown:
             self._send_body(GetTransactions(unknown), sender)
 
-    def _send_body(self, frame: BodyFrame, to: int) -> None:
+    def _send_body(self, frame: BodyFrame, to: bytes) -> None:
         self._turn.sends.append(Outgoing(Channel.BODIES, encode_frame(frame), to))
 
     # ------------------------------------------------------------ blocks that are complete

@@ -23,6 +23,7 @@ from gridtokenx.network.rpc import RpcSession
 from gridtokenx.network.settings import RemoteError
 from gridtokenx.node.chain import ChainBlock
 from gridtokenx.node.config import NodeConfig
+from gridtokenx.node.epochs import members_of
 from gridtokenx.node.feed import first_codes
 from gridtokenx.node.index import TRADES, TRADES_OF
 from gridtokenx.node.serve import final_block
@@ -74,7 +75,7 @@ class RpcServer:
         self._config = config
         self._version = version
         self._totalling = trio.CapacityLimiter(1)
-        self._names = {authority.public: authority.name for authority in genesis.authorities}
+        self._names = service.feed.authority_names      # of all who ever were authorities, as far as known
         self._methods: dict[str, tuple[int, Callable[..., Awaitable[Any]]]] = {
             "status": (0, self._status), "submit": (1, self._submit), "transaction": (1, self._transaction),
             "wait": (2, self._wait), "account": (1, self._account), "participant": (1, self._participant),
@@ -156,9 +157,9 @@ class RpcServer:
         core = self._service.replica.core
         known = {} if core is None else {entry.index: entry for entry in core.statistics().authorities}
         rows = []
-        for index, authority in enumerate(self._genesis.authorities):
-            row: dict[str, Any] = {"name": authority.name, "public": authority.public,
-                                   "produced": self._service.feed.produced.get(authority.name, 0)}
+        for index, (name, public) in enumerate(members_of(self._chain.state)):
+            row: dict[str, Any] = {"name": name, "public": public,
+                                   "produced": self._service.feed.produced.get(name, 0)}
             entry = known.get(index)
             if entry is not None:
                 row |= {"silent": entry.silent, "heard_ms_ago": entry.heard_ms_ago, "late_views": entry.late_views,

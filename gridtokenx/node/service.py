@@ -24,6 +24,7 @@ from gridtokenx.network.network import Network
 from gridtokenx.network.settings import Channel as NetworkChannel
 from gridtokenx.network.settings import NetworkError, Topic
 from gridtokenx.node.chain import ChainBlock
+from gridtokenx.node.epochs import certificate_holds, members_of
 from gridtokenx.node.feed import Feed
 from gridtokenx.node.inbox import Inbox
 from gridtokenx.node.records import Transactions, decode_frame
@@ -39,6 +40,7 @@ from gridtokenx.node.sync import (
     encode_answer,
     encode_request,
     encode_stored_certificate,
+    within_epoch,
 )
 from gridtokenx.node.sync import PROTOCOL as SYNC_PROTOCOL
 from gridtokenx.store.database import Database
@@ -51,6 +53,7 @@ READ_FIRST_S = 0.005
 SUBMIT_WAIT_S = 10.0
 SYNC_TIMEOUT_S = 10.0
 SYNC_POLL_S = 3.0
+SYNC_LOOK_S = 30.0        # an authority, which hears of it otherwise unless its list is many epochs old
 SYNC_RETRY_S = 0.5
 PRUNE_ROWS = 20_000
 MAX_UNSYNCED_BYTES = 4 << 20
@@ -60,7 +63,6 @@ ENVELOPE_BYTES = 8 << 10  # header and certificate of a block, at most
 
 @frozen
 class _Frame:
-    sender: int
     public: bytes
     channel: Channel
     data: bytes
@@ -109,8 +111,8 @@ class Service:
     """Runs until cancelled. A broken invariant ends it with InvariantError: the process must stop."""
 
     def __init__(self, replica: Replica, network: Network, log: Log, database: Database, feed: Feed,
-                 authorities: tuple[bytes, ...], me: bytes, verify: Callable[[Certificate], bool],
-                 checkpoints: Checkpoints) -> None:
+                 checkpoints: Checkpoints, on_barred: Callable[[int], None]) -> None:
+        """`on_barred` keeps durably that nothing may be signed up to the end of that epoch."""
         self.replica = replica
         self.network = network
         self.feed = feed
@@ -119,12 +121,12 @@ class Service:
         """Held while a worker thread executes; whoever reads the chain's state on the event loop takes it."""
         self._log_file = log
         self._database = database
-        self._authorities = authorities
-        self._index = {public: index for index, public in enumerate(authorities)}
-        self.me = me
+        self._former: tuple[bytes, ...] = ()
+        self._listed = replica.consensus.keys
+        self._on_barred = on_barred
+        self.me = replica.consensus.me
         self.certificates_verified = 0
         """Of blocks that came by sync or gossip; for people to look at."""
-        self._verify_signatures = verify
         self._checkpoints = checkpoints
         self._inbox: Inbox[_Item] = Inbox()
         self._log = structlog.get_logger("node")
@@ -133,11 +135,11 @@ class Service:
         self._checkpointing = False
         self._checkpoint_s = trio.current_time()
         self._want_checkpoint = trio.Event()
-        self._marks: list[tuple[int, int]] = []
+        self._marks: list[tuple[tuple[int, int], int]] = []
         self._unsynced_bytes = 0
 
     def _verify(self, certificate: Certificate) -> bool:
-        good = self._verify_signatures(certificate)
+        good = certificate_holds(certificate, self.replica.consensus.start.config)
         self.certificates_verified += good
         return good
 
@@ -173,9 +175,7 @@ class Service:
                                       "ask for the transactions' state before submitting them again")
 
     async def _on_frame(self, public: bytes, channel: NetworkChannel, data: bytes) -> None:
-        sender = self._index.get(public)
-        if sender is not None:
-            await self._inbox.put(_Frame(sender, public, Channel(int(channel)), data))
+        await self._inbox.put(_Frame(public, Channel(int(channel)), data))
 
     async def _on_gossip(self, topic: Topic, data: bytes, forwarder: bytes, origin: bytes) -> bool | None:
         del forwarder, origin
@@ -197,8 +197,10 @@ class Service:
         if not answer.blocks or answer.blocks[-1].header.height <= head.header.height:
             return
         if answer.blocks[0].header.height == head.header.height + 1:
+            answer = within_epoch(answer, self.replica.consensus.epoch)
             check_answer(answer, head.header.height + 1, head.digest, self._verify)
-            await self._inbox.put(_Synced(answer))
+            if answer.blocks:
+                await self._inbox.put(_Synced(answer))
         else:
             self._want_sync.set()
 
@@ -256,15 +258,16 @@ class Service:
         match item:
             case _Frame():
                 try:
-                    self.replica.receive(item.sender, item.channel, item.data)
+                    self.replica.receive(item.public, item.channel, item.data)
                 except InvariantError:
                     raise
                 except GridTokenXError as error:
-                    self._log.warning("bad_frame", sender=item.sender, channel=item.channel.name, error=str(error))
+                    self._log.warning("bad_frame", sender=item.public.hex()[:16], channel=item.channel.name,
+                                      error=str(error))
                     self.network.report(item.public, Offence.INVALID, str(error))
                 except Exception:  # noqa: BLE001 - see below
                     # A defect that one peer's bytes can reach must not stop every node that they are sent to.
-                    self._log.exception("frame_failed", sender=item.sender, channel=item.channel.name)
+                    self._log.exception("frame_failed", sender=item.public.hex()[:16], channel=item.channel.name)
                     self.network.report(item.public, Offence.INVALID, "its frame could not be handled")
             case _Gossiped():
                 self.replica.gossiped(item.raws)
@@ -279,6 +282,11 @@ class Service:
 
     async def _carry_out(self, turn: Turn) -> None:
         while True:
+            if turn.barred is not None:
+                self._log.error("signs_nothing", up_to_epoch=turn.barred.epoch, reason=turn.barred.reason)
+                await trio.to_thread.run_sync(self._on_barred, turn.barred.epoch)
+            if turn.epoch_began:
+                self._epoch_began()
             for kind, payload in turn.log:
                 self._log_file.append(int(kind), payload)
                 self._unsynced_bytes += len(payload)
@@ -302,11 +310,20 @@ class Service:
     async def _dispatch(self, outgoing: Outgoing) -> None:
         channel = NetworkChannel(int(outgoing.channel))
         if outgoing.to is not None:
-            self.network.send(self._authorities[outgoing.to], channel, outgoing.frame)
+            self.network.send(outgoing.to, channel, outgoing.frame)
         elif self.is_authority:
             self.network.broadcast(channel, outgoing.frame)
         else:
             await self._publish(Topic.TX, outgoing.frame)
+
+    def _epoch_began(self) -> None:
+        """Links to the new list, and for one epoch to the last one: who lags behind is told how that ended."""
+        self._former, self._listed = self._listed, self.replica.consensus.keys
+        self.network.set_authorities({*self._former, *self._listed})
+        self.feed.authority_names.update(
+            (public, name) for name, public in members_of(self.replica.chain.state))
+        self._log.info("epoch", number=self.replica.consensus.epoch, authorities=len(self._listed),
+                       member=self.is_authority, signs=self.replica.consensus.standing.may_sign)
 
     async def _publish(self, topic: Topic, data: bytes) -> None:
         """Gossip is a hint: what cannot be published reaches the others in another way."""
@@ -317,7 +334,7 @@ class Service:
 
     async def _finals(self, turn: Turn) -> None:
         if turn.catch_up is not None:
-            self._sync_holders = [self._authorities[index] for index in turn.catch_up.holders]
+            self._sync_holders = list(turn.catch_up)
             self._want_sync.set()
         for block in turn.finals:
             self.feed.final(block)
@@ -336,8 +353,9 @@ class Service:
         """The proposer and the authority after it publish a final block, each to the observers that it knows."""
         if not self.is_authority:
             return False
-        place = self._index.get(block.header.proposer, 0)
-        return self._index[self.me] in (place, (place + 1) % len(self._authorities))
+        keys = self.replica.consensus.keys
+        place = keys.index(block.header.proposer) if block.header.proposer in keys else 0
+        return self.me in (keys[place], keys[(place + 1) % len(keys)])
 
     def _notes(self, turn: Turn) -> None:
         for note in turn.notes:
@@ -357,7 +375,7 @@ class Service:
         """Asks peers for what follows the head: when told of a gap, and, following only, every few seconds."""
         turn = 0
         while True:
-            with trio.move_on_after(SYNC_POLL_S if not self.is_authority else 3600):
+            with trio.move_on_after(SYNC_POLL_S if not self.is_authority else SYNC_LOOK_S):
                 await self._want_sync.wait()
             self._want_sync = trio.Event()
             while True:
@@ -384,7 +402,8 @@ class Service:
         """One question to one peer; True if there is more to ask for."""
         head = self.replica.chain.head
         raw = await self.network.request(peer, SYNC_PROTOCOL, encode_request(head.header.height + 1), SYNC_TIMEOUT_S)
-        answer = await trio.to_thread.run_sync(_checked, raw, head.header.height + 1, head.digest, self._verify)
+        answer = await trio.to_thread.run_sync(_checked, raw, head.header.height + 1, head.digest,
+                                               self.replica.consensus.epoch, self._verify)
         if not answer.blocks:
             return False
         synced = _Synced(answer)
@@ -452,17 +471,19 @@ class Service:
 
     def _prune_log(self) -> None:
         """Keeps everything about views above the checkpoint's; records are at most 100 views ahead of their time."""
-        core, base = self.replica.core, self.replica.chain.base
-        view = core.view if core is not None else base.header.view
-        useless = [position for marked_view, position in self._marks if marked_view + 200 < base.header.view]
+        core, base = self.replica.core, self.replica.chain.base.header
+        place = (base.epoch, base.view) if core is None else (self.replica.consensus.epoch, core.view)
+        useless = [position for (epoch, view), position in self._marks
+                   if epoch < base.epoch or (epoch == base.epoch and view + 200 < base.view)]
         if useless:
             self._log_file.prune(useless[-1])
             self._marks = [mark for mark in self._marks if mark[1] > useless[-1]]
-        self._marks.append((view, self._log_file.end_position))
+        self._marks.append((place, self._log_file.end_position))
 
 
-def _checked(raw: bytes, height: int, parent: bytes, verify: Callable[[Certificate], bool]) -> SyncAnswer:
-    answer = decode_answer(raw)
+def _checked(raw: bytes, height: int, parent: bytes, epoch: int,
+             verify: Callable[[Certificate], bool]) -> SyncAnswer:
+    answer = within_epoch(decode_answer(raw), epoch)
     check_answer(answer, height, parent, verify)
     return answer
 

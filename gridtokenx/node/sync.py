@@ -8,6 +8,7 @@ catch-up). Nothing of an answer is executed before all of this held.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 from attrs import frozen
@@ -99,6 +100,15 @@ def decode_answer(raw: bytes) -> SyncAnswer:
         raise SyncError("tail headers are byte strings")
     return SyncAnswer(fields[0], tuple(blocks), tuple(decode_header(item) for item in fields[2]),
                       _certificate(fields[3]))
+
+
+def within_epoch(answer: SyncAnswer, epoch: int) -> SyncAnswer:
+    """The blocks of `epoch` that the answer begins with: those after them are checked by a list that is known only
+    when these are executed. The last block of an epoch always has a certificate of its own."""
+    inside = tuple(takewhile(lambda block: block.header.epoch == epoch, answer.blocks))
+    if len(inside) == len(answer.blocks):
+        return answer
+    return SyncAnswer(answer.head_height, inside, (), None)
 
 
 def check_answer(answer: SyncAnswer, from_height: int, parent: bytes,
