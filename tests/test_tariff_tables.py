@@ -62,10 +62,11 @@ def test_only_a_regulator_and_only_the_future() -> None:
                  PublishTariff(9, "far", Voltage.BELOW_12_KV, FAR, 1, 1),
                  [41, 4, FAR, 0], [41, 1, FAR, 10**9], [42, 2026, [5]], [42, 2026, 5],
                  [40, 5, "b", 0, FAR, 1, 1, 0, 0, [[5, 1], [5, 2], [0, 3]]],
-                 [40, 5, "b", 0, FAR, 1, 1, 0, 0, [[5, 2], [0, 3]]], [40, 5, "b", 0, FAR, 1, 1, 0, 0, [[5, 1]]],
+                 [40, 5, "b", 0, FAR, 1, 1, 0, 0, [[5, 2], [0, 3]]],
+                 [40, 5, "b", 0, FAR, 1, 1, 0, 0, [[5, 1], [0, 0]]], [40, 5, "b", 0, FAR, 1, 1, 0, 0, [[5, 1]]],
                  [40, 5, "b", 0, FAR, 1, 1, 0, 0, [[5]]]) == [
         Code.VERSION_TOO_LATE, Code.VERSION_TOO_LATE, Code.VERSION_TOO_LATE, Code.OTHER_CLASS, Code.UNKNOWN_TARIFF,
-        Code.OUT_OF_RANGE, Code.OUT_OF_RANGE, Code.OUT_OF_RANGE, Code.BAD_FIELDS, Code.BAD_BLOCKS, Code.BAD_BLOCKS,
+        Code.OUT_OF_RANGE, Code.OUT_OF_RANGE, Code.OUT_OF_RANGE, Code.BAD_FIELDS, *[Code.BAD_BLOCKS] * 3,
         Code.BAD_BLOCKS, Code.BAD_FIELDS]
     assert chain.head.get(spaces.rate(Series.FT)) == before
 

@@ -32,7 +32,7 @@ from gridtokenx.ledger.records import (
 )
 from gridtokenx.ledger.run import authorities_hash
 from gridtokenx.ledger.state import EmptyState, StateView
-from gridtokenx.ledger.tariff_records import THAI_SCHEDULE, Calendar, Rate, Schedule, Series, Tariff
+from gridtokenx.ledger.tariff_records import THAI_SCHEDULE, Billing, Calendar, Rate, Schedule, Series, Tariff
 from gridtokenx.market.book import Books
 from gridtokenx.market.tariffs import year_of
 
@@ -143,6 +143,7 @@ class Genesis:
             spaces.ROLES: self.roles.encode(),
             spaces.PEAKS: Peaks(mountain_range.EMPTY).encode(),
             spaces.SCHEDULE: self.schedule.encode(),
+            spaces.BILLING: Billing().encode(),
             spaces.EPOCH: Epoch(0, self.chain_id, 0, self.parameters.epoch_length).encode(),
             spaces.SETTLING: Settling().encode(),
             spaces.REGISTRY: Registry().encode(),

@@ -124,7 +124,7 @@ def _blocks(table: Table) -> tuple[tuple[int, int], ...]:
         last = index == len(entries) - 1
         low = blocks[-1][0] + 1 if blocks else 1
         edge = 0 if last else entry.integer("upto_wh", low, BLOCK_EDGE_MOST)
-        blocks.append((edge, entry.integer("uthb_kwh", 0, RATE_MOST)))
+        blocks.append((edge, entry.integer("uthb_kwh", blocks[-1][1] if blocks else 0, RATE_MOST)))
         entry.close()
     return tuple(blocks)
 

@@ -57,6 +57,7 @@ _TABLE = (
     (63, "congestion_from_ppm", 800_000, 0, 999_999, "ppm", "use of a zone's corridors from which its price moves"),
     (64, "congestion_ppm", 200_000, 0, 1_000_000, "ppm", "indicative price: what full corridors add or take"),
     (65, "renewable_premium_uthb_kwh", 100_000, 0, 10**9, "uTHB/kWh", "indicative price: if all offered is renewable"),
+    (66, "monthly_bill_keep_days", 400, 1, 4_000, "days", "how long the lines of a month stay in state"),
     # Settlement.
     (70, "short_penalty_ppm", 200_000, 0, 10_000_000, "ppm", "what energy sold but not delivered costs above retail"),
     (71, "bill_keep_days", 35, 29, 400, "days", "how long readings and bills stay in state after delivery"),
@@ -112,6 +113,7 @@ class Parameters:
     congestion_from_ppm: int
     congestion_ppm: int
     renewable_premium_uthb_kwh: int
+    monthly_bill_keep_days: int
     short_penalty_ppm: int
     bill_keep_days: int
     tolerance_wh: int

@@ -56,6 +56,8 @@ class Space(IntEnum):
 
     RATE = 45            # series (1)
     CALENDAR = 46        # year (2)
+    USAGE = 47           # month (2), meter id (4)
+    MONTHLY_BILL = 48    # month (2), meter id (4)
     INDICATIVE = 49      # window (4), zone (1)
 
     # Certificates (MARKET 8).
@@ -82,6 +84,7 @@ class ChainRecord(IntEnum):
     EPOCH = 8
     SETTLING = 13
     SCHEDULE = 16
+    BILLING = 17
     REGISTRY = 18            # of certificates
     CARBON = 19
     AUTHORITY_CHANGES = 20
@@ -100,6 +103,7 @@ PEAKS = _chain(ChainRecord.PEAKS)
 EPOCH = _chain(ChainRecord.EPOCH)
 SETTLING = _chain(ChainRecord.SETTLING)
 SCHEDULE = _chain(ChainRecord.SCHEDULE)
+BILLING = _chain(ChainRecord.BILLING)
 REGISTRY = _chain(ChainRecord.REGISTRY)
 CARBON = _chain(ChainRecord.CARBON)
 AUTHORITIES = bytes((Space.AUTHORITIES,))
@@ -180,6 +184,16 @@ def rate(series: int) -> bytes:
 
 def calendar(year: int) -> bytes:
     return bytes((Space.CALENDAR,)) + year.to_bytes(2, "big")
+
+
+def usage(month: int, meter_id: int) -> bytes:
+    return bytes((Space.USAGE,)) + month.to_bytes(2, "big") + meter_id.to_bytes(4, "big")
+
+
+def monthly_bill(month: int, meter_id: int | None = None) -> bytes:
+    """The key of a meter's bill of a month, or with None the prefix of the month's bills."""
+    return bytes((Space.MONTHLY_BILL,)) + month.to_bytes(2, "big") + (
+        b"" if meter_id is None else meter_id.to_bytes(4, "big"))
 
 
 def indicative(window_id: int, zone_id: int | None = None) -> bytes:

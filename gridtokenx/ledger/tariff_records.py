@@ -104,6 +104,45 @@ class Tariff(Record):
         return Terms(*version_at(self.versions, window))
 
 
+# ------------------------------------------------------------------ the month
+
+
+@frozen
+class Billing(Record):
+    """How far the month's work has come: meters up to `meter` are counted, or with `counted` 1 billed."""
+
+    meter: int = 0
+    counted: int = 0
+
+
+@frozen
+class Usage(Record):
+    """A meter's energy of a month, of windows whose corrections have ended.
+
+    `supplied_wh` is withdrawal not covered by purchases; `peak_wh` the greatest withdrawal of an on-peak window.
+    """
+
+    withdrawn_wh: int = 0
+    supplied_wh: int = 0
+    peak_wh: int = 0
+
+
+@frozen
+class MonthlyBill(Record):
+    """What a month added to a meter's bill; lines as in `metering_records.Settlement`."""
+
+    owner: bytes
+    zone: int
+    tariff: int
+    withdrawn_wh: int
+    supplied_wh: int
+    demand_w: int
+    lines: tuple[tuple[int, int, int, int], ...]
+
+
+# ------------------------------------------------------------------ prices for information
+
+
 @frozen
 class Indicative(Record):
     """The indicative price of a zone and window (`market.indicative`) and what it follows from.

@@ -14,6 +14,7 @@ from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import spaces, weights
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.records import WindowBook
+from gridtokenx.market import monthly
 from gridtokenx.market.clearing import clear_window, forget_window
 from gridtokenx.market.clock import gate_ms
 from gridtokenx.market.closing import lapse
@@ -81,6 +82,8 @@ class TimedWork:
                 return self._uncross(item, Kind.UNCROSS)
             case Work.RESUME:
                 return self._uncross(item, Kind.RESUME)
+            case Work.MONTH:
+                return monthly.run(self.context, item, self._spend)
             case Work.FORGET:
                 return forget_window(self.context, item, self._spend)
         raise InvariantError(f"timed work of kind {kind}")

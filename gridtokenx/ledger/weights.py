@@ -23,6 +23,8 @@ READING = 60            # one reported reading, its signature included
 CORRECTION = 80         # settling a meter again
 SETTLE_METER = 150      # a meter's bill, keys included
 CLOSE_WINDOW = 400      # balances of all zones
+COUNT_METER = 20        # adding a final window to a meter's month
+BILL_MONTH = 150        # a meter's lines of a month, keys included
 PUBLISH = 400           # indicative prices of all zones of a window
 
 MOST_FILLS = 128        # of one order operation

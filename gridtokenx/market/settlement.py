@@ -304,6 +304,7 @@ def _close(context: Context, window: int) -> bytes:
     ends = (window + 1) * WINDOW_MS + context.parameters.bill_keep_days * DAY_MS
     closes = max(closes_ms(context.parameters, settling, window), context.now_ms)
     session.put(timed_key(closes, Work.CLEAR, window), spaces.PRESENT)
+    session.put(timed_key(closes, Work.MONTH, window), spaces.PRESENT)
     session.put(timed_key(max(ends, closes), Work.FORGET, window), spaces.PRESENT)
     settling = evolve(settling, window=window + 1, meter=0)
     session.put(spaces.SETTLING, settling)

@@ -16,6 +16,7 @@ class Work(IntEnum):
     CLEAR = 4       # item: window; nothing of it can change any more, its records leave state
     UNCROSS = 5     # item: window, due 0; resting orders that cross and that a bound left
     RESUME = 6      # item: window; the breaker's halt is over
+    MONTH = 7       # item: window, whose energy is counted for its month; the last one's bills it
     FORGET = 8      # item: window; its readings and bills leave state too
 
 

@@ -94,4 +94,7 @@ def _blocks(value: Any) -> tuple[tuple[int, int], ...]:
     edges = [edge for edge, _ in blocks]
     if edges and (edges.pop() or edges != sorted(set(edges)) or 0 in edges):
         raise Failed(Code.BAD_BLOCKS, "upper edges of blocks rise, and the last is 0: no end")
+    rates = [rate for _, rate in blocks]
+    if rates != sorted(rates):
+        raise Failed(Code.BAD_BLOCKS, "rates of blocks never fall")
     return blocks
