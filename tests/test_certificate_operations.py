@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from certificate_support import CREDITS, EMISSIONS, MWH, W, carbon, claimed_chain, plant
+from certificate_support import CREDITS, EMISSIONS, GRID, MWH, W, carbon, claimed_chain, plant
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ledger_support import FEE, ISSUER, REGISTRAR, THB, Chain, genesis, key
+from model_certificates import Model
 
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.errors import InvariantError
@@ -150,6 +153,49 @@ def test_two_buyers_in_a_block() -> None:
     both = [chain.send(who, BuyCertificate(1, THB)) for who in (B, C)]
     chain.block()
     assert sorted(outcome.code for outcome in chain.outcomes(*both)) == [Code.OK, Code.NOT_OFFERED]
+
+
+# ---------------------------------------------------------------- any order of operations
+
+STEPS = st.tuples(st.sampled_from(["issue", "transfer", "offer", "buy", "retire"]), st.integers(0, 2),
+                  st.integers(1, 4), st.sampled_from([0, THB, 2 * THB, 900 * THB]), st.integers(0, 3))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(STEPS, min_size=6, max_size=14))
+def test_any_order_of_operations_is_the_models(steps: list[tuple[str, int, int, int, int]]) -> None:
+    """Who owns what, what it is for and every code, as the plain model says; the whole state adds up after each."""
+    chain, names = claimed_chain(), [A, B, C]
+    factors = {source: (GRID - EMISSIONS[source], CREDITS[source]) for source in range(1, 6)}
+    model = Model(0, {0: factors}, {1: 1}, {1: "0"}, {("0", 1): [
+        (W, 300_000), (W + 1, 300_000), (W + 2, 400_000), (W + 3, 2_400_000)]})
+    for name, who, number, price, other in steps:
+        sender, to = names[who], names[other % 3]
+        free = chain.account(sender).balance - FEE
+        operation: Operation
+        if name == "issue":
+            operation, code = IssueCertificates(1, number % 3 + 1), model.issue(str(who), 1, number % 3 + 1)
+        elif name == "transfer":
+            operation, code = TransferCertificate(number, to.public), model.transfer(str(who), number, str(other % 3))
+        elif name == "offer":
+            buyer = "" if other == 3 else str(other)
+            operation = OfferCertificate(number, price, names[other].public if buyer else b"")
+            code = model.offer(str(who), number, price, buyer)
+        elif name == "buy":
+            wanted = price or THB
+            operation, code = BuyCertificate(number, wanted), model.buy(str(who), number, wanted, free)
+        else:
+            operation = RetireCertificate(number, f"use {who}", "its year")
+            code = model.retire(str(who), number, f"use {who}", "its year")
+        assert codes(chain, sender, operation) == [code], (name, who, number, price, other)
+        assert audit_certificates(chain.head).certificates == len(model.papers)
+    for serial, paper in enumerate(model.papers, 1):
+        found = certificate(chain, serial)
+        assert found.owner == names[int(paper.owner)].public
+        assert found.price_uthb == paper.price
+        assert found.buyer == (names[int(paper.buyer)].public if paper.buyer else b"")
+        assert ((found.beneficiary, found.purpose) if found.retired_ms else None) == paper.retired
+        assert (found.first_window, found.last_window) == (paper.windows[0][0], paper.windows[-1][0])
 
 
 # ---------------------------------------------------------------- carbon
