@@ -60,6 +60,8 @@ class Facts:
     roots: Mapping[str, bytes]
     """State root of each peer at `root_height`."""
     money: Sequence[Money]
+    certified: Mapping[str, int] | None
+    """Claims and certificates as one peer adds them up over its whole state; None if it finds that they do not."""
     deposited_uthb: int
     withdrawn_uthb: int
     """What the issuer's confirmed transactions of this run moved in and out."""
@@ -121,6 +123,15 @@ def _money(facts: Facts) -> list[Verdict]:
                            text + (f"; but {'; '.join(moved)}" if moved else ""))]
 
 
+def _certified(facts: Facts) -> Verdict:
+    name, c = "certified energy is metered energy", facts.certified
+    if c is None:
+        return Verdict(name, False, "no peer could add claims and certificates up")
+    return Verdict(name, c["certified_wh"] <= c["claimed_wh"] <= c["metered_wh"],
+                   f"{c['certificates']:,} certificates of 1 MWh ({c['retired']:,} retired) and {c['held_wh']:,} Wh of "
+                   f"claims, of {c['metered_wh']:,} Wh that renewable meters injected in final windows")
+
+
 def judge(facts: Facts) -> list[Verdict]:
     """Every condition of a good run, in the order they are printed."""
     return [
@@ -133,6 +144,7 @@ def judge(facts: Facts) -> list[Verdict]:
                 f"p50 {facts.p50_ms:.0f} ms, p99 {facts.p99_ms:.0f} ms over {facts.latencies:,} transactions"),
         _roots(facts),
         *_money(facts),
+        _certified(facts),
         *[Verdict(fault.name, fault.holds, fault.text) for fault in facts.faults],
         Verdict("nothing went wrong on the way", not facts.troubles, "; ".join(facts.troubles) or "no trouble"),
     ]

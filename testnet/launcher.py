@@ -318,6 +318,13 @@ class Launcher:
         common = min(heights.values(), default=0)
         for peer in alive:
             await each(peer, compare)
+        certified: list[dict[str, int]] = []
+
+        async def add_up(client: Client, _: Peer) -> None:
+            certified.append(await client.call("certificate_totals"))
+
+        if alive:
+            await each(alive[0], add_up)
         report = self.report
         return Facts(
             authorities=list(AUTHORITIES.values()), produced=dict(self.chain.produced),
@@ -325,6 +332,7 @@ class Launcher:
             trades=self.chain.trades, traded_wh=self.chain.traded_wh,
             latencies=report.get("latencies", 0), p50_ms=report.get("p50_ms", 0.0), p99_ms=report.get("p99_ms", 0.0),
             peers=[peer.name for peer in alive], root_height=common, roots=roots, money=money,
+            certified=certified[0] if certified else None,
             deposited_uthb=report.get("deposited_uthb", 0), withdrawn_uthb=report.get("withdrawn_uthb", 0),
             carried_minted_uthb=self._carried[0], carried_burned_uthb=self._carried[1],
             refused=dict(Counter(report.get("refused", {})) + Counter(report.get("failed", {}))),

@@ -34,12 +34,15 @@ from testnet.households import load_households
 from testnet.keys import testnet_key
 from testnet.link import Link, Sent
 from testnet.metering import Metering, first_to_report, report_all
+from testnet.park import Certificates, park_of
 from testnet.quotes import Act, Prices, Quote, Side, quotes
 
 REPORT_S = 1.0
 DRAIN_S = 20.0
 PAYOUT_UTHB = 5 * UTHB_PER_THB
 SHORT_OF_MONEY = (Code.UNFUNDED, Code.UNFUNDED_FEE)
+RENEWABLE_PROFILE = 1       # of genesis
+ASKING = 4                  # every so many households buy renewable energy only [P]
 GATE_WINDOWS = 1            # trading of a window ends one window before its delivery (MARKET 2)
 
 
@@ -184,15 +187,19 @@ class Trader:
         boundaries, grid_uthb = await enrol_grid(
             self._genesis, self._issuer, registrar, int(self._clock.now_s()) * 1000, tell)
         enrolled, self.deposited_uthb = await enrol(
-            households, zones, self._issuer, registrar, int(self._clock.now_s()) * 1000, tell)
+            [*households, park_of(households)], zones, self._issuer, registrar, int(self._clock.now_s()) * 1000, tell)
         self.deposited_uthb += grid_uthb
         collector = self._agent("collector", chain_id, fee_uthb)
         self.metering = Metering(collector, self._genesis, enrolled, boundaries, self.seed, self.thief)
         first = await first_to_report(collector, window_at(int(self._clock.now_s())))
         nursery.start_soon(report_all, self.metering, first, self._clock.until, nursery)
         self.phase = "trading"
+        *enrolled, park = enrolled
         agents = [self._agent(f"household {one.household.index}", chain_id, fee_uthb) for one in enrolled]
         nursery.start_soon(self._pay_out, self._issuer, agents)
+        certificates = Certificates(self._agent(f"household {park.household.index}", chain_id, fee_uthb), park.meter,
+                                    agents)
+        nursery.start_soon(certificates.run, WINDOW_SECONDS / self._clock.rate)
         while True:
             await self._window(nursery, enrolled, agents, parameters)
 
@@ -257,8 +264,10 @@ class Trader:
         else:
             self.flow.offers += 1
             self.flow.offer_wh += quote.quantity_wh
+        asks = quote.side is Side.BUY and one.household.index % ASKING == 0
         return PlaceOrder(one.meter, window, OrderSide.BUY if quote.side is Side.BUY else OrderSide.SELL,
-                          quote.limit_mthb, quote.quantity_wh, Force.IOC if immediate else Force.GOOD_TILL_GATE)
+                          quote.limit_mthb, quote.quantity_wh, Force.IOC if immediate else Force.GOOD_TILL_GATE,
+                          profile=RENEWABLE_PROFILE if asks else 0)
 
     async def _pay_out(self, issuer: Agent, agents: list[Agent]) -> None:
         """Once a window a household has some THB paid out: it transfers to the issuer, who withdraws."""

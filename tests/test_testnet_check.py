@@ -19,10 +19,12 @@ def money(peer: str, **changes: int) -> Money:
     return Money(peer=peer, height=9, **amounts)
 
 
+CERTIFIED = {"metered_wh": 5_000_000, "claimed_wh": 4_500_000, "held_wh": 2_500_000, "certified_wh": 2_000_000,
+             "certificates": 2, "retired": 1}
 GOOD = Facts(
     authorities=FIVE, produced=dict.fromkeys(FIVE, 3), transactions_finalized=10, longest_gap_s=0.4, trades=4,
     traded_wh=700, latencies=10, p50_ms=20.0, p99_ms=80.0, peers=FIVE, root_height=9, roots=dict.fromkeys(FIVE, ROOT),
-    money=[money(peer) for peer in FIVE], deposited_uthb=50, withdrawn_uthb=20,
+    money=[money(peer) for peer in FIVE], deposited_uthb=50, withdrawn_uthb=20, certified=CERTIFIED,
     faults=[Fault(name="finality without pea", text="pea killed; 40 blocks became final without it", holds=True)],
 )
 
@@ -41,6 +43,8 @@ def test_a_good_run_passes() -> None:
     (evolve(GOOD, transactions_finalized=0), ["transactions are finalized"]),
     (evolve(GOOD, trades=0), ["households trade"]),
     (evolve(GOOD, latencies=0), ["measured confirmations"]),
+    (evolve(GOOD, certified=None), ["certified energy"]),
+    (evolve(GOOD, certified={**CERTIFIED, "claimed_wh": 5_000_001}), ["certified energy", "5,000,000 Wh"]),
     (evolve(GOOD, roots={**GOOD.roots, "erc": bytes(32)}), ["one state root", "erc 0000"]),
     (evolve(GOOD, roots={peer: ROOT for peer in FIVE if peer != "mea"}), ["no answer", "mea"]),
     (evolve(GOOD, root_height=0), ["one state root"]),
