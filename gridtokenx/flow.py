@@ -1,7 +1,8 @@
 """Order flows in files: the plain binary format (a 64-byte header and 16-byte records) and its Parquet form.
 
 One window and one zone without losses; quantities in lots of 100 Wh, prices in ticks of 10 mTHB/kWh. The first
-`prefill` records build the book; the rest are what is measured. See docs/matching.md for the columns.
+`prefill` records build the book; the rest are what is measured. See docs/matching.md for the columns. A Parquet file
+with all order fields (`flow_orders`) is read and replayed by the same functions.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 from numpy.typing import NDArray
 
 from gridtokenx._native.orderbook import LOT_WH, RECORD, RESTING, TICK_MTHB_KWH, Code, Engine, RecordKind, SelfTrade
 from gridtokenx.errors import GridTokenXError
+from gridtokenx.flow_orders import OrderFlow, OrderFlowError, orders_of, replay_orders
 
 MAGIC = b"LOBWRK1\0"
 VERSION = 1
@@ -37,6 +39,9 @@ class Flow:
     prefill: int
     seed: int = 0
 
+    def __len__(self) -> int:
+        return len(self.records)
+
     @property
     def max_id(self) -> int:
         """The greatest order id, 0 when there are no records."""
@@ -46,8 +51,8 @@ class Flow:
 @frozen(eq=False)
 class Replay:
     """What a flow did. `trades` has columns maker, taker, price (ticks), quantity (lots) and operation (index in the
-    flow), in the order they were made; `codes` is a `Code` per record; `matching_s` is the time inside the engine after
-    the prefill, `digest` that of the book left behind."""
+    flow), or those of `flow_orders.TRADE_COLUMNS`, in the order they were made; `codes` is a `Code` per record;
+    `matching_s` is the time inside the engine after the prefill, `digest` that of the book left behind."""
 
     trades: dict[str, NDArray[np.generic]]
     codes: NDArray[np.uint8]
@@ -55,12 +60,15 @@ class Replay:
     digest: bytes
 
 
-def replay(flow: Flow, *, batch: int = 65_536, self_trade: SelfTrade = SelfTrade.OFF,
+def replay(flow: Flow | OrderFlow, *, batch: int = 65_536, self_trade: SelfTrade = SelfTrade.OFF,
            progress: Callable[[int], object] | None = None) -> Replay:
     """Runs a flow through a fresh engine; `progress` is told how many records each batch had.
 
-    Raises FlowError naming the first record that no book could take: a price or quantity out of range.
+    Raises FlowError naming the first record that no book could take: a price or quantity out of range; BookError for a
+    grid that the engine does not take. Orders of an OrderFlow name their own self-trade mode.
     """
+    if isinstance(flow, OrderFlow):
+        return Replay(*replay_orders(flow, batch, progress))
     records = flow.records
     if len(records) >= 1 << 25:
         raise FlowError(f"{len(records)} records; at most {(1 << 25) - 1} are replayed at once")
@@ -113,8 +121,8 @@ def write_flow(path: Path, flow: Flow) -> None:
         flow.records.tofile(file)
 
 
-def read_flow(path: Path) -> Flow:
-    """Reads either format, told apart by the first bytes. Raises FlowError, or OSError."""
+def read_flow(path: Path) -> Flow | OrderFlow:
+    """Reads any of the formats, told apart by the first bytes and the columns. Raises FlowError, or OSError."""
     with path.open("rb") as file:
         head = file.read(HEADER.size)
     if head[:4] == b"PAR1":
@@ -144,7 +152,7 @@ def write_flow_parquet(path: Path, flow: Flow) -> None:
     parquet.write_table(table.replace_schema_metadata({"prefill": str(flow.prefill)}), path)
 
 
-def _read_parquet(path: Path) -> Flow:
+def _read_parquet(path: Path) -> Flow | OrderFlow:
     import pyarrow
     import pyarrow.parquet as parquet
 
@@ -152,22 +160,31 @@ def _read_parquet(path: Path) -> Flow:
         table = parquet.ParquetFile(path).read()
     except (pyarrow.ArrowException, OSError) as error:
         raise FlowError(f"{path.name} begins as a Parquet file and cannot be read as one: {error}") from error
-    missing = [name for name in PARQUET_COLUMNS if name not in table.column_names]
-    if missing:
-        raise FlowError(f"{path.name} has no column {', '.join(missing)}; needed are {', '.join(PARQUET_COLUMNS)}")
-    records = np.zeros(table.num_rows, RECORD)
-    for name in PARQUET_COLUMNS:
+    columns = {}
+    for name in table.column_names:
         given = table.column(name)
         if given.null_count or not pyarrow.types.is_integer(given.type):
             raise FlowError(f"column {name} of {path.name} is {given.type} with {given.null_count} values missing; "
                             "integers without gaps are needed")
-        column = given.to_numpy()
+        columns[name] = given.to_numpy()
+    metadata = {key.decode(errors="replace"): value.decode(errors="replace")
+                for key, value in (table.schema.metadata or {}).items()}
+    said = metadata.get("prefill", "0")
+    if not (said.isascii() and said.isdigit() and len(said) <= 12) or int(said) > table.num_rows:
+        raise FlowError(f"the metadata of {path.name} say prefill {said!r}; a number up to {table.num_rows} is needed")
+    if "order_id" in columns:
+        try:
+            return evolve(orders_of(path.name, columns, table.num_rows, metadata), prefill=int(said))
+        except OrderFlowError as error:
+            raise FlowError(str(error)) from error
+    missing = [name for name in PARQUET_COLUMNS if name not in columns]
+    if missing:
+        raise FlowError(f"{path.name} has no column {', '.join(missing)}; needed are {', '.join(PARQUET_COLUMNS)}")
+    records = np.zeros(table.num_rows, RECORD)
+    for name in PARQUET_COLUMNS:
+        column = columns[name]
         low, high = np.iinfo(RECORD[name]).min, np.iinfo(RECORD[name]).max
         if len(column) and not low <= column.min() <= column.max() <= high:
             raise FlowError(f"column {name} of {path.name} must hold integers from {low} to {high}")
         records[name] = column
-    metadata = table.schema.metadata or {}
-    said = metadata.get(b"prefill", b"0")
-    if not said.isdigit() or len(said) > 12 or int(said) > len(records):
-        raise FlowError(f"the metadata of {path.name} say prefill {said!r}; a number up to {len(records)} is needed")
     return Flow(records, int(said))

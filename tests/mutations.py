@@ -1,16 +1,19 @@
 """Does the suite notice a broken rule? One at a time is broken in a scratch copy of the native sources.
 
-    python tests/mutations.py orderbook|conservation [--only WORD]
+    python tests/mutations.py orderbook|conservation [--only WORD] [--skip N]
 
 A mutation is (rule, old text, new text); the old text stands exactly once in the native sources of that extension. The
-one extension is built anew without optimisation, the tests run until the first failure, and the table says which test
-caught it. A crash or a run that does not end counts as caught. Random tests run from a fixed seed and do not shrink.
+one extension is built anew without optimisation: the order book once, with every mutation under a switch that the
+environment names, so a mutation changes one condition or whole statements; the conservation checker for each. The tests
+run until the first failure, and the table says which test caught it. A crash or a run that does not end counts as
+caught. Random tests run from a fixed seed and do not shrink.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,8 +22,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from attrs import define
+
 ROOT = Path(__file__).parent.parent
-TIMEOUT_S = 900
+TIMEOUT_S = 600
 Mutation = tuple[str, str, str]
 
 ORDERBOOK: list[Mutation] = [
@@ -48,8 +53,10 @@ ORDERBOOK: list[Mutation] = [
      "head_sequence(c, number) > head_sequence(c, best)"),
     ("time priority between zones", "head_sequence(c, queue) > head_sequence(c, found.queue)",
      "head_sequence(c, queue) < head_sequence(c, found.queue)"),
+    ("a sell's search reaches limit - 1", "if value <= (order.price - <int64_t>1) * 1000:",
+     "if value < order.price * <int64_t>1000:"),
     ("ranking redone after every fill", "    found.alone = alone\n", "    found.alone = True\n"),
-    ("search reaches limit + 1", "if value >= (order.price + <int64_t>1) * 1000 * route.keep_ppm:",
+    ("a buy's search reaches limit + 1", "if value >= (order.price + <int64_t>1) * 1000 * route.keep_ppm:",
      "if value > order.price * <int64_t>1000 * route.keep_ppm:"),
     # a fill
     ("price of a resting buy rounds down to the tick", "funds // (out.injected * TICK) * TICK",
@@ -70,8 +77,8 @@ ORDERBOOK: list[Mutation] = [
      "            if maker.quantity_wh < LOT:\n",
      "            if maker.quantity_wh == 0:\n"),
     ("an incoming rest below a lot is closed",
-     "    elif order.left < LOT:\n        order.code = CODE_CLOSED_BELOW_LOT\n",
-     ""),
+     "elif order.left < LOT:\n        order.code = CODE_CLOSED_BELOW_LOT",
+     "elif False:\n        order.code = CODE_CLOSED_BELOW_LOT"),
     # capacity
     ("a fill takes q_in forward",
      "window.residual[route.edge[i]] -= injected",
@@ -93,8 +100,10 @@ ORDERBOOK: list[Mutation] = [
      "in sorted(found, key=lambda path: path[1])[:PATHS_MOST]:"),
     ("paths: lower ids first", "in sorted(found)[:PATHS_MOST]:",
      "in sorted(found, key=lambda path: (path[0], [-number for number in path[1]]))[:PATHS_MOST]:"),
-    ("8 paths", "PATHS_MOST = 8 ", "PATHS_MOST = 7 "),
-    ("paths of 6 corridors", "PATH_CORRIDORS_MOST = 6", "PATH_CORRIDORS_MOST = 5"),
+    ("8 paths", "in sorted(found)[:PATHS_MOST]:",
+     "in sorted(found)[:7]:"),
+    ("paths of 6 corridors", "if len(taken) == PATH_CORRIDORS_MOST:",
+     "if len(taken) == 5:"),
     ("L is at most 500 000", "        if loss <= 500_000:\n", "        if loss <= 500_001:\n"),
     ("L may be 500 000", "        if loss <= 500_000:\n", "        if loss < 500_000:\n"),
     # profiles
@@ -120,7 +129,7 @@ ORDERBOOK: list[Mutation] = [
     ("self-trade: in uncrossing the newest's mode", "mode = order.mode if maker_first else <uint8_t>(maker.flags & 3)",
      "mode = order.mode"),
     # conditions
-    ("fill or kill", "        elif terms.force == FORCE_FOK and order.left >= LOT:\n            failed = True\n", ""),
+    ("fill or kill", "elif terms.force == FORCE_FOK and order.left >= LOT:", "elif False:"),
     ("fill or kill: less than a lot may be left",
      "terms.force == FORCE_FOK and order.left >= LOT",
      "terms.force == FORCE_FOK and order.left > 0"),
@@ -139,11 +148,11 @@ ORDERBOOK: list[Mutation] = [
      "            memcpy(window.residual, residual, 2 * c.corridor_count * sizeof(int64_t))\n",
      "            undo_to(c, mark)\n"),
     ("a failed condition gives sequences back", "            next_sequence[0] = first\n", ""),
-    ("IOC: the rest is cancelled",
-     "    elif order.code == CODE_RESTING and terms.force == FORCE_IOC:\n        order.code = CODE_CANCELLED_IOC\n",
-     ""),
-    ("128 fills", "FILLS_MOST = 128 ", "FILLS_MOST = 127 "),
-    ("1024 visits", "VISITS_MOST = 1024", "VISITS_MOST = 1023"),
+    ("IOC: the rest is cancelled", "elif order.code == CODE_RESTING and terms.force == FORCE_IOC:", "elif False:"),
+    ("128 fills", "order.fills_most, order.visits_most = FILLS_MOST, VISITS_MOST",
+     "order.fills_most, order.visits_most = FILLS_MOST - 1, VISITS_MOST"),
+    ("1024 visits", "order.fills_most, order.visits_most = FILLS_MOST, VISITS_MOST",
+     "order.fills_most, order.visits_most = FILLS_MOST, VISITS_MOST - 1"),
     # icebergs
     ("an iceberg's slice takes the next sequence",
      "    detail.sequence = next_sequence[0]\n    next_sequence[0] += 1\n    order_link(",
@@ -152,6 +161,8 @@ ORDERBOOK: list[Mutation] = [
      "order.quantity_wh = <uint32_t>left"),
     ("an iceberg shows a twentieth at least", "or op.quantity_wh > SLICES_MOST * <int64_t>op.display_wh):",
      "or op.quantity_wh > 2 * SLICES_MOST * <int64_t>op.display_wh):"),
+    ("an amended iceberg shows a twentieth at least",
+     "if detail.display_wh and total_wh > SLICES_MOST * <int64_t>detail.display_wh:", "if False:"),
     # expiry
     ("expired: met in a search",
      "c.details[slot].expires_ms <= order.now_ms",
@@ -204,7 +215,7 @@ ORDERBOOK: list[Mutation] = [
         else:
             order.participant = op.participant
 """, """        elif window.flags & UNFINISHED:
-            result.code = CODE_WORK_LEFT
+            result.code = CODE_HALTED if window.flags & HALTED else CODE_WORK_LEFT
         else:
             order.participant = op.participant
 """),
@@ -213,7 +224,7 @@ ORDERBOOK: list[Mutation] = [
         else:
             order.participant = op.participant
 """, """        elif window.flags & HALTED:
-            result.code = CODE_HALTED
+            result.code = CODE_HALTED if window.flags & HALTED else CODE_WORK_LEFT
         else:
             order.participant = op.participant
 """),
@@ -221,7 +232,7 @@ ORDERBOOK: list[Mutation] = [
             result.code = CODE_HALTED if window.flags & HALTED else CODE_WORK_LEFT
         else:
             amend(""", """        elif window.flags & HALTED:
-            result.code = CODE_HALTED
+            result.code = CODE_HALTED if window.flags & HALTED else CODE_WORK_LEFT
         else:
             amend("""),
     # entry
@@ -286,12 +297,99 @@ settings.load_profile("mutations")
 
 def source_of(folder: Path, extension: str, old: str) -> Path:
     """The one native source that has the text. Raises SystemExit when the table is out of date."""
-    pattern = "*" if extension == "orderbook" else extension
-    found = [path for path in sorted((folder / "native").glob(f"{pattern}.p[xy]*"))
-             if path.stem == extension or path.stem.startswith("book_") if old in path.read_text()]
+    found = [path for path in sorted((folder / "native").glob("*.p[xy]*"))
+             if path.stem == extension or (extension == "orderbook" and path.stem.startswith("book_"))
+             if old in path.read_text()]
     if len(found) != 1 or found[0].read_text().count(old) != 1:
         raise SystemExit(f"this stands in {[path.name for path in found]}, and should stand once in one file:\n{old}")
     return found[0]
+
+
+@define
+class Place:
+    """Lines first .. last - 1 of a source, and what they are under each mutation."""
+
+    first: int
+    last: int
+    variants: dict[int, list[str]]
+
+
+def balanced(lines: list[str]) -> bool:
+    text = "".join(lines)
+    return text.count("(") == text.count(")")
+
+
+def place_of(text: str, number: int, old: str, new: str) -> Place:
+    """The whole lines that the mutation changes, no more than needed, at least one."""
+    at = text.index(old)
+    if old.endswith("\n"):
+        old, new = old[:-1], new.removesuffix("\n")
+    begin = text.rindex("\n", 0, at) + 1
+    end = text.index("\n", at + len(old))
+    while text.count("(", begin, end) < text.count(")", begin, end):     # a condition over several lines
+        begin = text.rindex("\n", 0, begin - 1) + 1
+    while text.count("(", begin, end) > text.count(")", begin, end):
+        end = text.index("\n", end + 1)
+    before = text[begin:end].split("\n")
+    changed = (text[begin:at] + new + text[at + len(old):end]).split("\n") if new or text[begin:at].strip() else []
+    first = text.count("\n", 0, begin)
+    same = max((n for n in range(min(len(before), len(changed)))
+                if before[len(before) - n:] == changed[len(changed) - n:]
+                and balanced(before[:len(before) - n])), default=0)
+    before, changed = before[: len(before) - same], changed[: len(changed) - same]
+    same = max((n for n in range(min(len(before), len(changed)))
+                if before[:n] == changed[:n] and balanced(before[n:])), default=0)
+    before, changed, first = before[same:], changed[same:], first + same
+    return Place(first, first + len(before), {number: changed})
+
+
+def switched(lines: list[str], variants: dict[int, list[str]]) -> list[str]:
+    """The lines under a switch: a condition or a loop's range if they head a block, else whole statements."""
+    indent = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
+    head = re.fullmatch(r"((?:if|elif|while|for .*? in) )(.*):", " ".join(line.strip() for line in lines))
+    if head:
+        expression = f"({head[2]})"
+        for number, changed in variants.items():
+            other = re.fullmatch(r"((?:if|elif|while|for .*? in) )(.*):", " ".join(line.strip() for line in changed))
+            assert other and other[1] == head[1], changed
+            if head[1].startswith("for"):
+                expression = f"(({other[2]}) if MUTANT == {number} else {expression})"
+            else:       # of any types
+                expression = f"((MUTANT == {number} and ({other[2]})) or (MUTANT != {number} and {expression}))"
+        return [f"{indent}{head[1]}{expression}:"]
+    assert not lines[0].lstrip().startswith(("elif", "else")), lines
+    made = []
+    for number, changed in variants.items():
+        made += [f"{indent}{'elif' if made else 'if'} MUTANT == {number}:",
+                 *(f"    {line}" for line in changed or [f"{indent}pass"])]
+    return [*made, f"{indent}else:", *(f"    {line}" for line in lines)]
+
+
+def combine(folder: Path, mutations: list[Mutation]) -> None:
+    """Puts all mutations of the order book into its sources, each under its number in the environment's MUTANT."""
+    places: dict[Path, list[Place]] = {}
+    for number, (_, old, new) in enumerate(mutations, 1):
+        path = source_of(folder, "orderbook", old)
+        places.setdefault(path, []).append(place_of(path.read_text(), number, old, new))
+    for path, found in places.items():
+        lines = path.read_text().split("\n")
+        found.sort(key=lambda place: (place.first, place.last))
+        merged: list[Place] = []
+        for place in found:
+            if merged and place.first < merged[-1].last:
+                whole = Place(merged[-1].first, max(merged[-1].last, place.last), {})
+                for part in (merged.pop(), place):
+                    for number, changed in part.variants.items():
+                        whole.variants[number] = (
+                            lines[whole.first:part.first] + changed + lines[part.last:whole.last])
+                merged.append(whole)
+            else:
+                merged.append(place)
+        for place in reversed(merged):
+            lines[place.first:place.last] = switched(lines[place.first:place.last], place.variants)
+        path.write_text("\n".join(lines))
+    types = folder / "native" / "book_types.pxi"
+    types.write_text(types.read_text() + '\nimport os\ncdef int MUTANT = int(os.environ.get("MUTANT", "0"))\n')
 
 
 def build(folder: Path, extension: str) -> bool:
@@ -302,15 +400,19 @@ def build(folder: Path, extension: str) -> bool:
         [sys.executable, "-m", "cython", "-3", f"native/{extension}.pyx", "-o", made.name],
         [*(sysconfig.get_config_var("CC") or "cc").split(), "-shared", "-fPIC", "-O0", "-fwrapv", "-w", "-Inative",
          f"-I{sysconfig.get_path('include')}", made.name, "-o", str(target / f"{extension}{suffix}")]]
-    return all(subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
-               for command in commands)
+    for command in commands:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
+            return False
+    return True
 
 
-def run_tests(folder: Path, tests: list[str], *more: str) -> str:
+def run_tests(folder: Path, tests: list[str], mutant: int = 0) -> str:
     """What failed first, or '' when nothing did."""
     command = [sys.executable, "-X", "faulthandler", "-m", "pytest", "-x", "-q", "-p", "mutation_profile", "-p",
-               "no:cacheprovider", "--tb=no", *more, *(f"tests/{name}" for name in tests)]
-    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{folder / 'tests'}"}
+               "no:cacheprovider", "--tb=no", *(f"tests/{name}" for name in tests)]
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{folder / 'tests'}", "MUTANT": str(mutant)}
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment,
                               check=False)
@@ -327,6 +429,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("extension", choices=SETS)
     parser.add_argument("--only", default="", help="only rules with this word in their name")
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many of them")
     options = parser.parse_args()
     mutations, tests = SETS[options.extension]
     missed = []
@@ -338,23 +441,31 @@ def main() -> None:
         (folder / "tests" / "mutation_profile.py").write_text(PROFILE)
         types = folder / "native" / "book_types.pxi"
         types.write_text(types.read_text().replace("inline __attribute__((always_inline))", "inline"))
-        for _, old, _ in mutations:
-            source_of(folder, options.extension, old)
+        files = [source_of(folder, options.extension, old) for _, old, _ in mutations]
+        together = options.extension == "orderbook"
+        if together:
+            combine(folder, mutations)
         if not build(folder, options.extension):
             raise SystemExit("the sources as they are do not compile")
         if failure := run_tests(folder, tests):
             raise SystemExit(f"the sources as they are fail: {failure}")
-        chosen = [mutation for mutation in mutations if options.only in mutation[0]]
-        for number, (rule, old, new) in enumerate(chosen, 1):
+        chosen = [number for number, mutation in enumerate(mutations, 1) if options.only in mutation[0]]
+        for number in chosen[options.skip:]:
             begun = time.monotonic()
-            path = source_of(folder, options.extension, old)
-            before = path.read_text()
-            path.write_text(before.replace(old, new))
-            caught = run_tests(folder, tests) if build(folder, options.extension) else "does not compile"
-            path.write_text(before)
-            if not caught or caught == "does not compile":
+            rule, old, new = mutations[number - 1]
+            path = files[number - 1]
+            if together:
+                caught = run_tests(folder, tests, number)
+            else:
+                before = path.read_text()
+                path.write_text(before.replace(old, new))
+                if not build(folder, options.extension):
+                    raise SystemExit(f"{rule}: does not compile")
+                caught = run_tests(folder, tests)
+                path.write_text(before)
+            if not caught:
                 missed.append(rule)
-            print(f"{number:3} {'caught' if rule not in missed else 'MISSED'}  {rule:50} {path.name:20} "
+            print(f"{number:3} {'caught' if caught else 'MISSED'}  {rule:50} {path.name:20} "
                   f"{caught or '-':60} {time.monotonic() - begun:4.0f} s", flush=True)
     print(f"{len(chosen) - len(missed)} of {len(chosen)} caught" + (f"; missed: {', '.join(missed)}" if missed else ""))
     raise SystemExit(bool(missed))

@@ -176,7 +176,7 @@ def parquet_flow(path: Path, name: str, column: object, prefill: str = "0") -> P
     (pyarrow.array([1.0, 2.0, 3.0]), "0", "column price .* double"),
     (pyarrow.array([[1], [2], [3]]), "0", "column price .* list"),
     (pyarrow.array([1, 2, 1 << 31]), "0", "column price .* integers from"),
-    (None, "4", "prefill b'4'; a number up to 3"), (None, "-1", "prefill"), (None, "1.5", "prefill"),
+    (None, "4", "prefill '4'; a number up to 3"), (None, "-1", "prefill"), (None, "1.5", "prefill"),
     (None, "", "prefill"),
 ])
 def test_odd_parquet_files_are_named(tmp_path: Path, column: object, prefill: str, message: str) -> None:

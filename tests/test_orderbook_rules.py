@@ -174,3 +174,24 @@ def test_an_iceberg_shows_a_twentieth_at_least() -> None:
     assert one(engine, buy(1, quantity=2000, display=100))[1][5] == Code.RESTING
     assert one(engine, buy(2, quantity=2100, display=100), 2)[1][5] == Code.INVALID
     assert one(engine, buy(1, kind=model.AMEND, quantity=2100), 2)[1][5] == Code.INVALID
+
+
+def test_time_decides_between_zones_anew_after_every_fill() -> None:
+    engine = Engine([(0, 0), (0, 0)], corridors=[(0, 1, 0, 0)])
+    engine.load(0, EMPTY, capacities=np.full((1, 2), 10_000, np.int64))
+    engine.process(operations([sell(number, zone=number % 2) for number in (1, 2, 3)]), now_ms=0, next_sequence=1)
+    trades, _, _ = one(engine, buy(9, quantity=3000), 9)
+    assert trades["maker_id"].tolist() == [1, 2, 3]
+    engine.process(operations([buy(number, zone=number % 2) for number in (11, 12, 13)]), now_ms=0, next_sequence=20)
+    trades, _, _ = one(engine, sell(19, quantity=3000), 30)
+    assert trades["maker_id"].tolist() == [11, 12, 13]
+
+
+def test_a_price_beyond_the_limit_is_searched_as_far_as_rounding_reaches() -> None:
+    """W = 4 uTHB/kWh: 100 Wh land at 4000.004 mTHB/kWh, and their wheeling of 0.4 uTHB rounds to 0."""
+    for side in (0, 1):
+        engine = opened([(0, 4)])
+        first, second = (buy, sell) if side else (sell, buy)
+        one(engine, first(1, quantity=100))
+        trades, result, _ = one(engine, second(2, quantity=100), 2)
+        assert result[5] == Code.FILLED and rows(trades)[0][2:5] == (100, 100, 0)
