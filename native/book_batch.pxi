@@ -1,7 +1,7 @@
 # A batch: operations one after another, groups, and what is read ahead of them.
 
 cdef inline void apply(Core* c, COperation* op, uint32_t number, uint32_t window_slot, int64_t now_ms,
-                       uint64_t* next_sequence, CResult* result, bint plain) noexcept nogil:
+                       uint64_t* next_sequence, CResult* result) noexcept nogil:
     cdef Window* window = c.windows + window_slot
     cdef Incoming order
     cdef Terms terms
@@ -35,7 +35,7 @@ cdef inline void apply(Core* c, COperation* op, uint32_t number, uint32_t window
             terms.force = op.force
             terms.post_only = op.flags & POST_ONLY != 0
             if LIKELY(op.group == 0 and op.minimum_wh == 0 and op.force != FORCE_FOK and op.flags < POST_ONLY):
-                place(c, window_slot, &order, &terms, next_sequence, result, plain, False, False)
+                place(c, window_slot, &order, &terms, next_sequence, result, False, False)
             else:
                 place_conditional(c, window_slot, &order, &terms, next_sequence, result, False)
     elif op.kind == KIND_AMEND:
@@ -93,7 +93,7 @@ cdef uint64_t run_group(Core* c, COperation* ops, uint64_t n, uint64_t first, in
             results[i].code = CODE_INVALID
             good = False
             break
-        apply(c, ops + i, <uint32_t>i, c.slots[i], now_ms, next_sequence, results + i, False)
+        apply(c, ops + i, <uint32_t>i, c.slots[i], now_ms, next_sequence, results + i)
         if results[i].code != CODE_CANCELLED and results[i].code != CODE_RESTING:
             good = False
             break
@@ -114,15 +114,11 @@ cdef uint64_t run_group(Core* c, COperation* ops, uint64_t n, uint64_t first, in
 
 cdef inline uint32_t level_peek(Core* c, uint32_t window_slot, int side, uint32_t zone, uint32_t sub,
                                 uint32_t tick) noexcept nogil:
-    """The level where the order would rest if its page exists, else 0. It may be out of date by then."""
+    """The level where the order would rest, if its page exists. It may be out of date by then."""
     cdef uint32_t number = c.windows[window_slot].queue[queue_index(side, zone, sub)]
     cdef uint32_t key = key_of(side, tick)
     cdef Queue* queue = c.queues + number
-    cdef Branch* branch
-    if not (queue.bits >> (key >> 12)) & 1:
-        return 0
-    branch = c.branches + queue.branch[key >> 12]
-    return (branch.page[(key >> 6) & 63] << 6) | (key & 63)
+    return (page_at(c, queue, key) << 6) | (key & 63)
 
 cdef inline void prefetch_leaving(Core* c, uint64_t id) noexcept nogil:
     cdef uint32_t slot = index_peek(c, id)
@@ -167,22 +163,21 @@ cdef inline void look_ahead(Core* c, COperation* ops, uint64_t n, uint64_t i) no
             if level:
                 PREFETCH(c.orders + c.levels[level].tail)
 
-cdef inline void run_as(Core* c, COperation* ops, uint64_t n, int64_t now_ms, uint64_t* next_sequence, CResult* results,
-                        bint plain) noexcept nogil:
-    cdef uint64_t i = 0
-    while i < n:
+cdef inline bint room_left(Core* c, uint64_t capacity) noexcept nogil:
+    """Whether one more operation's trades fit into the scratch, its uncrossing included."""
+    return capacity - c.trades_used >= <uint64_t>(FILLS_MOST + c.uncross_fills)
+
+cdef uint64_t run(Core* c, COperation* ops, uint64_t n, uint64_t first, int64_t now_ms, uint64_t* next_sequence,
+                  CResult* results) noexcept nogil:
+    """From operation `first` on while the scratch has room. Returns where to go on: n when all is done."""
+    cdef uint64_t i = first
+    while i < n and LIKELY(room_left(c, c.trades_capacity)):
         look_ahead(c, ops, n, i)
         if UNLIKELY(ops[i].group != 0):
             i = run_group(c, ops, n, i, now_ms, next_sequence, results)
             continue
-        apply(c, ops + i, <uint32_t>i, c.slots[i], now_ms, next_sequence, results + i, plain)
+        apply(c, ops + i, <uint32_t>i, c.slots[i], now_ms, next_sequence, results + i)
         if UNLIKELY(c.raised):
             settle(c, <uint32_t>i, c.slots[i], now_ms, next_sequence, results + i)
         i += 1
-
-cdef void run(Core* c, COperation* ops, uint64_t n, int64_t now_ms, uint64_t* next_sequence,
-              CResult* results) noexcept nogil:
-    if c.plain:
-        run_as(c, ops, n, now_ms, next_sequence, results, True)
-    else:
-        run_as(c, ops, n, now_ms, next_sequence, results, False)
+    return i

@@ -1,5 +1,5 @@
-# The compact batch: 16-byte records in ticks and lots, as files of order flow have them. The same rules and the same code as
-# `apply`, told at compile time what such records cannot ask for.
+# The compact batch: 16-byte records in ticks and lots, as files of order flow have them. The same rules and the same code
+# as `apply`, told at compile time what such records cannot ask for.
 
 cdef void apply_rare(Core* c, CRecord* record, uint32_t number, uint32_t window_slot, uint32_t zone, uint8_t mode,
                      int64_t now_ms, uint64_t* next_sequence, CResult* result) noexcept nogil:
@@ -18,7 +18,7 @@ cdef void apply_rare(Core* c, CRecord* record, uint32_t number, uint32_t window_
     slot = index_find(c, record.id)
     total = LOT * <int64_t>record.quantity
     if slot:
-        total += <int64_t>c.details[slot].total_wh - c.orders[slot].quantity_wh - c.details[slot].hidden_wh
+        total += <int64_t>c.orders[slot].total_wh - c.orders[slot].quantity_wh - c.orders[slot].hidden_wh
     if total >> 32:
         result.code = CODE_INVALID
         return
@@ -49,89 +49,77 @@ cdef void uncross_record(Core* c, uint32_t number, uint32_t window_slot, int64_t
         uncross(c, window_slot, number, now_ms, next_sequence, &visits, &fills, True)
     c.raised = False
 
-cdef inline void apply_record(Core* c, CRecord* record, uint32_t number, uint32_t window_slot, uint32_t zone,
-                              uint8_t mode, int64_t now_ms, uint64_t* next_sequence, uint32_t* remaining, uint8_t* code,
-                              bint plain) noexcept nogil:
-    cdef Incoming order
-    cdef Terms terms
-    cdef CResult result, other
+cdef inline bint is_ordinary(Core* c, CRecord* record) noexcept nogil:
+    """A limit order or IOC in range."""
+    return (record.kind <= RECORD_IOC and record.side <= SIDE_SELL and record.id < c.dense_capacity
+            and <uint32_t>record.price <= LAST_TICK and record.quantity - <uint32_t>1 < MOST_LOTS)
+
+cdef void apply_odd(Core* c, CRecord* record, uint32_t number, uint32_t window_slot, uint32_t zone, uint8_t mode,
+                    int64_t now_ms, uint64_t* next_sequence, uint32_t* remaining, uint8_t* code) noexcept nogil:
+    """What is neither a cancel nor an ordinary order under a new id, or comes to a window with flags."""
+    cdef CResult result
     result.remaining_wh = 0
-    if record.kind == RECORD_CANCEL:
-        cancel(c, window_slot, record.id, &result)
-    elif UNLIKELY(c.windows[window_slot].flags != 0):
+    if c.windows[window_slot].flags:
         result.code = CODE_HALTED if c.windows[window_slot].flags & HALTED else CODE_WORK_LEFT
-    elif UNLIKELY(<uint32_t>record.price > LAST_TICK or record.quantity - <uint32_t>1 >= MOST_LOTS
-                  or record.side > SIDE_SELL or record.kind > RECORD_MODIFY or record.id >= c.dense_capacity):
+    elif (<uint32_t>record.price > LAST_TICK or record.quantity - <uint32_t>1 >= MOST_LOTS or record.side > SIDE_SELL
+            or record.kind > RECORD_MODIFY or record.id >= c.dense_capacity):
         result.code = CODE_INVALID
-    elif UNLIKELY(record.kind != RECORD_MODIFY and c.dense[record.id] != 0):
+    elif record.kind != RECORD_MODIFY and c.dense[record.id] != 0:
         result.code = CODE_DUPLICATE_ORDER
-    elif UNLIKELY(record.kind > RECORD_IOC):
-        other.remaining_wh = 0
-        apply_rare(c, record, number, window_slot, zone, mode, now_ms, next_sequence, &other)
-        result.remaining_wh, result.code = other.remaining_wh, other.code
     else:
-        prepare_record(c, record, number, window_slot, 0 if plain else zone, mode, now_ms, &order, &terms)
-        terms.force = FORCE_IOC if record.kind == RECORD_IOC else FORCE_GATE
-        place(c, window_slot, &order, &terms, next_sequence, &result, plain, True, False)
+        apply_rare(c, record, number, window_slot, zone, mode, now_ms, next_sequence, &result)
     remaining[0] = <uint32_t>result.remaining_wh
     code[0] = <uint8_t>result.code
-    if not plain and UNLIKELY(c.raised):
+
+cdef inline void apply_record(Core* c, CRecord* record, uint32_t number, uint32_t window_slot, uint32_t zone,
+                              uint8_t mode, int64_t now_ms, uint64_t* next_sequence, uint32_t* remaining,
+                              uint8_t* code) noexcept nogil:
+    cdef Incoming order
+    cdef Terms terms
+    cdef CResult result
+    if record.kind == RECORD_CANCEL:
+        result.remaining_wh = 0
+        cancel(c, window_slot, record.id, &result)
+    elif LIKELY(is_ordinary(c, record) and c.windows[window_slot].flags == 0 and c.dense[record.id] == 0):
+        prepare_record(c, record, number, window_slot, zone, mode, now_ms, &order, &terms)
+        terms.force = FORCE_IOC if record.kind == RECORD_IOC else FORCE_GATE
+        place(c, window_slot, &order, &terms, next_sequence, &result, True, False)
+    else:
+        apply_odd(c, record, number, window_slot, zone, mode, now_ms, next_sequence, remaining, code)
+        if c.raised:
+            uncross_record(c, number, window_slot, now_ms, next_sequence)
+        return
+    remaining[0] = <uint32_t>result.remaining_wh
+    code[0] = <uint8_t>result.code
+    if UNLIKELY(c.raised):
         uncross_record(c, number, window_slot, now_ms, next_sequence)
 
-cdef inline void look_ahead_records(Core* c, CRecord* records, const uint16_t* places, uint64_t n, uint64_t i, bint plain,
-                                    uint32_t only_slot) noexcept nogil:
-    cdef CRecord* record
+cdef inline void look_ahead_records(Core* c, CRecord* records, const uint16_t* places, uint64_t i) noexcept nogil:
+    """For the records 24, 16 and 8 places ahead, which exist."""
+    cdef CRecord* record = records + i + 16
     cdef Order* order
-    cdef uint32_t level, slot
-    cdef char* window
-    if i + 24 < n:
-        if records[i + 24].id < c.dense_capacity:
-            PREFETCH(c.dense + records[i + 24].id)
-        if not plain:
-            window = <char*>(c.windows + c.slots[places[i + 24]])
-            PREFETCH(window)
-            PREFETCH(window + 64)
-    if i + 16 < n:
-        record = records + i + 16
-        if record.kind == RECORD_CANCEL:
-            if record.id < c.dense_capacity:
-                slot = c.dense[record.id]
-                PREFETCH(c.orders + slot)
-        elif not plain:
-            if record.side <= SIDE_SELL:
-                slot = c.windows[c.slots[places[i + 16]]].queue[
-                    queue_index(record.side, c.slots[65536 + places[i + 16]], 0)]
-                PREFETCH(c.queues + slot)
-    if i + 8 < n:
-        record = records + i + 8
-        if record.kind == RECORD_CANCEL:
-            if record.id < c.dense_capacity:
-                order = c.orders + c.dense[record.id]
-                PREFETCH(c.levels + order.level)
-                PREFETCH(c.orders + order.prev)
-                PREFETCH(c.orders + order.next)
-        elif record.side <= SIDE_SELL and <uint32_t>record.price <= LAST_TICK:
-            if plain:
-                level = level_peek(c, only_slot, record.side, 0, 0, record.price)
-                PREFETCH(c.levels + level)
+    cdef char* window = <char*>(c.windows + c.slots[places[i + 24]])
+    cdef uint32_t number
+    PREFETCH(c.dense + records[i + 24].id)
+    PREFETCH(window)
+    PREFETCH(window + 64)
+    PREFETCH(c.orders + index_find(c, record.id))
+    if record.kind != RECORD_CANCEL and record.side <= SIDE_SELL:
+        number = c.windows[c.slots[places[i + 16]]].queue[queue_index(record.side, c.slots[65536 + places[i + 16]], 0)]
+        PREFETCH(c.queues + number)
+    order = c.orders + index_find(c, records[i + 8].id)
+    PREFETCH(c.levels + order.level)
+    PREFETCH(c.orders + order.prev)
+    PREFETCH(c.orders + order.next)
 
-cdef inline void run_records_as(Core* c, CRecord* records, const uint16_t* places, uint64_t n, uint8_t mode,
-                                int64_t now_ms, uint64_t* next_sequence, uint32_t* remaining, uint8_t* codes,
-                                bint plain) noexcept nogil:
-    cdef uint64_t i
-    cdef uint32_t only_slot = c.slots[0]
-    for i in range(n):
-        look_ahead_records(c, records, places, n, i, plain, only_slot)
-        if plain:
-            apply_record(c, records + i, <uint32_t>i, only_slot, 0, mode, now_ms, next_sequence, remaining + i,
-                         codes + i, True)
-        else:
-            apply_record(c, records + i, <uint32_t>i, c.slots[places[i]], c.slots[65536 + places[i]], mode, now_ms,
-                         next_sequence, remaining + i, codes + i, False)
-
-cdef void run_records(Core* c, CRecord* records, const uint16_t* places, uint64_t n, uint8_t mode, int64_t now_ms,
-                      uint64_t* next_sequence, uint32_t* remaining, uint8_t* codes) noexcept nogil:
-    if c.plain and places == NULL:
-        run_records_as(c, records, places, n, mode, now_ms, next_sequence, remaining, codes, True)
-    else:
-        run_records_as(c, records, places, n, mode, now_ms, next_sequence, remaining, codes, False)
+cdef uint64_t run_records(Core* c, CRecord* records, const uint16_t* places, uint64_t n, uint64_t first, uint8_t mode,
+                          int64_t now_ms, uint64_t* next_sequence, uint32_t* remaining, uint8_t* codes) noexcept nogil:
+    """As `run`."""
+    cdef uint64_t i = first
+    while i < n and LIKELY(room_left(c, c.compact_capacity)):
+        if LIKELY(i + 24 < n):
+            look_ahead_records(c, records, places, i)
+        apply_record(c, records + i, <uint32_t>i, c.slots[places[i]], c.slots[65536 + places[i]], mode, now_ms,
+                     next_sequence, remaining + i, codes + i)
+        i += 1
+    return i

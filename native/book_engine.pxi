@@ -83,10 +83,10 @@ cdef class Engine:
                 route += 1
         # slot 0 of every pool means "none"
         c.orders_capacity = <uint32_t>max_orders + 1
-        c.pages_capacity = c.orders_capacity
+        c.pages_capacity = c.orders_capacity + KEPT_MOST
         c.windows_capacity = <uint32_t>max_windows + 1
         c.queues_capacity = <uint32_t>min(640 * max_windows, max_orders + 40 * max_windows * len(zones)) + 1
-        c.branches_capacity = c.orders_capacity
+        c.branches_capacity = c.pages_capacity
         c.orders_top = c.pages_top = c.windows_top = c.queues_top = c.branches_top = 1
         table = 16
         while table < 4 * <uint64_t>max_windows:
@@ -94,7 +94,6 @@ cdef class Engine:
         c.window_mask = <uint32_t>(table - 1)
         c.dense_capacity = dense_ids
         c.orders = <Order*>pool_reserve(c.orders_capacity * sizeof(Order), c.huge)
-        c.details = <Detail*>pool_reserve(c.orders_capacity * sizeof(Detail), c.huge)
         c.levels = <Level*>pool_reserve(64 * <size_t>c.pages_capacity * sizeof(Level), c.huge)
         c.pages = <Page*>pool_reserve(c.pages_capacity * sizeof(Page), c.huge)
         c.branches = <Branch*>pool_reserve(c.branches_capacity * sizeof(Branch), c.huge)
@@ -103,7 +102,7 @@ cdef class Engine:
         c.window_table = <uint32_t*>pool_reserve(table * sizeof(uint32_t), c.huge)
         if dense_ids:
             c.dense = <uint32_t*>pool_reserve(c.dense_capacity * sizeof(uint32_t), c.huge)
-        if (c.orders == NULL or c.details == NULL or c.levels == NULL or c.pages == NULL or c.branches == NULL
+        if (c.orders == NULL or c.levels == NULL or c.pages == NULL or c.branches == NULL
                 or c.queues == NULL or c.windows == NULL or c.window_table == NULL or (dense_ids and c.dense == NULL)
                 or not index_reserve(c, 1)):
             raise MemoryError(f"no address space for {max_orders} orders")
@@ -116,7 +115,6 @@ cdef class Engine:
             routes = sum(map(len, self._paths_of.values()))
         pool_release(c.routes, routes * sizeof(Route))
         pool_release(c.orders, c.orders_capacity * sizeof(Order))
-        pool_release(c.details, c.orders_capacity * sizeof(Detail))
         pool_release(c.levels, 64 * <size_t>c.pages_capacity * sizeof(Level))
         pool_release(c.pages, c.pages_capacity * sizeof(Page))
         pool_release(c.branches, c.branches_capacity * sizeof(Branch))
@@ -158,17 +156,13 @@ cdef class Engine:
             raise BookError(f"side {side}; 0 is buy, 1 is sell")
         return 0
 
-    cdef int make_room(self, uint64_t places, bint compact, bint shared, uint64_t uncross_fills) except -1:
-        """All that a batch with so many orders, amends and bilateral trades might need. Raises EngineFull."""
+    cdef int make_room(self, uint64_t places, bint compact, uint64_t trades) except -1:
+        """All that a batch with so many orders, amends and bilateral trades might need, and scratch for so many trades
+        before they are taken. Raises EngineFull."""
         cdef Core* c = &self.c
-        cdef uint64_t wanted = c.live + places, trades
+        cdef uint64_t wanted = c.live + places
         if wanted > c.orders_capacity - 1:
             raise EngineFull(f"{c.live} orders rest and {places} may join; the engine holds {c.orders_capacity - 1}")
-        # Inside a zone and without icebergs a fill closes a maker or ends the operation; otherwise only 128 bounds it.
-        trades = FILLS_MOST * places
-        if not shared and c.icebergs == 0:
-            trades = min(trades, wanted + places)
-        trades += uncross_fills
         if not index_reserve(c, wanted):
             raise EngineFull(f"no memory for a batch of {places} orders")
         if compact:
@@ -177,8 +171,8 @@ cdef class Engine:
         else:
             self.check_memory(grown(c.trades, &c.trades_capacity, trades, sizeof(CTrade), c.huge), places)
             c.trades = <CTrade*>self.fresh
-        self.check_memory(grown(c.closed, &c.closed_capacity, wanted + (trades if shared or c.icebergs else 0),
-                                sizeof(CClosed), c.huge), places)
+        # An order leaves once, and shows its next slice at most once a trade.
+        self.check_memory(grown(c.closed, &c.closed_capacity, wanted + trades, sizeof(CClosed), c.huge), places)
         c.closed = <CClosed*>self.fresh
         self.check_memory(grown(c.undo, &c.undo_capacity, wanted + places + 4096, sizeof(Undo), False), places)
         c.undo = <Undo*>self.fresh
@@ -197,7 +191,7 @@ cdef class Engine:
         has changed; a batch once begun cannot fail.
         """
         cdef Core* c = &self.c
-        cdef uint64_t n, i, places = 0, sequence
+        cdef uint64_t n, i, places = 0, sequence, done = 0
         cdef uint32_t slot = 0
         cdef int32_t last_window = 0
         cdef int64_t now
@@ -205,7 +199,6 @@ cdef class Engine:
         cdef uint8_t[::1] target
         cdef COperation* ops
         cdef CResult* results
-        cdef bint shared = c.corridor_count != 0
         self.check_idle()
         operations = _checked(operations, OPERATION, "operation")
         if not -(1 << 63) <= now_ms < 1 << 63:
@@ -239,16 +232,23 @@ cdef class Engine:
                                     f"which rests in window {last_window}")
             c.slots[i] = slot
             places += ops[i].kind == KIND_PLACE or ops[i].kind == KIND_AMEND or ops[i].kind == KIND_BILATERAL
-            shared = shared or ops[i].display_wh != 0
             if (c.dense != NULL and ops[i].kind == KIND_PLACE and ops[i].order_id >= c.dense_capacity):
                 raise BookError(f"operation {i} names order {ops[i].order_id}; ids are below {c.dense_capacity}")
-        self.make_room(places, False, shared, c.uncross_fills)
+        self.make_room(places, False, TRADES_AT_ONCE + c.uncross_fills)
         target = result_array.view(np.uint8)
         results = <CResult*>&target[0]
         self.busy = True
-        with nogil:
-            run(c, ops, n, now, &sequence, results)
-        self.busy = False
+        trades, closed = [], []
+        try:
+            while True:
+                with nogil:
+                    done = run(c, ops, n, done, now, &sequence, results)
+                if done == n:
+                    break
+                trades.append(self.taken_trades(False))
+                closed.append(self.taken_closed())
+        finally:
+            self.busy = False
         if sequence != <uint64_t>next_sequence:
             for i in range(n):
                 c.windows[c.slots[i]].last_sequence = sequence - 1
@@ -256,7 +256,8 @@ cdef class Engine:
         for i in range(n):
             if UNLIKELY(c.windows[c.slots[i]].flags & UNFINISHED):
                 unfinished.add(c.slots[i])
-        return Outcome(self.taken_trades(False), result_array, self.taken_closed(), sequence, self.points(unfinished),
+        return Outcome(joined(trades, self.taken_trades(False)), result_array, joined(closed, self.taken_closed()),
+                       sequence, self.points(unfinished),
                        uncross_fills - c.uncross_fills, uncross_visits - c.uncross_visits)
 
     cdef object points(self, slots):
@@ -286,6 +287,7 @@ cdef class Engine:
                 memcpy(&target[0], c.compact, c.trades_used * sizeof(CCompactTrade))
             else:
                 memcpy(&target[0], c.trades, c.trades_used * sizeof(CTrade))
+        c.trades_used = 0
         return trades
 
     cdef object taken_closed(self):
@@ -294,6 +296,7 @@ cdef class Engine:
         if self.c.closed_used:
             target = closed.view(np.uint8)
             memcpy(&target[0], self.c.closed, self.c.closed_used * sizeof(CClosed))
+        self.c.closed_used = 0
         return closed
 
     def replay(self, records, *, windows=(0,), places=None, next_sequence=1, self_trade=STP_OFF, now_ms=0):
@@ -304,13 +307,14 @@ cdef class Engine:
         WindowNotLoaded or EngineFull before anything has changed.
         """
         cdef Core* c = &self.c
-        cdef uint64_t n, i, sequence
+        cdef uint64_t n, i, sequence, done = 0
         cdef uint32_t count, zone
         cdef int64_t now = now_ms
         cdef uint8_t mode
         cdef const uint8_t[::1] source
         cdef const uint16_t[::1] place_view
         cdef const uint16_t* place = NULL
+        cdef bint quick
         cdef uint32_t[::1] remaining_view
         cdef uint8_t[::1] code_view
         cdef CRecord* all_records
@@ -346,7 +350,9 @@ cdef class Engine:
         if n == 0:
             return Replayed(np.empty(0, FILL), np.empty(0, np.uint32), np.empty(0, np.uint8), np.empty(0, CLOSED),
                             next_sequence)
-        if places is None and not c.plain:
+        quick = (c.plain and places is None and mode == STP_OFF and c.windows_live == 1 and c.icebergs == 0
+                 and c.expiring == 0 and c.windows[c.slots[0]].flags == 0)
+        if places is None and not quick:
             places = np.zeros(n, np.uint16)
         if places is not None:
             if not isinstance(places, np.ndarray) or places.dtype != np.uint16 or places.shape != (n,):
@@ -356,7 +362,8 @@ cdef class Engine:
             place_view = np.ascontiguousarray(places)
             place = &place_view[0]
         c.uncross_fills, c.uncross_visits = 1 << 16, 1 << 24
-        self.make_room(n, True, c.corridor_count != 0, c.uncross_fills if c.corridor_count else 0)
+        # In the quick way a fill closes a maker or ends the operation.
+        self.make_room(n, True, c.live + 2 * n if quick else TRADES_AT_ONCE + c.uncross_fills)
         source = records.view(np.uint8)
         all_records = <CRecord*>&source[0]
         remaining_array = np.empty(n, np.uint32)
@@ -364,13 +371,26 @@ cdef class Engine:
         remaining_view, code_view = remaining_array, code_array
         remaining, codes = &remaining_view[0], &code_view[0]
         self.busy = True
-        with nogil:
-            run_records(c, all_records, place, n, mode, now, &sequence, remaining, codes)
-        self.busy = False
+        trades, closed = [], []
+        try:
+            while True:
+                with nogil:
+                    if quick:
+                        run_plain(c, all_records, n, c.slots[0], now, &sequence, remaining, codes)
+                        done = n
+                    else:
+                        done = run_records(c, all_records, place, n, done, mode, now, &sequence, remaining, codes)
+                if done == n:
+                    break
+                trades.append(self.taken_trades(True))
+                closed.append(self.taken_closed())
+        finally:
+            self.busy = False
         if sequence != <uint64_t>next_sequence:
             for i in range(count):
                 c.windows[c.slots[i]].last_sequence = sequence - 1
-        return Replayed(self.taken_trades(True), remaining_array, code_array, self.taken_closed(), sequence)
+        return Replayed(joined(trades, self.taken_trades(True)), remaining_array, code_array,
+                        joined(closed, self.taken_closed()), sequence)
 
     # ------------------------------------------------------------ windows
 
@@ -391,7 +411,6 @@ cdef class Engine:
         cdef CResting* r
         cdef CResting* previous
         cdef Order* order
-        cdef Detail* detail
         self.check_idle()
         if not -(1 << 31) <= window < 1 << 31:
             raise BookError(f"window {window} is not a 32-bit number")
@@ -473,18 +492,17 @@ cdef class Engine:
                 raise BookError(f"record {i} of window {window}: order {r.order_id} rests already")
             order_slot = order_take(c)
             order = c.orders + order_slot
-            detail = c.details + order_slot
             shown = r.shown_wh if r.display_wh else r.quantity_wh
             order.id = r.order_id
             order.quantity_wh = <uint32_t>shown
             order.participant = r.participant
             order.flags = r.flags | (EXPIRES if r.expires_ms else 0) | (ICEBERG if r.display_wh else 0)
-            detail.sequence = r.sequence
-            detail.expires_ms = r.expires_ms
-            detail.meter = r.meter
-            detail.hidden_wh = <uint32_t>(r.quantity_wh - shown)
-            detail.display_wh = r.display_wh
-            detail.total_wh = r.total_wh
+            order.sequence = r.sequence
+            order.expires_ms = r.expires_ms
+            order.meter = r.meter
+            order.hidden_wh = <uint32_t>(r.quantity_wh - shown)
+            order.display_wh = r.display_wh
+            order.total_wh = r.total_wh
             order_join(c, order_slot, queue_open(c, slot, r.side, r.zone, r.source if r.side else r.profile),
                        key_of(r.side, <uint32_t>r.price // TICK))
             c.windows[slot].last_sequence = max(c.windows[slot].last_sequence, r.sequence)
@@ -502,6 +520,7 @@ cdef class Engine:
             queue = c.queues + number
             while queue.best != NOTHING:
                 order_leave(c, c.levels[level_at(c, queue, queue.best)].head)
+            kept_give(c, queue)
             queue.free_next = c.queues_free
             c.queues_free = number
         window_table_remove(c, slot)
@@ -737,14 +756,14 @@ cdef class Engine:
             raise BookError(f"profile {profile} or source {source} does not exist")
         if not 0 <= participant < 1 << 32:
             raise BookError(f"participant {participant} is not a 32-bit number")
-        self.make_room(1, False, True, 0)
+        self.make_room(1, False, FILLS_MOST)
         order.id, order.participant, order.price, order.number = 0, participant, limit_mthb_kwh, 0
         order.window, order.now_ms, order.mode, order.code = window, now_ms, STP_NEWEST, CODE_RESTING
         prepare(c, &order, side, zone, profile if side == SIDE_BUY else source)
         order.left = quantity_wh
         memcpy(residual, c.windows[slot].residual, sizeof(residual))
         c.journal = True
-        match(c, c.windows + slot, &order, &sequence, False, False, True)
+        match(c, c.windows + slot, &order, &sequence, False, True)
         undo_to(c, 0)
         memcpy(c.windows[slot].residual, residual, sizeof(residual))
         c.journal = c.raised = False

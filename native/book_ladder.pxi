@@ -1,7 +1,8 @@
 # Price levels. A key counts ticks away from the best imaginable price of its side (sells: from 0 upwards, buys: from the
 # highest downwards), so that the best order always has the least key and both sides share all code. Levels lie in pages
-# of 64 with a bitmap, pages in branches of 64, at most 25 branches in a queue; whatever is empty goes back to its pool.
-# So an empty queue costs four bytes, and pages never outnumber live orders.
+# of 64 with a bitmap, pages in branches of 64, at most 25 branches in a queue; what is empty goes back to its pool, but for
+# one page a queue. So an empty queue costs little, and pages outnumber live orders by KEPT_MOST at most. Page 0 and
+# branch 0 stand for "none"; branch 0 has no pages.
 
 cdef inline uint32_t key_of(int side, uint32_t tick) noexcept nogil:
     return tick if side else LAST_TICK - tick
@@ -34,9 +35,12 @@ cdef inline uint32_t queue_open(Core* c, uint32_t window_slot, int side, uint32_
     cdef uint32_t number = c.windows[window_slot].queue[queue_index(side, zone, sub)]
     return number if LIKELY(number != 0) else queue_make(c, window_slot, side, zone, sub)
 
+cdef inline uint32_t page_at(Core* c, Queue* queue, uint32_t key) noexcept nogil:
+    return c.branches[queue.branch[key >> 12]].page[(key >> 6) & 63]
+
 cdef inline uint32_t level_at(Core* c, Queue* queue, uint32_t key) noexcept nogil:
     """The level of a key that has orders."""
-    return (c.branches[queue.branch[key >> 12]].page[(key >> 6) & 63] << 6) | (key & 63)
+    return (page_at(c, queue, key) << 6) | (key & 63)
 
 cdef inline uint32_t key_at(Core* c, uint32_t level) noexcept nogil:
     return c.pages[level >> 6].key | (level & 63)
@@ -44,12 +48,11 @@ cdef inline uint32_t key_at(Core* c, uint32_t level) noexcept nogil:
 cdef inline Queue* queue_at(Core* c, uint32_t level) noexcept nogil:
     return c.queues + c.pages[level >> 6].queue
 
-cdef void page_make(Core* c, uint32_t queue_number, uint32_t key) noexcept nogil:
-    """The page, and the branch, of a key that has none."""
+cdef uint32_t page_make(Core* c, uint32_t queue_number, uint32_t key) noexcept nogil:
+    """An empty page, and where needed the branch, for a key that has none."""
     cdef Queue* queue = c.queues + queue_number
-    cdef Branch* branch
     cdef uint32_t number, place = key >> 12
-    if not (queue.bits >> place) & 1:
+    if queue.branch[place] == 0:
         number = c.branches_free
         if number:
             c.branches_free = c.branches[number].free_next
@@ -57,19 +60,59 @@ cdef void page_make(Core* c, uint32_t queue_number, uint32_t key) noexcept nogil
             number = c.branches_top
             c.branches_top += 1
         queue.branch[place] = number
-        queue.bits |= <uint32_t>1 << place
-    branch = c.branches + queue.branch[place]
-    place = (key >> 6) & 63
     number = c.pages_free
     if number:
         c.pages_free = c.pages[number].free_next
     else:
         number = c.pages_top
         c.pages_top += 1
-    branch.page[place] = number
-    branch.bits |= <uint64_t>1 << place
+    c.branches[queue.branch[place]].page[(key >> 6) & 63] = number
     c.pages[number].key = key & ~<uint32_t>63
     c.pages[number].queue = queue_number
+    return number
+
+cdef void page_give(Core* c, Queue* queue, uint32_t p) noexcept nogil:
+    """An empty page, and its branch if that has no other, go back to their pools."""
+    cdef uint32_t high = c.pages[p].key >> 12, b = queue.branch[high]
+    cdef Branch* branch = c.branches + b
+    branch.page[(c.pages[p].key >> 6) & 63] = 0
+    c.pages[p].free_next = c.pages_free
+    c.pages_free = p
+    if branch.bits == 0 and (queue.kept == 0 or c.pages[queue.kept].key >> 12 != high):
+        branch.free_next = c.branches_free
+        c.branches_free = b
+        queue.branch[high] = 0
+
+cdef void kept_give(Core* c, Queue* queue) noexcept nogil:
+    """The page that the queue keeps, if it is empty."""
+    cdef uint32_t p = queue.kept
+    if p:
+        queue.kept = 0
+        c.kept -= 1
+        if c.pages[p].bits == 0:
+            page_give(c, queue, p)
+
+cdef void page_filled(Core* c, Queue* queue, uint32_t p) noexcept nogil:
+    """The page is about to get its first order."""
+    cdef uint32_t high = c.pages[p].key >> 12
+    c.branches[queue.branch[high]].bits |= <uint64_t>1 << ((c.pages[p].key >> 6) & 63)
+    queue.bits |= <uint32_t>1 << high
+
+cdef void page_emptied(Core* c, Queue* queue, uint32_t p) noexcept nogil:
+    """The page has lost its last order. The queue keeps it, since prices come and go, and gives back the one it kept."""
+    cdef uint32_t high = c.pages[p].key >> 12, old = queue.kept
+    cdef Branch* branch = c.branches + queue.branch[high]
+    branch.bits &= ~(<uint64_t>1 << ((c.pages[p].key >> 6) & 63))
+    if branch.bits == 0:
+        queue.bits &= ~(<uint32_t>1 << high)
+    if old == 0:
+        if c.kept == KEPT_MOST:
+            page_give(c, queue, p)
+            return
+        c.kept += 1
+    queue.kept = p
+    if old and old != p and c.pages[old].bits == 0:
+        page_give(c, queue, old)
 
 cdef void best_raise(Core* c, Queue* queue, uint32_t key) noexcept nogil:
     cdef Window* window = c.windows + queue.window
@@ -82,14 +125,11 @@ cdef void best_raise(Core* c, Queue* queue, uint32_t key) noexcept nogil:
 cdef inline uint32_t level_open(Core* c, uint32_t queue_number, uint32_t key) noexcept nogil:
     """The level of a key that is about to get an order; makes what is missing on the way."""
     cdef Queue* queue = c.queues + queue_number
-    cdef Branch* branch
-    cdef uint32_t number
-    # The branch that is not there is branch 0, which has no pages.
-    branch = c.branches + (queue.branch[key >> 12] if (queue.bits >> (key >> 12)) & 1 else 0)
-    if UNLIKELY(not (branch.bits >> ((key >> 6) & 63)) & 1):
-        page_make(c, queue_number, key)
-        branch = c.branches + queue.branch[key >> 12]
-    number = branch.page[(key >> 6) & 63]
+    cdef uint32_t number = page_at(c, queue, key)
+    if UNLIKELY(number == 0):
+        number = page_make(c, queue_number, key)
+    if UNLIKELY(c.pages[number].bits == 0):
+        page_filled(c, queue, number)
     c.pages[number].bits |= <uint64_t>1 << (key & 63)
     if UNLIKELY(key < queue.best):
         best_raise(c, queue, key)
@@ -130,18 +170,6 @@ cdef uint32_t least_key_from(Core* c, Queue* queue, uint32_t key) noexcept nogil
     middle = LOWEST_BIT(branch.bits)
     return (high << 12) | (middle << 6) | LOWEST_BIT(c.pages[branch.page[middle]].bits)
 
-cdef void page_give(Core* c, Queue* queue, uint32_t p) noexcept nogil:
-    """A page without orders, and its branch if that has no other, go back to their pools."""
-    cdef uint32_t high = c.pages[p].key >> 12, b = queue.branch[high]
-    cdef Branch* branch = c.branches + b
-    branch.bits &= ~(<uint64_t>1 << ((c.pages[p].key >> 6) & 63))
-    c.pages[p].free_next = c.pages_free
-    c.pages_free = p
-    if branch.bits == 0:
-        branch.free_next = c.branches_free
-        c.branches_free = b
-        queue.bits &= ~(<uint32_t>1 << high)
-
 cdef void window_best_fall(Core* c, Window* window, Queue* queue) noexcept nogil:
     """The queue's best is no longer what it was; finds the least over the queues of its zone and side."""
     cdef uint32_t least = queue.best, bits = window.filled[queue.place] & ~(<uint32_t>1 << queue.sub), other
@@ -162,7 +190,7 @@ cdef inline void level_close(Core* c, uint32_t level) noexcept nogil:
     cdef Window* window
     page.bits &= ~(<uint64_t>1 << (key & 63))
     if UNLIKELY(page.bits == 0):
-        page_give(c, queue, p)
+        page_emptied(c, queue, p)
     if key != queue.best:
         return
     # Mostly the next price is on the same page.
@@ -180,12 +208,10 @@ cdef inline uint32_t order_take(Core* c) noexcept nogil:
     if slot:
         c.orders_free = c.orders[slot].next
         PREFETCH(c.orders + c.orders_free)
-        PREFETCH(c.details + c.orders_free)
     else:
         slot = c.orders_top
         c.orders_top += 1
         PREFETCH(c.orders + slot + 8)
-        PREFETCH(c.details + slot + 8)
     return slot
 
 cdef inline void order_give(Core* c, uint32_t slot) noexcept nogil:
@@ -220,14 +246,17 @@ cdef inline void order_unlink(Core* c, uint32_t slot) noexcept nogil:
         if order.prev == 0:
             level_close(c, order.level)
 
+cdef inline void order_count(Core* c, Window* window, uint32_t slot, int32_t change) noexcept nogil:
+    window.live += change
+    c.live += change
+    if UNLIKELY(c.orders[slot].flags & (ICEBERG | EXPIRES)):
+        c.icebergs += change if c.orders[slot].flags & ICEBERG else 0
+        c.expiring += change if c.orders[slot].flags & EXPIRES else 0
+
 cdef inline void order_join(Core* c, uint32_t slot, uint32_t queue_number, uint32_t key) noexcept nogil:
     """Puts a filled-in order into its queue and the index."""
-    cdef Window* window = c.windows + c.queues[queue_number].window
     order_link(c, slot, queue_number, key)
-    window.live += 1
-    c.live += 1
-    if UNLIKELY(c.orders[slot].flags & ICEBERG):
-        c.icebergs += 1
+    order_count(c, c.windows + c.queues[queue_number].window, slot, 1)
     index_put(c, c.orders[slot].id, slot)
 
 cdef inline void order_leave(Core* c, uint32_t slot) noexcept nogil:
@@ -238,10 +267,7 @@ cdef inline void order_leave(Core* c, uint32_t slot) noexcept nogil:
     order_unlink(c, slot)
     index_remove(c, slot)
     order_give(c, slot)
-    window.live -= 1
-    c.live -= 1
-    if UNLIKELY(c.orders[slot].flags & ICEBERG):
-        c.icebergs -= 1
+    order_count(c, window, slot, -1)
 
 # ---- a dry run and its undoing: every change is written down, and taken back newest first
 
@@ -257,7 +283,6 @@ cdef void note(Core* c, uint32_t slot, uint32_t what) noexcept nogil:
     undo.what = what
     undo.slot = slot
     undo.order = c.orders[slot]
-    undo.detail = c.details[slot]
     undo.key = key_at(c, undo.order.level)
     undo.queue = c.pages[undo.order.level >> 6].queue
 
@@ -265,7 +290,6 @@ cdef void order_put_back(Core* c, Undo* undo) noexcept nogil:
     """Between the neighbours it had, which are there again since all later changes were taken back before."""
     cdef uint32_t slot = undo.slot, number = level_open(c, undo.queue, undo.key)
     c.orders[slot] = undo.order
-    c.details[slot] = undo.detail
     c.orders[slot].level = number
     if undo.order.prev:
         c.orders[undo.order.prev].next = slot
@@ -290,38 +314,30 @@ cdef void undo_to(Core* c, uint64_t mark) noexcept nogil:
             order_unlink(c, slot)
             index_remove(c, slot)
             order_give(c, slot)
-            window.live -= 1
-            c.live -= 1
-            if c.orders[slot].flags & ICEBERG:
-                c.icebergs -= 1
+            order_count(c, window, slot, -1)
         elif undo.what == UNDO_LEAVE:
             c.orders_free = c.orders[slot].next     # the slot itself was the newest free one
             order_put_back(c, undo)
             index_put(c, c.orders[slot].id, slot)
-            window.live += 1
-            c.live += 1
-            if c.orders[slot].flags & ICEBERG:
-                c.icebergs += 1
+            order_count(c, window, slot, 1)
         elif undo.what == UNDO_SLICE:
             order_unlink(c, slot)
             order_put_back(c, undo)
         else:
             c.orders[slot].quantity_wh = undo.order.quantity_wh
-            c.details[slot] = undo.detail
 
 # ---- reading
 
 cdef void order_record(Core* c, uint32_t slot, CResting* out) noexcept nogil:
     cdef Order* order = c.orders + slot
-    cdef Detail* detail = c.details + slot
     cdef Queue* queue = queue_at(c, order.level)
     memset(out, 0, sizeof(CResting))
     out.order_id = order.id
-    out.sequence = detail.sequence
-    out.quantity_wh = <int64_t>order.quantity_wh + detail.hidden_wh
-    out.expires_ms = detail.expires_ms
+    out.sequence = order.sequence
+    out.quantity_wh = <int64_t>order.quantity_wh + order.hidden_wh
+    out.expires_ms = order.expires_ms
     out.participant = order.participant
-    out.meter = detail.meter
+    out.meter = order.meter
     out.window = c.windows[queue.window].window
     out.zone = queue.place & 15
     out.side = queue.place >> 4
@@ -331,9 +347,9 @@ cdef void order_record(Core* c, uint32_t slot, CResting* out) noexcept nogil:
         out.source = queue.sub
     else:
         out.profile = queue.sub
-    out.total_wh = detail.total_wh
-    out.display_wh = detail.display_wh
-    out.shown_wh = order.quantity_wh if detail.display_wh else 0
+    out.total_wh = order.total_wh
+    out.display_wh = order.display_wh
+    out.shown_wh = order.quantity_wh if order.display_wh else 0
 
 cdef uint64_t queue_read(Core* c, Queue* queue, CResting* records) noexcept nogil:
     """Writes the queue's orders by key, then sequence; returns how many."""
@@ -358,7 +374,7 @@ cdef uint64_t depth_read(Core* c, Queue* queue, uint64_t levels_most, int64_t no
         depth[written].orders = 0
         depth[written].quantity_wh = 0
         while slot:
-            if c.details[slot].expires_ms == 0 or c.details[slot].expires_ms > now_ms:
+            if c.orders[slot].expires_ms == 0 or c.orders[slot].expires_ms > now_ms:
                 depth[written].orders += 1
                 depth[written].quantity_wh += c.orders[slot].quantity_wh
             slot = c.orders[slot].next

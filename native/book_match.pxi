@@ -48,8 +48,8 @@ cdef void report(Core* c, uint32_t slot, uint32_t operation, uint8_t reason) noe
     cdef Queue* queue = queue_at(c, c.orders[slot].level)
     c.closed_used += 1
     out.order_id = c.orders[slot].id
-    out.remaining_wh = <int64_t>c.orders[slot].quantity_wh + c.details[slot].hidden_wh
-    out.sequence = c.details[slot].sequence if reason == REASON_SLICE else 0
+    out.remaining_wh = <int64_t>c.orders[slot].quantity_wh + c.orders[slot].hidden_wh
+    out.sequence = c.orders[slot].sequence if reason == REASON_SLICE else 0
     out.operation = operation
     out.window = c.windows[queue.window].window
     out.participant = c.orders[slot].participant
@@ -61,17 +61,16 @@ cdef bint slice_next(Core* c, uint32_t slot, uint32_t operation, uint64_t* next_
     """What an iceberg shows is below one lot: its next slice takes the next sequence and the end of the queue. False
     when less than a lot is left of the whole order."""
     cdef Order* order = c.orders + slot
-    cdef Detail* detail = c.details + slot
-    cdef uint64_t left = <uint64_t>order.quantity_wh + detail.hidden_wh
+    cdef uint64_t left = <uint64_t>order.quantity_wh + order.hidden_wh
     cdef uint32_t key = key_at(c, order.level), queue = c.pages[order.level >> 6].queue
     if left < LOT:
         return False
     if c.journal:
         note(c, slot, UNDO_SLICE)
     order_unlink(c, slot)
-    order.quantity_wh = <uint32_t>min(left, <uint64_t>detail.display_wh)
-    detail.hidden_wh = <uint32_t>(left - order.quantity_wh)
-    detail.sequence = next_sequence[0]
+    order.quantity_wh = <uint32_t>min(left, <uint64_t>order.display_wh)
+    order.hidden_wh = <uint32_t>(left - order.quantity_wh)
+    order.sequence = next_sequence[0]
     next_sequence[0] += 1
     order_link(c, slot, queue, key)
     report(c, slot, operation, REASON_SLICE)
@@ -144,83 +143,63 @@ cdef inline void write_trade(Core* c, Incoming* order, uint64_t maker_id, uint64
     trade.taker_side = <uint8_t>taker_side
     trade.path = <uint8_t>path
 
-cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_sequence, bint plain,
-                       bint compact, bint dry) noexcept nogil:
+cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_sequence, bint compact,
+                       bint dry) noexcept nogil:
     """Trades the incoming order with the best of the other side until nothing is left, admissible or allowed.
 
-    `plain` is one zone without losses, wheeling, corridors or profiles: whatever crosses is admissible at the resting
-    price; `dry` says that the run may have to be taken back. They are constants of the caller; the compiler removes what
-    they exclude.
+    `dry` says that the run may have to be taken back, `compact` how trades are written. They are constants of the caller;
+    the compiler removes what they exclude.
     """
     cdef int side = order.side, other = side ^ 1
     cdef Candidate found
     cdef Queue* queue
     cdef Order* maker
-    cdef uint32_t slot, following, reach = 0, key, level
+    cdef uint32_t slot, following, key
     cdef int64_t left = order.left, shown, moved, maker_moved, price
     cdef Amounts fill
     cdef bint maker_first
     cdef uint8_t mode
-    if plain:
-        found.queue = window.queue[queue_index(other, 0, 0)]
-        found.alone = True
-        found.route = c.routes
-        reach = key_of(other, <uint32_t>order.price // TICK)
     while left >= LOT:
         if UNLIKELY(order.fills >= order.fills_most or order.visits >= order.visits_most) and (
-                plain or order.sequence == 0):
+                order.sequence == 0):
             order.code = CODE_CANCELLED_LIMIT
             break
-        if plain:
-            queue = c.queues + found.queue
-            if queue.best > reach:      # NOTHING is beyond every reach
-                break
-        else:
-            if not find_candidate(c, window, order, &found):
-                break
-            queue = c.queues + found.queue
-            order.met = True
+        if not find_candidate(c, window, order, &found):
+            break
+        queue = c.queues + found.queue
+        order.met = True
         key = queue.best
         price = price_of(other, key)
-        level = level_at(c, queue, key)
-        slot = c.levels[level].head
+        slot = c.levels[level_at(c, queue, key)].head
         while True:
             maker = c.orders + slot
             following = maker.next
             PREFETCH(c.orders + following)
-            if UNLIKELY(maker.flags & EXPIRES) and c.details[slot].expires_ms <= order.now_ms:
+            if UNLIKELY(maker.flags & EXPIRES) and c.orders[slot].expires_ms <= order.now_ms:
                 report(c, slot, order.number, REASON_EXPIRED)
                 order_leave(c, slot)
                 if following and found.alone:
                     slot = following
                     continue
                 break
-            if not plain and UNLIKELY(order.sequence != 0) and (
+            if UNLIKELY(order.sequence != 0) and (
                     order.fills >= order.fills_most or order.visits >= order.visits_most):
                 order.left = left
                 order.code = CODE_CANCELLED_LIMIT
                 return
             order.visits += 1
             shown = maker.quantity_wh
-            maker_first = True
-            if plain:
-                fill.delivered = left if left < shown else shown
-                fill.injected = fill.delivered
-                fill.wheel = 0
-                fill.price = price
+            # Uncrossing: of each pair the smaller sequence counts as resting.
+            maker_first = order.sequence == 0 or maker.sequence < order.sequence
+            if side == SIDE_BUY:
+                amounts_of(found.route, path_offer(c, window, found.route), left, shown, order.price, price,
+                           not maker_first, &fill)
             else:
-                # Uncrossing: of each pair the smaller sequence counts as resting.
-                maker_first = order.sequence == 0 or c.details[slot].sequence < order.sequence
-                if side == SIDE_BUY:
-                    amounts_of(found.route, path_offer(c, window, found.route), left, shown, order.price, price,
-                               not maker_first, &fill)
-                else:
-                    amounts_of(found.route, path_offer(c, window, found.route), shown, left, price, order.price,
-                               True, &fill)
-                if not fill.admissible:
-                    key = found.route.seller_zone if other else found.route.buyer_zone
-                    order.closed[key >> 3] |= <uint64_t>1 << ((key & 7) * 8 + found.route.path)
-                    break
+                amounts_of(found.route, path_offer(c, window, found.route), shown, left, price, order.price, True, &fill)
+            if not fill.admissible:
+                key = found.route.seller_zone if other else found.route.buyer_zone
+                order.closed[key >> 3] |= <uint64_t>1 << ((key & 7) * 8 + found.route.path)
+                break
 
             if UNLIKELY(maker.participant == order.participant) and order.mode != STP_OFF:
                 mode = order.mode if maker_first else <uint8_t>(maker.flags & 3)
@@ -237,7 +216,7 @@ cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_
                 continue
 
             order.fills += 1
-            if plain or side == SIDE_BUY:
+            if side == SIDE_BUY:
                 moved, maker_moved = fill.delivered, fill.injected
             else:
                 moved, maker_moved = fill.injected, fill.delivered
@@ -247,26 +226,23 @@ cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_
             shown -= maker_moved
             maker.quantity_wh = <uint32_t>shown
             if UNLIKELY(maker.flags & ICEBERG):
-                shown += c.details[slot].hidden_wh
-            if plain:
-                write_trade(c, order, maker.id, order.id, shown, left, side, fill.price, fill.delivered, fill.delivered,
-                            0, 0, 0, 0, compact)
-            elif maker_first:
+                shown += c.orders[slot].hidden_wh
+            if maker_first:
                 write_trade(c, order, maker.id, order.id, shown, left + order.hidden, side, fill.price, fill.delivered,
-                            fill.injected, fill.wheel, found.route.seller_zone, found.route.buyer_zone, found.route.path, compact)
-            else:
-                write_trade(c, order, order.id, maker.id, left + order.hidden, shown, SIDE_SELL,
-                            fill.price, fill.delivered,
                             fill.injected, fill.wheel, found.route.seller_zone, found.route.buyer_zone,
                             found.route.path, compact)
-            if not plain and found.route.length:
+            else:
+                write_trade(c, order, order.id, maker.id, left + order.hidden, shown, SIDE_SELL, fill.price,
+                            fill.delivered, fill.injected, fill.wheel, found.route.seller_zone,
+                            found.route.buyer_zone, found.route.path, compact)
+            if found.route.length:
                 path_take(c, window, found.route, fill.injected, fill.delivered)
             if maker.quantity_wh < LOT:
                 if UNLIKELY(maker.flags & ICEBERG) and slice_next(c, slot, order.number, next_sequence):
                     if following == 0:
                         break
                 else:
-                    if not plain and shown:
+                    if shown:
                         report(c, slot, order.number, REASON_BELOW_LOT)
                     order_leave(c, slot)
                     if following == 0:
@@ -275,7 +251,7 @@ cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_
             if (left < LOT or not found.alone or order.fills >= order.fills_most
                     or order.visits >= order.visits_most):
                 break
-            if not plain and found.route.length and path_offer(c, window, found.route) == 0:
+            if found.route.length and path_offer(c, window, found.route) == 0:
                 break
             if slot == 0:
                 break

@@ -33,7 +33,7 @@ cdef struct Terms:              # of an order, beside what its run needs
     bint post_only
 
 cdef inline void place(Core* c, uint32_t window_slot, Incoming* order, Terms* terms, uint64_t* next_sequence,
-                       CResult* result, bint plain, bint compact, bint dry) noexcept nogil:
+                       CResult* result, bint compact, bint dry) noexcept nogil:
     """Matches an order under its conditions, then rests or cancels what is left.
 
     Conditions ask what a greedy run would do: the run is made, written down, and taken back if it fails them.
@@ -45,13 +45,12 @@ cdef inline void place(Core* c, uint32_t window_slot, Incoming* order, Terms* te
     cdef int64_t residual[64]
     cdef uint32_t slot
     cdef Order* resting
-    cdef Detail* detail
     order.left = terms.quantity_wh
     order.code = CODE_RESTING
     if UNLIKELY(conditional):
         c.journal = True
         memcpy(residual, window.residual, 2 * c.corridor_count * sizeof(int64_t))
-    match(c, window, order, next_sequence, plain, compact, dry)
+    match(c, window, order, next_sequence, compact, dry)
     if UNLIKELY(conditional):
         if terms.post_only:
             failed = order.fills != 0
@@ -91,23 +90,22 @@ cdef inline void place(Core* c, uint32_t window_slot, Incoming* order, Terms* te
         return
     slot = order_take(c)
     resting = c.orders + slot
-    detail = c.details + slot
     resting.id = order.id
     resting.participant = order.participant
     resting.flags = order.mode
     resting.quantity_wh = <uint32_t>order.left
-    detail.sequence = next_sequence[0]
-    detail.expires_ms = terms.expires_ms
-    detail.meter = terms.meter
-    detail.hidden_wh = 0
-    detail.display_wh = terms.display_wh
-    detail.total_wh = <uint32_t>(terms.quantity_wh + terms.filled_wh)
+    resting.sequence = next_sequence[0]
+    resting.expires_ms = terms.expires_ms
+    resting.meter = terms.meter
+    resting.hidden_wh = 0
+    resting.display_wh = terms.display_wh
+    resting.total_wh = <uint32_t>(terms.quantity_wh + terms.filled_wh)
     if terms.expires_ms:
         resting.flags |= EXPIRES
     if UNLIKELY(terms.display_wh != 0):
         resting.flags |= ICEBERG
         if resting.quantity_wh > terms.display_wh:
-            detail.hidden_wh = resting.quantity_wh - terms.display_wh
+            resting.hidden_wh = resting.quantity_wh - terms.display_wh
             resting.quantity_wh = terms.display_wh
     order_join(c, slot, queue_open(c, window_slot, order.side, order.zone, order.sub),
                key_of(order.side, <uint32_t>order.price // TICK))
@@ -119,9 +117,9 @@ cdef inline void place(Core* c, uint32_t window_slot, Incoming* order, Terms* te
 cdef void place_conditional(Core* c, uint32_t window_slot, Incoming* order, Terms* terms, uint64_t* next_sequence,
                             CResult* result, bint compact) noexcept nogil:
     if compact:
-        place(c, window_slot, order, terms, next_sequence, result, False, True, True)
+        place(c, window_slot, order, terms, next_sequence, result, True, True)
     else:
-        place(c, window_slot, order, terms, next_sequence, result, False, False, True)
+        place(c, window_slot, order, terms, next_sequence, result, False, True)
 
 cdef inline void cancel(Core* c, uint32_t window_slot, uint64_t order_id, CResult* result) noexcept nogil:
     cdef uint32_t slot = index_find(c, order_id)
@@ -131,7 +129,7 @@ cdef inline void cancel(Core* c, uint32_t window_slot, uint64_t order_id, CResul
     result.code = CODE_CANCELLED
     result.remaining_wh = c.orders[slot].quantity_wh
     if UNLIKELY(c.orders[slot].flags & ICEBERG):
-        result.remaining_wh += c.details[slot].hidden_wh
+        result.remaining_wh += c.orders[slot].hidden_wh
     order_leave(c, slot)
 
 cdef inline void prepare(Core* c, Incoming* order, int side, uint32_t zone, uint32_t sub) noexcept nogil:
@@ -154,7 +152,6 @@ cdef void amend(Core* c, uint32_t window_slot, uint64_t order_id, int32_t price,
     cdef Incoming* order = &prepared
     cdef uint32_t slot = index_find(c, order_id), key, queue_number
     cdef Order* old
-    cdef Detail* detail
     cdef Queue* queue
     cdef Terms terms
     cdef int64_t left, filled
@@ -164,30 +161,29 @@ cdef void amend(Core* c, uint32_t window_slot, uint64_t order_id, int32_t price,
         result.code = CODE_UNKNOWN_ORDER
         return
     old = c.orders + slot
-    detail = c.details + slot
     queue_number = c.pages[old.level >> 6].queue
     queue = c.queues + queue_number
     key = key_at(c, old.level)
-    if detail.expires_ms and detail.expires_ms <= now_ms:
+    if old.expires_ms and old.expires_ms <= now_ms:
         result.code = CODE_EXPIRED
         return
-    if detail.display_wh and total_wh > SLICES_MOST * <int64_t>detail.display_wh:
+    if old.display_wh and total_wh > SLICES_MOST * <int64_t>old.display_wh:
         result.code = CODE_INVALID
         return
-    left = <int64_t>old.quantity_wh + detail.hidden_wh
-    filled = detail.total_wh - left
+    left = <int64_t>old.quantity_wh + old.hidden_wh
+    filled = old.total_wh - left
     if total_wh - filled < LOT:
         # at or below the filled part; what is less than a lot above it could not stay open either
         cancel(c, window_slot, order_id, result)
         return
-    if price == price_of(queue.place >> 4, key) and total_wh < detail.total_wh:
+    if price == price_of(queue.place >> 4, key) and total_wh < old.total_wh:
         left = total_wh - filled
         if left < old.quantity_wh:
             old.quantity_wh = <uint32_t>left
-        detail.hidden_wh = <uint32_t>(left - old.quantity_wh)
-        detail.total_wh = <uint32_t>total_wh
+        old.hidden_wh = <uint32_t>(left - old.quantity_wh)
+        old.total_wh = <uint32_t>total_wh
         result.code = CODE_REDUCED
-        result.sequence = detail.sequence
+        result.sequence = old.sequence
         result.remaining_wh = left
         return
     order.id, order.price, order.now_ms, order.number = order_id, price, now_ms, number
@@ -197,19 +193,16 @@ cdef void amend(Core* c, uint32_t window_slot, uint64_t order_id, int32_t price,
     prepare(c, order, queue.place >> 4, queue.place & 15, queue.sub)
     terms.quantity_wh = total_wh - filled
     terms.filled_wh = <uint32_t>filled
-    terms.expires_ms = detail.expires_ms
-    terms.meter = detail.meter
-    terms.display_wh = detail.display_wh
+    terms.expires_ms = old.expires_ms
+    terms.meter = old.meter
+    terms.display_wh = old.display_wh
     terms.minimum_wh = 0
-    terms.force = FORCE_TIME if detail.expires_ms else FORCE_GATE
+    terms.force = FORCE_TIME if old.expires_ms else FORCE_GATE
     terms.post_only = post_only
     if post_only:
         c.journal = True
     order_leave(c, slot)
-    if compact:
-        place(c, window_slot, order, &terms, next_sequence, result, False, True, True)
-    else:
-        place(c, window_slot, order, &terms, next_sequence, result, False, False, True)
+    place_conditional(c, window_slot, order, &terms, next_sequence, result, compact)
     if post_only:
         if order.code == CODE_WOULD_TRADE:
             undo_to(c, mark)

@@ -49,7 +49,7 @@ cdef inline void path_take(Core* c, Window* window, Route* route, int64_t inject
 
 cdef inline uint64_t head_sequence(Core* c, uint32_t queue_number) noexcept nogil:
     cdef Queue* queue = c.queues + queue_number
-    return c.details[c.levels[level_at(c, queue, queue.best)].head].sequence
+    return c.orders[c.levels[level_at(c, queue, queue.best)].head].sequence
 
 cdef inline uint32_t best_queue(Core* c, Window* window, Incoming* order, uint32_t zone, bint* alone) noexcept nogil:
     """Of the queues in a zone that the order may trade with, the one with the best and then earliest head; 0 if none."""

@@ -28,6 +28,7 @@ cdef enum:
     MOST_LOTS = 40_000_000      # of a compact record: what 32 bits hold in Wh
     PPM = 1_000_000
     FILLS_MOST = 128            # per operation (CONSENSUS 2)
+    TRADES_AT_ONCE = 32_768     # that the scratch holds, uncrossing apart; a batch that makes more is taken in pieces
     VISITS_MOST = 1024
     ZONES_MOST = 16
     SOURCES_MOST = 8
@@ -37,6 +38,7 @@ cdef enum:
     PATH_CORRIDORS_MOST = 6
     SLICES_MOST = 20            # an iceberg shows at least so much of its quantity, one in 20
     WIDEST_WH = 1_000_000_000_000       # no corridor carries more in a window
+    KEPT_MOST = 1024            # pages that queues keep though they are empty
     NOTHING = 0xFFFFFFFF        # no key: beyond every key, so one comparison says "empty or too dear"
 
 cdef enum:
@@ -159,7 +161,7 @@ cdef struct CCompactTrade:      # 32 bytes
     uint8_t taker_side
     uint8_t path
 
-cdef struct Order:              # 32 bytes: what matching touches; slot 0 stands for "none"
+cdef struct Order:              # 64 bytes, one line of the cache; slot 0 stands for "none"
     uint64_t id
     uint32_t next               # towards later sequences; in a free slot the next free one
     uint32_t prev
@@ -167,8 +169,6 @@ cdef struct Order:              # 32 bytes: what matching touches; slot 0 stands
     uint32_t quantity_wh        # what is shown and left, at the order's own meter
     uint32_t participant
     uint32_t flags              # self-trade mode, EXPIRES, ICEBERG
-
-cdef struct Detail:             # 32 bytes: the rest of an order, in a pool beside
     uint64_t sequence
     int64_t expires_ms          # 0: good till gate
     uint32_t meter
@@ -201,7 +201,8 @@ cdef struct Queue:              # 128 bytes: sells of one (window, zone, source)
     uint8_t place               # 16 * side + zone
     uint8_t sub                 # source or profile
     uint32_t branch[25]
-    uint32_t spare[3]
+    uint32_t kept               # a page that stays when it is empty, or 0
+    uint32_t spare[2]
 
 cdef struct Window:
     uint32_t best[32]           # [16 * side + zone]: least key over the queues there, or NOTHING
@@ -232,7 +233,6 @@ cdef struct Route:              # a path of an ordered pair of zones, or a zone 
 
 cdef struct Undo:               # one order before a dry run changed it; newest last
     Order order
-    Detail detail
     uint32_t slot
     uint32_t key
     uint32_t queue
@@ -240,7 +240,6 @@ cdef struct Undo:               # one order before a dry run changed it; newest 
 
 cdef struct Core:
     Order* orders
-    Detail* details
     Level* levels
     Page* pages
     Branch* branches
@@ -256,8 +255,9 @@ cdef struct Core:
     Undo* undo
     uint64_t trades_used, trades_capacity, compact_capacity, closed_used, closed_capacity, slots_capacity
     uint64_t undo_used, undo_capacity, dense_capacity
-    uint32_t orders_capacity, orders_top, orders_free, live, icebergs
-    uint32_t pages_capacity, pages_top, pages_free
+    uint32_t orders_capacity, orders_top, orders_free, live
+    uint32_t icebergs, expiring         # how many of the live ones
+    uint32_t pages_capacity, pages_top, pages_free, kept
     uint32_t branches_capacity, branches_top, branches_free
     uint32_t queues_capacity, queues_top, queues_free
     uint32_t windows_capacity, windows_top, windows_free, windows_live, window_mask

@@ -27,9 +27,9 @@ cdef inline uint32_t first_buy(Core* c, Window* window, uint32_t place, uint32_t
     cdef Level* level
     if found == key:
         level = c.levels + level_at(c, queue, key)
-        if c.details[level.tail].sequence >= sequence:
+        if c.orders[level.tail].sequence >= sequence:
             slot = level.head
-            while c.details[slot].sequence < sequence:
+            while c.orders[slot].sequence < sequence:
                 slot = c.orders[slot].next
             return slot
         found = least_key_from(c, queue, key + 1)
@@ -45,7 +45,6 @@ cdef void uncross(Core* c, uint32_t window_slot, uint32_t number, int64_t now_ms
     cdef Window* window = c.windows + window_slot
     cdef Incoming order
     cdef Order* resting
-    cdef Detail* detail
     cdef uint32_t zone, bits, sub, key, slot, place, following, chosen, chosen_key, chosen_place
     cdef uint32_t at_key = window.point_key             # the pass goes on at or after (at_key, at_sequence)
     cdef uint64_t at_sequence = window.point_sequence
@@ -76,29 +75,28 @@ cdef void uncross(Core* c, uint32_t window_slot, uint32_t number, int64_t now_ms
                         continue
                     key = key_at(c, c.orders[slot].level)
                     if key < chosen_key or (key == chosen_key
-                                            and c.details[slot].sequence < c.details[chosen].sequence):
+                                            and c.orders[slot].sequence < c.orders[chosen].sequence):
                         chosen, chosen_key, chosen_place = slot, key, place
             if chosen == 0:
                 break
             resting = c.orders + chosen
-            detail = c.details + chosen
             following = resting.next
             prepare(c, &order, SIDE_BUY, chosen_place >> 5, chosen_place & 31)
             if UNLIKELY(resumes):
                 resumes = False
-                if chosen_key == at_key and detail.sequence == at_sequence:
+                if chosen_key == at_key and resting.sequence == at_sequence:
                     order.closed[0], order.closed[1] = window.point_closed[0], window.point_closed[1]
-            at_key, at_sequence = chosen_key, detail.sequence + 1
+            at_key, at_sequence = chosen_key, resting.sequence + 1
             zone, sub = chosen_place >> 5, chosen_place & 31
             next_buy[chosen_place] = following
             if following == 0:
                 known[zone] &= ~(<uint32_t>1 << sub)
-            if resting.flags & EXPIRES and detail.expires_ms <= now_ms:
+            if resting.flags & EXPIRES and resting.expires_ms <= now_ms:
                 continue
             order.id = resting.id
-            order.sequence = detail.sequence
+            order.sequence = resting.sequence
             order.left = resting.quantity_wh
-            order.hidden = detail.hidden_wh
+            order.hidden = resting.hidden_wh
             order.now_ms = now_ms
             order.number = number
             order.participant = resting.participant
@@ -108,7 +106,7 @@ cdef void uncross(Core* c, uint32_t window_slot, uint32_t number, int64_t now_ms
             order.code = CODE_RESTING
             order.fills_most = <uint32_t>c.uncross_fills
             order.visits_most = <uint32_t>c.uncross_visits
-            match(c, window, &order, next_sequence, False, compact, True)
+            match(c, window, &order, next_sequence, compact, True)
             c.uncross_fills -= order.fills
             c.uncross_visits -= order.visits
             visits[0] += order.visits

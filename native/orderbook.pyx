@@ -74,6 +74,7 @@ include "book_place.pxi"
 include "book_uncross.pxi"
 include "book_batch.pxi"
 include "book_compact.pxi"
+include "book_plain.pxi"
 
 
 class BookError(GridTokenXError):
@@ -228,7 +229,7 @@ if (sys.byteorder != "little" or sizeof(COperation) != OPERATION.itemsize or siz
         or sizeof(CResult) != RESULT.itemsize or sizeof(CClosed) != CLOSED.itemsize
         or sizeof(CResting) != RESTING.itemsize or sizeof(CWorkLeft) != WORK_LEFT.itemsize or sizeof(CDepth) != DEPTH.itemsize
         or sizeof(CRecord) != RECORD.itemsize or sizeof(CCompactTrade) != FILL.itemsize
-        or sizeof(Order) != 32 or sizeof(Detail) != 32 or sizeof(Queue) != 128 or sizeof(Window) % 64):
+        or sizeof(Order) != 64 or sizeof(Queue) != 128 or sizeof(Window) % 64):
     raise ImportError("the order book needs a little-endian machine with natural alignment")
 
 Outcome = namedtuple("Outcome", "trades results closed next_sequence work_left uncross_fills uncross_visits")
@@ -275,6 +276,11 @@ def _paths(zones, corridors, start, end):
         if loss <= 500_000:
             paths.append(Path(loss, wheel, ids, tuple(direction for _, direction in taken)))
     return paths
+
+
+def joined(pieces, last):
+    """The pieces of an output in one array."""
+    return np.concatenate([*pieces, last]) if pieces else last
 
 
 cdef void* grown(void* memory, uint64_t* capacity, uint64_t wanted, size_t item, int huge) noexcept:

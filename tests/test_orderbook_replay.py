@@ -52,7 +52,7 @@ def random_records(seed: int, count: int) -> np.ndarray:
     return records
 
 
-def general(engine: Engine, record: np.void, window: int, zone: int, sequence: int, mode: int):  # type: ignore[no-untyped-def]
+def general(engine, record, window, zone, sequence, mode, participant=None):  # type: ignore[no-untyped-def]
     """The same operation through `process`; a modify names what is to be left, the rule book the total."""
     op = np.zeros(1, OPERATION)
     kind = int(record["kind"])
@@ -68,7 +68,8 @@ def general(engine: Engine, record: np.void, window: int, zone: int, sequence: i
             if len(rests):
                 op["quantity_wh"] += int(rests["total_wh"][0]) - rests["quantity_wh"][0]
         else:
-            op["zone"], op["side"], op["participant"] = zone, record["side"], record["owner"]
+            op["zone"], op["side"] = zone, record["side"]
+            op["participant"] = record["owner"] if participant is None else participant
             op["force"] = FORCES.get(RecordKind(kind), 0)
             op["flags"] = mode | (4 if kind == RecordKind.POST_ONLY else 0)
     return engine.process(op, now_ms=0, next_sequence=sequence)
@@ -112,6 +113,125 @@ def test_compact_records_trade_as_operations_do(seed: int, shape: str) -> None:
     assert sequence == other and fast.digest() == slow.digest()
     assert fast.live > 10 and {Code.FILLED, Code.WOULD_TRADE, Code.KILLED, Code.REDUCED} <= set(done.codes.tolist()) | {
         Code.FILLED, Code.WOULD_TRADE, Code.KILLED, Code.REDUCED}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_quick_loop_trades_as_operations_do(seed: int) -> None:
+    """One zone without losses, self-trade prevention off: what `replay` has a loop of its own for. Books from thin to
+    deep, prices from one page to many, and quantities that reach the limit of fills."""
+    rng = np.random.default_rng(100 + seed)
+    count = 2500
+    records = random_records(seed, count)
+    records["price"] = 400 + rng.integers(-12, 13, count) * [1, 1, 7, 300][seed % 4] + [0, 4000][seed // 4] * 5
+    records["price"] = np.abs(records["price"])
+    named = np.isin(records["kind"], [RecordKind.CANCEL, RecordKind.MODIFY])
+    records["id"][named] = np.maximum(0, np.arange(count) - rng.integers(1, 90, count))[named]
+    records["quantity"][rng.integers(0, count, 60)] = 4000
+    records["quantity"][rng.random(count) < 0.5] = 1
+    fast = Engine([(0, 0)], sources=1, dense_ids=count, max_orders=4 * count)
+    slow = Engine([(0, 0)], sources=1, max_orders=4 * count)
+    for engine in (fast, slow):
+        engine.load(5, EMPTY)
+    sequence = other = 1
+    seen: set[int] = set()
+    for start in range(0, count, 500):
+        part = records[start:start + 500]
+        done = fast.replay(part, windows=(5,), next_sequence=sequence)
+        sequence = done.next_sequence
+        trades = []
+        for index, record in enumerate(part):
+            outcome = general(slow, record, 5, 0, other, 0, participant=start + index)
+            other = outcome.next_sequence
+            trades += [(*(int(trade[name]) for name in FILL.names[:5]), index,
+                        *(int(trade[name]) for name in FILL.names[6:])) for trade in outcome.trades]
+            assert done.codes[index] == outcome.results["code"][0]
+            assert done.remaining_wh[index] == outcome.results["remaining_wh"][0]
+        assert done.trades.tolist() == trades and sequence == other
+        seen |= set(done.codes.tolist())
+        ours, theirs = fast.records(5), slow.records(5)
+        for name in RESTING.names or ():
+            if name not in ("participant", "flags"):
+                assert np.array_equal(ours[name], theirs[name]), name
+        assert fast.live == slow.live == len(ours) and fast.best(5, 0) == slow.best(5, 0)
+    assert {Code.RESTING, Code.FILLED, Code.CANCELLED, Code.CANCELLED_IOC, Code.UNKNOWN_ORDER} <= seen
+
+
+def test_the_quick_loop_leaves_orders_that_expire_or_hide_to_the_common_way() -> None:
+    """And closes what an odd remainder leaves below a lot."""
+    engine = Engine([(0, 0)], sources=1, dense_ids=100, max_orders=100)
+    engine.load(0, EMPTY)
+    ops = np.zeros(3, OPERATION)
+    ops["order_id"], ops["quantity_wh"], ops["price_mthb_kwh"], ops["side"] = (1, 2, 3), 1000, 4000, 1
+    ops["force"][0], ops["expires_ms"][0], ops["display_wh"][1] = Force.GOOD_TILL_TIME, 5, 300
+    engine.process(ops, now_ms=0, next_sequence=1)
+    take = np.zeros(1, RECORD)
+    take["id"], take["price"], take["quantity"] = 50, 400, 6
+    done = engine.replay(take, next_sequence=4, now_ms=5)
+    assert done.trades["maker_id"].tolist() == [2, 3] and done.trades["delivered_wh"].tolist() == [300, 300]
+    assert done.closed["order_id"].tolist() == [1, 2]
+    records = engine.records(0)
+    odd = records[records["order_id"] == 3].copy()
+    odd["quantity_wh"] = 650
+    engine.forget(0)
+    engine.load(0, odd)
+    take["id"] = 51
+    done = engine.replay(take, next_sequence=9)
+    assert done.trades["delivered_wh"].tolist() == [600] and done.closed["remaining_wh"].tolist() == [50]
+    assert engine.live == 0 and engine.best(0, 0) == (None, None)
+
+
+def test_a_batch_with_more_trades_than_the_scratch_holds() -> None:
+    """39 040 trades of 305 operations, in one piece as in five."""
+    count, takers = 39_040, 305
+
+    def book() -> Engine:
+        engine = Engine([(0, 0), (0, 0)], sources=1, dense_ids=count + takers, max_orders=count + takers)
+        engine.load(0, EMPTY)
+        makers = np.zeros(count, RECORD)
+        makers["id"], makers["price"], makers["quantity"], makers["side"] = np.arange(count), 400, 1, 1
+        assert (engine.replay(makers).codes == Code.RESTING).all()
+        return engine
+
+    records = np.zeros(takers, RECORD)
+    records["id"], records["price"], records["quantity"] = np.arange(count, count + takers), 400, 128
+    whole = book().replay(records, next_sequence=10**6)
+    assert whole.trades["maker_id"].tolist() == list(range(count)) and (whole.codes == Code.FILLED).all()
+    assert np.array_equal(whole.trades["operation"], np.repeat(np.arange(takers), 128))
+    engine = book()
+    parts = np.concatenate([engine.replay(part, next_sequence=10**6).trades for part in np.array_split(records, 5)])
+    assert np.array_equal(parts["maker_id"], whole.trades["maker_id"])
+
+    ops = np.zeros(takers, OPERATION)
+    ops["order_id"], ops["quantity_wh"], ops["price_mthb_kwh"], ops["participant"] = records["id"], 12_800, 4000, 9
+    outcome = book().process(ops, now_ms=0, next_sequence=10**6)
+    assert np.array_equal(outcome.trades["maker_id"], whole.trades["maker_id"]) and len(outcome.closed) == 0
+    assert np.array_equal(outcome.trades["operation"], whole.trades["operation"])
+
+
+def test_pages_that_come_and_go_in_more_queues_than_keep_one() -> None:
+    zones, windows = 16, 40
+    engine = Engine([(0, 0)] * zones, max_orders=4000, max_windows=windows)
+    for window in range(windows):
+        engine.load(window, EMPTY)
+    empty, sequence = engine.digest(), 1
+    for turn in range(3):
+        ops = np.zeros(windows * zones * 4, OPERATION)
+        ops["order_id"], ops["quantity_wh"] = np.arange(len(ops)) + 1, 100
+        ops["window"], ops["zone"] = np.arange(len(ops)) % windows, np.arange(len(ops)) // windows % zones
+        ops["side"] = np.arange(len(ops)) // (windows * zones) % 2
+        far = np.arange(len(ops)) // (windows * zones * 2)
+        ops["price_mthb_kwh"] = 10 * (5000 + 4000 * ops["side"].astype(int) + far * 640 * (turn + 1))
+        outcome = engine.process(ops, now_ms=0, next_sequence=sequence)
+        sequence = outcome.next_sequence
+        assert (outcome.results["code"] == Code.RESTING).all() and engine.live == len(ops)
+        assert engine.best(7, 3) == (50_000 + 6400 * (turn + 1), 90_000)
+        ops["kind"] = Kind.CANCEL
+        order = np.random.default_rng(turn).permutation(len(ops))
+        assert (engine.process(ops[order], now_ms=0, next_sequence=sequence).results["code"] == Code.CANCELLED).all()
+        assert engine.live == 0 and engine.digest() == empty
+        for window in range(turn, windows, 3):
+            engine.forget(window)
+            engine.load(window, EMPTY)
 
 
 @settings(max_examples=150, deadline=None)
