@@ -16,7 +16,7 @@ from typing import Any
 from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger_support import FEE, ISSUER, OPERATOR, REGISTRAR, START_MS, TAX, THB, Chain, genesis, key
+from ledger_support import FEE, ISSUER, OPERATOR, REGISTRAR, START_MS, TAX, THB, Chain, Flat, genesis, key
 from model_settlement import CORRECTED, ESTIMATED, MEASURED, Bill, Meter, Model, Rates, Trade, Zone, purse, wheeling
 
 from gridtokenx.crypto.keys import PrivateKey
@@ -173,17 +173,8 @@ def prepared(variant: int) -> World:
 
 def flatten(chain: Chain) -> None:
     """The state as one layer: reading through a day of blocks would be slow."""
-    layers, reader = [], chain.head
-    while isinstance(reader, StateView):
-        layers.append(reader)
-        reader = reader.parent                           # type: ignore[assignment]
-    changes: dict[bytes, bytes | None] = {}
-    pages: dict[bytes, bytes | None] = {}
-    for layer in reversed(layers):
-        changes.update(layer.changes)
-        pages.update(layer.pages)
-    chain.head = StateView(EmptyState(), chain.head.header, {k: v for k, v in changes.items() if v is not None},
-                           {k: v for k, v in pages.items() if v is not None})
+    flat = Flat(chain.head)
+    chain.head = StateView(EmptyState(), chain.head.header, dict(flat.values), dict(flat.pages))
 
 
 def fresh(variant: int) -> World:
