@@ -83,6 +83,7 @@ cdef uint64_t run_group(Core* c, COperation* ops, uint64_t n, uint64_t first, in
     """Cancels followed by post-only orders, all or nothing. Returns the index after the group."""
     cdef uint64_t end = first, i, closed = c.closed_used, sequence = next_sequence[0], stopped
     cdef bint good = True, placing = False
+    cdef uint16_t visits
     while end < n and ops[end].group == ops[first].group:
         end += 1
     c.journal = True
@@ -94,6 +95,8 @@ cdef uint64_t run_group(Core* c, COperation* ops, uint64_t n, uint64_t first, in
             good = False
             break
         apply(c, ops + i, <uint32_t>i, c.slots[i], now_ms, next_sequence, results + i)
+        if results[i].code == CODE_CANCELLED and ops[i].minimum_wh and results[i].remaining_wh != ops[i].minimum_wh:
+            results[i].code = CODE_INVALID
         if results[i].code != CODE_CANCELLED and results[i].code != CODE_RESTING:
             good = False
             break
@@ -104,7 +107,9 @@ cdef uint64_t run_group(Core* c, COperation* ops, uint64_t n, uint64_t first, in
         stopped = i
         for i in range(first, end):
             if i != stopped:
+                visits = results[i].visits      # what was looked at counts
                 memset(results + i, 0, sizeof(CResult))
+                results[i].visits = visits
                 results[i].code = CODE_GROUP_REFUSED
     c.journal = False
     c.undo_used = 0

@@ -10,7 +10,7 @@ OPERATION  order_id u8, quantity_wh i8, expires_ms i8, participant u4, meter u4,
            profile u1 (buys), source u1 (sells), to_zone u1, path u1, corridor u1, group u2, reserved u4 (0).
              PLACE      a market order is a limit order at the limit the ledger resolved; `expires_ms` is 0 except with
                         GOOD_TILL_TIME; 0 in minimum_wh and display_wh means none
-             CANCEL     order_id and the order's window
+             CANCEL     order_id and the order's window; in a group, minimum_wh is what must be left of it (0: any)
              AMEND      order_id, window, price and quantity_wh, the new total, filled part included; POST_ONLY counts
              BILATERAL  order_id (of the trade), quantity_wh delivered from `zone` to `to_zone` over `path`, price
              CAPACITY   quantity_wh is the new capacity of `corridor` in direction `side` (0 as declared, 1 against);

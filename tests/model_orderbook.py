@@ -227,6 +227,8 @@ class Book:
                 result = (0, 0, 0, 0, 0, INVALID)
                 break
             result = trial.apply(op)
+            if op.kind == CANCEL and result[5] == CANCELLED and op.minimum not in (0, result[2]):
+                result = (*result[:5], INVALID)         # other than the ledger counted on
             if result[5] not in (CANCELLED, RESTING):
                 break
             results.append(result)

@@ -32,6 +32,7 @@ class Domain(IntEnum):
     LEADER_OFFSET = 18
     FORK = 19
     METER_READING = 20
+    AGREEMENT = 30           # signature of a counterparty under a bilateral trade; hash of its terms
     AUTHORITY_CHANGE = 60    # signature of an authority under a change of the list
     EPOCH_SEED = 61
 

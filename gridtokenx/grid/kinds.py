@@ -38,6 +38,13 @@ class Voltage(IntEnum):
     FROM_69_KV = 2
 
 
+class TradeKind(IntEnum):
+    """How a trade came about."""
+
+    CONTINUOUS = 0
+    BILATERAL = 1
+
+
 class Role(IntEnum):
     """What a participant's licence is for."""
 

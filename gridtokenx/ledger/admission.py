@@ -8,7 +8,7 @@ from gridtokenx.ledger.operations import ALLOWED_IN_DEBT, Block, kind_of, parse_
 from gridtokenx.ledger.parameters import read_parameters
 from gridtokenx.ledger.receipts import Code, Failed, Refused
 from gridtokenx.ledger.records import Clock, Identity
-from gridtokenx.ledger.run import charge, check_transaction
+from gridtokenx.ledger.run import charge, check_transaction, group_windows
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import CLOCK, IDENTITY
 from gridtokenx.ledger.state import StateReader
@@ -56,6 +56,7 @@ class Admission:
         try:
             self._try(transaction)
         finally:
+            self._desk.end_group()
             self._session.rollback(before)
             self._desk.rollback(queued_before)
 
@@ -69,11 +70,15 @@ class Admission:
         waits = transaction.nonce > account.nonce
         charge(session, transaction, account)
         block = Block(self._context, desk)
+        windows = group_windows(transaction.operations) if transaction.all_or_nothing else []
+        if windows:
+            desk.begin_group(windows)
         for index, fields in enumerate(transaction.operations):
             mark, queued = session.mark(), desk.mark()
             try:
-                if transaction.all_or_nothing and kind_of(fields[0]).IS_ORDER:
-                    raise Failed(Code.ORDER_IN_ALL_OR_NOTHING, "order operations cannot be all or nothing")
+                if transaction.all_or_nothing and not windows and kind_of(fields[0]).IS_ORDER:
+                    raise Failed(Code.ORDER_IN_ALL_OR_NOTHING, "orders cannot be all or nothing, save for cancels "
+                                                               "followed by post-only orders")
                 operation = parse_operation(fields)
                 if operation.KIND not in ALLOWED_IN_DEBT:
                     funds.check_dues(session, transaction.sender)

@@ -83,6 +83,11 @@ class Code(IntEnum):
     HALTED = 88
     WORK_LEFT = 89               # resting orders of the window are still being traded with each other
     SET_ALREADY = 90             # one capacity of a corridor and window per block
+    BAD_AGREEMENT = 91           # a bilateral trade's terms are not signed as they must be, or too old
+    AGREED_ALREADY = 92
+    NO_PATH = 93
+    NO_RESIDUAL = 94             # the path does not carry so much
+    ORDER_CHANGED = 95           # an order that a group cancels was filled or amended in the block
 
     # Readings and settlement.
     NOT_COLLECTOR = 100          # neither the meter's owner nor a collector of its zone

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import define, frozen
@@ -18,7 +19,16 @@ from gridtokenx.ledger.block import Header
 from gridtokenx.ledger.conservation import check_changes
 from gridtokenx.ledger.context import Context, open_context
 from gridtokenx.ledger.epochs import BOUNDARY_KEYS, cross_boundary
-from gridtokenx.ledger.operations import ALLOWED_IN_DEBT, CHANGE_RATES, Block, Operation, kind_of, parse_operation
+from gridtokenx.ledger.operations import (
+    ALLOWED_IN_DEBT,
+    CHANGE_RATES,
+    Block,
+    CancelOrder,
+    Operation,
+    PlaceOrder,
+    kind_of,
+    parse_operation,
+)
 from gridtokenx.ledger.order import ExecutionOrder
 from gridtokenx.ledger.parameters import Parameters, read_parameters
 from gridtokenx.ledger.receipts import Code, Failed, InvalidBlock, Outcome, Receipt
@@ -208,20 +218,26 @@ class BlockRun:
         return done if isinstance(done, Deferred) else Outcome(Code.OK, done)
 
     def _all_or_nothing(self, transaction: Transaction) -> list[Outcome | Deferred]:
-        mark = self.session.mark()
+        mark, queued = self.session.mark(), self.desk.mark()
         outcomes: list[Outcome | Deferred] = []
+        windows = group_windows(transaction.operations)
+        if windows:
+            self.desk.begin_group(windows)
         for fields in transaction.operations:
             outcome: Outcome | Deferred
-            if _is_order(fields):
+            if not windows and _is_order(fields):
                 outcome = Outcome(Code.ORDER_IN_ALL_OR_NOTHING)
             else:
                 outcome = self._operation(transaction.sender, fields)
             if isinstance(outcome, Outcome) and not outcome.ok:
+                self.desk.end_group()
                 self.session.rollback(mark)
+                self.desk.rollback(queued)
                 before = len(outcomes)
                 return [*[_NOT_APPLIED] * before, outcome,
                         *[_NOT_APPLIED] * (len(transaction.operations) - before - 1)]
             outcomes.append(outcome)
+        self.desk.end_group()
         return outcomes
 
     def nonce(self, address: bytes) -> int:
@@ -326,6 +342,25 @@ class BlockRun:
 def _flags(changes: list[tuple[bytes, Any, Any]]) -> tuple[tuple[int, int, int], ...]:
     return tuple((int.from_bytes(key[1:5], "big"), key[5], now.residual) for key, _, now in changes
                  if key[0] == Space.FLAG and now is not None and not now.cleared)
+
+
+def group_windows(operations: Sequence[tuple[Any, ...]]) -> list[int]:
+    """The windows of cancels followed by post-only orders, which may be all or nothing; empty for anything else."""
+    windows: set[int] = set()
+    placing = False
+    for fields in operations:
+        try:
+            operation = parse_operation(fields)
+        except Failed:
+            return []
+        if isinstance(operation, PlaceOrder) and operation.post_only:
+            placing = True
+            windows.add(operation.window)
+        elif isinstance(operation, CancelOrder) and not placing and operation.order_id < 1 << 64:
+            windows.add(spaces.window_of(operation.order_id))
+        else:
+            return []
+    return sorted(windows)
 
 
 def _is_order(fields: tuple[Any, ...]) -> bool:

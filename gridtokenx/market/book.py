@@ -86,13 +86,17 @@ class Books:
             self._tip = parent_hash
         self._parent = parent_hash
 
-    def path(self, seller_zone: int, buyer_zone: int, number: int) -> tuple[int, ...]:
-        """The corridors of a path that a trade names, from the seller's zone to the buyer's; none inside a zone."""
+    def paths(self, seller_zone: int, buyer_zone: int) -> list[tuple[int, ...]]:
+        """The corridors of every path, as trades number them, from the seller's zone on; none inside a zone."""
         paths = self._paths.get((seller_zone, buyer_zone))
         if paths is None:
             paths = self._paths[seller_zone, buyer_zone] = [
                 path.corridors for path in self._engine.paths(seller_zone, buyer_zone)]
-        return paths[number]
+        return paths
+
+    def path(self, seller_zone: int, buyer_zone: int, number: int) -> tuple[int, ...]:
+        """The corridors of a path that a trade names."""
+        return self.paths(seller_zone, buyer_zone)[number]
 
     def ensure(self, window: int, loader: Callable[[int], WindowContent]) -> None:
         """Loads the window from the ledger's state unless it is loaded.

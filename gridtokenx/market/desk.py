@@ -7,6 +7,7 @@ order was before the engine touched it in this block is therefore kept: amends a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ from gridtokenx.market import amending, halts, positions
 from gridtokenx.market.book import Books, WindowContent
 from gridtokenx.market.clock import gate_ms, opens_ms
 from gridtokenx.market.closing import due_ms, due_orders, lapse
-from gridtokenx.market.deferred import Amendment, Deferred, grid_row, place_row, row
+from gridtokenx.market.deferred import Amendment, Deferred, cancel_row, grid_row, grouped, place_row, row
+from gridtokenx.market.groups import GROUPS, Group
 from gridtokenx.market.loading import WORK_FIELDS, window_content
 from gridtokenx.market.money import buy_escrow, collateral_rate
 from gridtokenx.market.orders import (
@@ -72,6 +74,8 @@ class Desk:
     _in_engine: set[int] = field(factory=set)
     _touched: set[int] = field(factory=set)     # windows whose halt was looked at
     _just_loaded: bool = False
+    _group: Group | None = None
+    _groups: int = 0
     _uncross_fills: int = 0         # what uncrossing may still do in this block
     _uncross_visits: int = 0
     _queued: int = 0                # orders placed or amended since the last flush
@@ -112,31 +116,38 @@ class Desk:
         if side == BUY:
             self.hold_capacity(sender, window, meter_id, meter, BUY, quantity_wh)
             term, vat = parameters.fee_ppm, rules.vat_ppm
-            funds.hold_bid(session, sender, buy_escrow(price, quantity_wh, term, vat))
+            held = buy_escrow(price, quantity_wh, term, vat)
+            borrowed = 0 if self._group is None else self._group.borrow(BUY, held)
+            funds.hold_bid(session, sender, held - borrowed)
         else:
             source = self.source_of_sale(sender, window, meter_id, meter, quantity_wh)
             self.hold_capacity(sender, window, meter_id, meter, SELL, quantity_wh)
             term, vat = collateral_rate(parameters.short_cap_mthb_kwh, price), 0
-            funds.hold_collateral(session, sender, term * quantity_wh)
+            held = term * quantity_wh
+            borrowed = 0 if self._group is None else self._group.borrow(SELL, held)
+            funds.hold_collateral(session, sender, held - borrowed)
         self.open_window(window)
 
         order_id = self.next_order_id(window)
         order = Order(meter_id, meter.participant, meter.zone, side, price, quantity_wh, quantity_wh, terms.expires_ms,
                       0, term, vat, self.context.height, source, profile, flags & 3, terms.display_wh)
-        deferred = Deferred(window, Kind.PLACE, order_id, sender, order,
+        deferred = Deferred(window, Kind.PLACE, order_id, sender, order, borrowed=borrowed,
                             fills_worst=weights.most_fills(quantity_wh))
         self._placed[order_id] = deferred
-        self._queue(deferred, place_row(window, order_id, order, terms.time_in_force, flags & (3 | POST_ONLY_FLAG),
+        self.add(deferred, place_row(window, order_id, order, terms.time_in_force, flags & (3 | POST_ONLY_FLAG),
                                         terms.minimum_wh))
         return deferred
 
     def cancel(self, sender: bytes, order_id: int) -> Deferred:
         """Queues a cancel. Raises Failed(UNKNOWN_ORDER) when no such order of the sender is open."""
-        self.own_order(sender, order_id)
+        order = self.own_order(sender, order_id)
         window = spaces.window_of(order_id)
         self.touch(window)
+        expected = 0
+        if self._group is not None:
+            expected = self._group.cancel(order_id, order, amended=order_id in self._amended)
         deferred = Deferred(window, Kind.CANCEL, order_id, sender)
-        self._queue(deferred, row(window, Kind.CANCEL, order_id))
+        self.add(deferred, cancel_row(window, order_id, expected))
         return deferred
 
     def amend(self, sender: bytes, order_id: int, price: int, quantity_wh: int, post_only: bool) -> Deferred:
@@ -149,9 +160,22 @@ class Desk:
         self._amended[order_id] = [*earlier, amendment]
         deferred = Deferred(window, Kind.AMEND, order_id, sender, amendment=amendment,
                             fills_worst=weights.most_fills(quantity_wh))
-        self._queue(deferred, row(window, Kind.AMEND, order_id, quantity_wh, price,
+        self.add(deferred, row(window, Kind.AMEND, order_id, quantity_wh, price,
                                   POST_ONLY_FLAG if post_only else 0))
         return deferred
+
+    # ------------------------------------------------------------ groups
+
+    def begin_group(self, windows: Iterable[int]) -> None:
+        """Until `end_group`, operations happen together or not at all: cancels, which free what the orders that follow
+        them use, in these windows."""
+        for window in windows:
+            self.touch(window)
+        self._groups += 1
+        self._group = Group(1 + self._groups % GROUPS)
+
+    def end_group(self) -> None:
+        self._group = None
 
     # ------------------------------------------------------------ checks
 
@@ -214,6 +238,8 @@ class Desk:
         session, capacity = self.context.session, meter.injection_w // 4
         if not meter.source:
             return 0
+        if self._group is not None:
+            quantity_wh -= self._group.free_wh(window, meter_id, SELL, quantity_wh)
         position = positions.get_position(session, window, meter_id)
         if positions.offered_wh(position) + quantity_wh > capacity:
             session.release_due(sender)
@@ -227,11 +253,14 @@ class Desk:
         """Puts `quantity_wh` on offer. Raises Failed(NO_CAPACITY)."""
         session = self.context.session
         position = positions.get_position(session, window, meter_id)
-        if positions.free_wh(position, meter, side) < quantity_wh:
+        needed = quantity_wh
+        if self._group is not None:
+            needed -= self._group.use_wh(window, meter_id, side, quantity_wh)
+        if positions.free_wh(position, meter, side) < needed:
             session.release_due(sender)
             position = positions.get_position(session, window, meter_id)
             free = positions.free_wh(position, meter, side)
-            if free < quantity_wh:
+            if free < needed:
                 raise Failed(Code.NO_CAPACITY, f"meter {meter_id} can offer {free} Wh more in window {window}, not "
                                                f"{quantity_wh}")
         positions.hold(session, window, meter_id, position, side, quantity_wh)
@@ -271,7 +300,7 @@ class Desk:
 
     def queue(self, window: int, kind: Kind, quantity_wh: int = 0, corridor: int = 0, direction: int = 0) -> None:
         """Queues what cannot fail and no receipt waits for: a capacity, a halt, a resume, uncrossing."""
-        self._queue(Deferred(window, kind, loaded=self._just_loaded),
+        self.add(Deferred(window, kind, loaded=self._just_loaded),
                     grid_row(window, kind, quantity_wh, corridor, direction))
         self._just_loaded = False
 
@@ -279,7 +308,10 @@ class Desk:
         """An operation on many windows weighs by them: each is loaded."""
         self.weight += weights.WINDOW
 
-    def _queue(self, deferred: Deferred, operation: bytes) -> None:
+    def add(self, deferred: Deferred, operation: bytes) -> None:
+        """Queues a row of the engine's batch."""
+        if self._group is not None:
+            operation = grouped(operation, self._group.number)
         self._rows.append(operation)
         self._pending.append(deferred)
         if deferred.fills_worst:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gridtokenx._native.orderbook import Code as EngineCode
 from gridtokenx._native.orderbook import Kind, Reason
 from gridtokenx.errors import InvariantError
-from gridtokenx.grid.kinds import RENEWABLE
+from gridtokenx.grid.kinds import RENEWABLE, TradeKind
 from gridtokenx.ledger import funds, spaces
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.market_records import Trading
@@ -43,7 +43,9 @@ _RESULT_CODES = {
     EngineCode.CANCELLED_SELF_TRADE: Code.SELF_TRADE, EngineCode.CANCELLED: Code.OK, EngineCode.REDUCED: Code.OK,
     EngineCode.KILLED: Code.KILLED, EngineCode.UNKNOWN_ORDER: Code.UNKNOWN_ORDER,
     EngineCode.EXPIRED: Code.UNKNOWN_ORDER, EngineCode.INVALID: Code.BAD_CONDITIONS,
-    EngineCode.WOULD_TRADE: Code.WOULD_TRADE, EngineCode.HALTED: Code.HALTED, EngineCode.WORK_LEFT: Code.WORK_LEFT,
+    EngineCode.NO_PATH: Code.NO_PATH, EngineCode.NO_CAPACITY: Code.NO_RESIDUAL,
+    EngineCode.GROUP_REFUSED: Code.NOT_APPLIED, EngineCode.WOULD_TRADE: Code.WOULD_TRADE,
+    EngineCode.HALTED: Code.HALTED, EngineCode.WORK_LEFT: Code.WORK_LEFT,
 }
 _GRID_CODES = frozenset({int(EngineCode.DONE), int(EngineCode.UNFINISHED)})
 _REFUSED = frozenset(int(code) for code in EngineCode if code >= EngineCode.UNKNOWN_ORDER)
@@ -108,8 +110,17 @@ class Posting:
                 held = escrow_of(order, order.remaining_wh) if order.side == BUY else 0
                 self.live[deferred.order_id] = _Live(deferred.window, order, deferred.owner, order.quantity_wh, held,
                                                      True)
+                if deferred.borrowed:       # from the group's cancels, whose release is not all free then
+                    moves = self._account(deferred.owner)
+                    if order.side == BUY:
+                        moves[0] += deferred.borrowed
+                        moves[2] -= deferred.borrowed
+                    else:
+                        moves[3] -= deferred.borrowed
             elif deferred.kind is Kind.AMEND:
                 self._amend(deferred, result[3])
+            elif deferred.kind is Kind.BILATERAL:
+                trade += self._agreed(deferred, result[3], made[trade] if trade < trade_count else ())
             while trade < trade_count and made[trade][-1] == index:
                 self._trade(made[trade])
                 trade += 1
@@ -191,10 +202,6 @@ class Posting:
         if not taker_left:
             taker.gone = True
 
-        number = self.windows.get(window)
-        if number is None:
-            number = self.session.get(spaces.window(window)).trades
-        self.windows[window] = number + 1
         turnover = self.turnover.get(window)
         if turnover is None:
             before = trading(self.session, window)
@@ -204,9 +211,7 @@ class Posting:
         for side, participant in ((turnover[2], order.participant), (turnover[3], seller.order.participant)):
             if len(side) < self.context.parameters.breaker_participants and participant not in side:
                 side.append(participant)
-        self.session.put(spaces.trade(window, number), record)
-        note_trade(self.session, window, number, record)
-        self.fills.append(Fill(window, number, record, buyer.owner, seller.owner))
+        self._keep(window, record, buyer.owner, seller.owner)
         place = (window, buyer_zone)
         m = self.markets.get(place)
         if m is None:
@@ -215,6 +220,53 @@ class Posting:
             m.traded_wh + delivered, m.value_uthb + value, m.trades + 1, price,
             min(m.low_price, price) if m.trades else price, max(m.high_price, price),
             m.renewable_wh + (delivered if seller.order.source in RENEWABLE else 0))
+
+    def _keep(self, window: int, record: Trade, buyer: bytes, seller: bytes) -> None:
+        """Puts the trade into state under the window's next number."""
+        number = self.windows.get(window)
+        if number is None:
+            number = self.session.get(spaces.window(window)).trades
+        self.windows[window] = number + 1
+        self.session.put(spaces.trade(window, number), record)
+        note_trade(self.session, window, number, record)
+        self.fills.append(Fill(window, number, record, buyer, seller))
+
+    def _agreed(self, deferred: Deferred, engine_code: int, fields: Any) -> int:
+        """A bilateral trade, or what was held for it comes back; returns how many trades it took.
+
+        It moves neither the market's prices nor the breaker's count: its price may be any.
+        """
+        a = deferred.agreed
+        assert a is not None
+        window, buyer, seller = deferred.window, self._account(a.buyer), self._account(a.seller)
+        bought, sold = self._position(window, a.buy_meter), self._position(window, a.sell_meter)
+        buyer[0] -= a.paid_uthb
+        if engine_code in _REFUSED:
+            buyer[2] += a.paid_uthb
+            seller[3] += a.collateral_uthb
+            bought[3] += a.delivered_wh
+            sold[2] += a.injected_wh
+            self.session.put(a.mark, None)
+            return 0
+        record = Trade(
+            self.context.height, deferred.order_id, deferred.order_id, a.buy_meter, a.sell_meter, a.buy_zone,
+            a.sell_zone, BUY, a.price, a.delivered_wh, a.injected_wh, a.wheel_uthb, a.fee_uthb, a.vat_uthb,
+            a.collateral_uthb, a.source, 0, a.path, int(TradeKind.BILATERAL))
+        if fields[2:5] != (a.delivered_wh, a.injected_wh, a.wheel_uthb):
+            raise InvariantError(f"the engine trades {fields[2:5]} for bilateral trade {deferred.order_id}: {record}")
+        seller[1] += record.value_uthb
+        roles = self.context.roles
+        self._account(roles.market_operator)[1] += a.fee_uthb
+        self._account(roles.tax)[1] += a.vat_uthb
+        bought[1] += a.delivered_wh
+        sold[0] += a.injected_wh
+        if a.path:
+            self._flow(window, record)
+        else:
+            for network, amount in network_parts(self.session, record):
+                self._account(network)[1] += amount
+        self._keep(window, record, a.buyer, a.seller)
+        return 1
 
     def _flow(self, window: int, trade: Trade) -> None:
         """The networks of a path are paid; its corridors carry q_in one way and can carry q more the other way."""
@@ -313,7 +365,12 @@ class Posting:
         order_id = deferred.order_id
         refused = engine_code in _REFUSED
         if deferred.kind is not Kind.PLACE and refused:
-            deferred.outcome = Outcome(code)
+            changed = deferred.kind is Kind.CANCEL and engine_code == EngineCode.INVALID
+            deferred.outcome = Outcome(Code.ORDER_CHANGED if changed else code)
+            return 0
+        if deferred.kind is Kind.BILATERAL:
+            assert deferred.agreed is not None
+            deferred.outcome = Outcome(code, (order_id, filled, deferred.agreed.injected_wh))
             return 0
         live = self._order(order_id)
         if deferred.kind is Kind.CANCEL:

@@ -8,6 +8,7 @@ from gridtokenx.ledger.operations.account_keys import SetAccountKeys
 from gridtokenx.ledger.operations.activate_authority import ActivateAuthority
 from gridtokenx.ledger.operations.amend_order import AmendOrder
 from gridtokenx.ledger.operations.base import Block, Operation
+from gridtokenx.ledger.operations.bilateral_trade import BilateralTrade
 from gridtokenx.ledger.operations.buy_certificate import BuyCertificate
 from gridtokenx.ledger.operations.cancel_order import CancelOrder
 from gridtokenx.ledger.operations.deposit import Deposit
@@ -51,6 +52,7 @@ KINDS: tuple[type[Operation], ...] = (
     PlaceOrder,
     CancelOrder,
     AmendOrder,
+    BilateralTrade,
     SetCapacity,
     HaltWindows,
     PublishTariff,
