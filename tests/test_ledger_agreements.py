@@ -125,7 +125,7 @@ def group(chain: Chain, who: PrivateKey, *operations: Operation) -> list[Outcome
 
 
 def test_a_group_is_funded_by_its_own_cancels() -> None:
-    chain = trading_chain(2, money=4_200_000, injection_w=4_000, withdrawal_w=4_000, **FREE)
+    chain = trading_chain(2, money=4_400_000, injection_w=4_000, withdrawal_w=4_000, **FREE)
     [bid] = chain.do(H[0], order(chain, 1, BUY, 4000, 1000))
     plain = chain.do(H[0], CancelOrder(bid.data[0]), order(chain, 1, BUY, 4050, 1000, post_only=True))
     assert plain[1].code is Code.NO_CAPACITY                    # what is freed counts from the next block on ...
@@ -135,7 +135,7 @@ def test_a_group_is_funded_by_its_own_cancels() -> None:
     assert [outcome.code for outcome in outcomes] == [OK, OK, OK]      # ... but within a group at once
     account = chain.account(H[0])
     assert account.bids == 3950 * 600 + 3900 * 400
-    assert account.total == 4_200_000 - 4 * FEE
+    assert account.total == 4_400_000 - 4 * FEE
     position = queries.position(chain.head, 1, chain.window)
     assert position is not None
     assert (position["open_buy_wh"], position["free_buy_wh"]) == (1000, 0)
