@@ -11,6 +11,7 @@ import trio
 
 from gridtokenx.errors import GridTokenXError, leaves
 from testnet.facts import Facts, Verdict, as_json, judge
+from testnet.households import load_households
 from testnet.launcher import Launcher, Planned
 from testnet.layout import AUTHORITIES, FOLDER, OBSERVER, PORT_BASE, Run
 
@@ -53,6 +54,18 @@ def _plan(kills: tuple[tuple[str, float], ...], restarts: tuple[tuple[str, float
     return plan
 
 
+def _thief(theft: str | None, households: int) -> int | None:
+    """The household meant by --theft. Raises UsageError for one that is not there."""
+    if theft is None:
+        return None
+    if theft == "any":
+        return max((one for one in load_households(households) if not one.pv_w),
+                   key=lambda one: int(one.load_wh.sum())).index
+    if not theft.isdigit() or int(theft) >= households:
+        raise click.UsageError(f"--theft {theft}: a household is a number from 0 to {households - 1}")
+    return int(theft)
+
+
 def _print(facts: Facts, verdicts: list[Verdict], check: bool) -> None:
     width = max(len(verdict.name) for verdict in verdicts)
     click.echo("\nmeasured:" if check else "\nin all:")
@@ -74,6 +87,9 @@ def _print(facts: Facts, verdicts: list[Verdict], check: bool) -> None:
 @click.option("--fresh/--keep", default=True, show_default=True, help="Start a new chain, or go on with the last one.")
 @click.option("--households", type=click.IntRange(2, 200), default=200, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of forecasts and limit prices.")
+@click.option("--theft", "theft", is_flag=False, flag_value="any", metavar="[HOUSEHOLD]",
+              help="A household's meter shows a tenth of what it draws, its secret charger included.  [without a "
+                   "number: the greatest consumer without PV]")
 @click.option("--kill", "kills", type=Moment(), multiple=True, help="SIGKILL an authority, for example pea@20.")
 @click.option("--restart", "restarts", type=Moment(), multiple=True, help="Start a killed authority again.")
 @click.option("--observer-at", type=click.FloatRange(0), metavar="SECONDS",
@@ -83,15 +99,16 @@ def _print(facts: Facts, verdicts: list[Verdict], check: bool) -> None:
 @click.option("--run-dir", type=click.Path(file_okay=False, path_type=Path), default=FOLDER / "run",
               help="Keys, logs and data.  [default: testnet/run]")
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object at the end and nothing else.")
-def main(for_s: float | None, check: bool, fresh: bool, households: int, seed: int,
+def main(for_s: float | None, check: bool, fresh: bool, households: int, seed: int, theft: str | None,
          kills: tuple[tuple[str, float], ...], restarts: tuple[tuple[str, float], ...], observer_at: float | None,
          port_base: int, run_dir: Path, json_output: bool) -> None:
     """Run five authorities and a trading program for 200 households on this machine, and show what they do."""
     plan = _plan(kills, restarts, observer_at, for_s)
+    thief = _thief(theft, households)
     try:
         layout = Run(run_dir.resolve(), port_base)
         layout.prepare(fresh=fresh)
-        launcher = Launcher(layout, households, seed, for_s, plan, quiet=json_output)
+        launcher = Launcher(layout, households, seed, for_s, plan, quiet=json_output, thief=thief)
         facts = trio.run(launcher.run)
     except* GridTokenXError as group:
         for error in leaves(group):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gridtokenx.cli import output
 from testnet.layout import AUTHORITIES, OBSERVER
-from testnet.watch import ChainView, NodeView
+from testnet.watch import ChainView, NodeView, SettlementView
 
 
 @define
@@ -27,6 +27,7 @@ class Picture:
     zones: Sequence[str]
     messages: list[str]
     started_s: float
+    settlement: SettlementView = field(factory=SettlementView)
 
     def message(self, text: str) -> None:
         self.messages = [*self.messages, text][-5:]
@@ -105,6 +106,25 @@ class Picture:
                 f"{chain.traded_wh / 1000:,.1f} kWh, {output.thb_short(chain.value_uthb)}; "
                 f"{chain.views_skipped} views without a block")
 
+    def _settlement(self) -> str:
+        sums = self.settlement.sums
+        if not sums or not sums["windows"]:
+            return "settlement: no window yet"
+        net = sums["taken_wh"] - sums["supplied_wh"]
+        exact = "exact" if not sums["inexact"] else f"{len(sums['inexact'])} WINDOWS DO NOT BALANCE"
+        return (f"settled {sums['windows']} windows: minted {output.kwh(sums['minted_wh'])} = consumed "
+                f"{output.kwh(sums['consumed_wh'])} + losses {output.kwh(sums['losses_wh'])} + net to grid "
+                f"{output.kwh(net)}, {exact}; {self._flags()}")
+
+    def _flags(self) -> str:
+        flags = self.settlement.flags
+        if not flags:
+            return "no flags"
+        first = flags[0]
+        name = self.zones[first["zone"]] if first["zone"] < len(self.zones) else first["zone"]
+        return (f"{self.settlement.sums['flags']} FLAGGED, the last in {name}: {first['residual_wh']:,} Wh missing "
+                f"{output.window(first['window'])[11:]}")
+
     # ------------------------------------------------------------ whole
 
     def screen(self, now_s: float) -> RenderableType:
@@ -116,11 +136,12 @@ class Picture:
         return Group(
             Text(f"GridTokenX testnet   {now_s - self.started_s:5.0f} s   {self._clock()}", style="bold"),
             Panel(self._nodes(), title="peers"), wide, Text(self._confirmation()), Text(self._flow()),
-            Text(self._totals()), *[Text(message, style="yellow") for message in self.messages],
+            Text(self._totals()), Text(self._settlement()),
+            *[Text(message, style="yellow") for message in self.messages],
             Text("Ctrl-C stops everything", style="dim"))
 
     def line(self, now_s: float) -> str:
-        """For a log or a pipe: the same facts in three plain lines."""
+        """For a log or a pipe: the same facts in four plain lines."""
         nodes = "  ".join(
             f"{node.peer.name} {node.height}" if node.status is not None else f"{node.peer.name} DOWN"
             for node in self.nodes if node.status is not None or node.problem != "not started")
@@ -132,4 +153,5 @@ class Picture:
         clock = output.moment(status["market_time_s"])[11:] if status is not None else "-"
         return (f"[{now_s - self.started_s:4.0f} s, market {clock}] heights: {nodes} | blocks by: {made}\n"
                 f"        {self._confirmation()}; {self._totals()}\n"
-                f"        {self._flow()} | THB/kWh: {prices or 'no trade yet'}")
+                f"        {self._flow()} | THB/kWh: {prices or 'no trade yet'}\n"
+                f"        {self._settlement()}")

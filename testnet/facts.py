@@ -31,6 +31,50 @@ class Money:
 
 
 @frozen(kw_only=True)
+class Settled:
+    """What settlement came to, as one peer's chain says it (Wh), beside what the meters showed."""
+
+    peer: str
+    windows: int
+    minted_wh: int
+    consumed_wh: int
+    losses_wh: int
+    supplied_wh: int
+    """By utilities; `taken_wh` less this is the net flow of GT to the grid."""
+    taken_wh: int
+    inexact: Sequence[int]
+    """Windows whose GT does not balance."""
+    unsettled_trades: int
+    """Trades of settled windows that still hold money."""
+    reported_windows: int
+    """Windows among these that the testnet's meters reported."""
+    shown_injected_wh: int
+    shown_withdrawn_wh: int
+    """What the households' meters showed in those windows; `minted_wh` and `consumed_wh` of them are the chain's."""
+    chain_injected_wh: int
+    chain_withdrawn_wh: int
+    bills: int
+    """Bills of the households that have come, a window of a meter each."""
+    bill_example: str
+    flags: Mapping[str, int]
+    """Flags by zone that no correction has explained."""
+    largest_residual_wh: int
+
+
+@frozen(kw_only=True)
+class Theft:
+    """A household whose meter shows too little, and whom the search names."""
+
+    household: int
+    meter: int
+    zone: str
+    hidden_wh: int
+    suspect: int
+    """The meter that the search puts first; 0: none."""
+    explained_ppm: int
+
+
+@frozen(kw_only=True)
 class Fault:
     """A kill, restart or late observer, and what finality did meanwhile."""
 
@@ -69,6 +113,8 @@ class Facts:
     carried_burned_uthb: int = 0
     """Minted and burned before this run, where it goes on with an older chain."""
     refused: Mapping[str, int] = field(factory=dict)
+    settled: Settled | None = None
+    theft: Theft | None = None
     faults: Sequence[Fault] = ()
     troubles: Sequence[str] = ()
     """Processes that ended by themselves, unresolved transactions and the like."""
@@ -123,13 +169,59 @@ def _money(facts: Facts) -> list[Verdict]:
                            text + (f"; but {'; '.join(moved)}" if moved else ""))]
 
 
+def wh(energy: int) -> str:
+    return f"{energy:,} Wh"
+
+
 def _certified(facts: Facts) -> Verdict:
-    name, c = "certified energy is metered energy", facts.certified
+    name, c = "certificates <= metered", facts.certified
     if c is None:
         return Verdict(name, False, "no peer could add claims and certificates up")
     return Verdict(name, c["certified_wh"] <= c["claimed_wh"] <= c["metered_wh"],
-                   f"{c['certificates']:,} certificates of 1 MWh ({c['retired']:,} retired) and {c['held_wh']:,} Wh of "
-                   f"claims, of {c['metered_wh']:,} Wh that renewable meters injected in final windows")
+                   f"certified {wh(c['certified_wh'])} ({c['certificates']:,} of 1 MWh, {c['retired']:,} retired) <= "
+                   f"claimed {wh(c['claimed_wh'])} <= metered {wh(c['metered_wh'])}, of renewable sources in "
+                   "final windows")
+
+
+def _settlement(facts: Facts) -> list[Verdict]:
+    found = facts.settled
+    if found is None:
+        return [Verdict("windows settle", False, "no peer told of settlement")]
+    net = found.taken_wh - found.supplied_wh
+    balance = found.minted_wh - found.consumed_wh - found.losses_wh - net
+    shown = (found.shown_injected_wh, found.shown_withdrawn_wh)
+    agree = shown == (found.chain_injected_wh, found.chain_withdrawn_wh)
+    return [
+        Verdict("windows settle and bills arrive", found.windows > 0 and found.bills > 0,
+                f"{found.windows} windows, {found.bills:,} bills; {found.bill_example}"),
+        Verdict("minted = consumed + losses + net to grid", found.windows > 0 and balance == 0 and not found.inexact,
+                f"{wh(found.minted_wh)} = {wh(found.consumed_wh)} + {wh(found.losses_wh)} + {wh(net)}, "
+                + ("exact, in every window" if not found.inexact else f"but not in {list(found.inexact)[:5]}")),
+        Verdict("the chain says what the meters showed", agree and found.reported_windows > 0,
+                f"injected {wh(shown[0])}, withdrawn {wh(shown[1])} in {found.reported_windows} windows"
+                + ("" if agree else f"; the chain has {wh(found.chain_injected_wh)}, {wh(found.chain_withdrawn_wh)}")),
+        Verdict("all pools are zero", found.unsettled_trades == 0 and balance == 0,
+                f"GT left over {wh(balance)}; {found.unsettled_trades} trades of settled windows hold money"),
+        _flags(facts, found),
+        *_found(facts),
+    ]
+
+
+def _flags(facts: Facts, found: Settled) -> Verdict:
+    text = ", ".join(f"{zone} {count}" for zone, count in sorted(found.flags.items())) or "no flag"
+    text += f"; largest residual {wh(found.largest_residual_wh)}"
+    if facts.theft is None:
+        return Verdict("electricity adds up in every zone", not found.flags, text)
+    return Verdict("a flag is up in the thief's zone and in no other", set(found.flags) == {facts.theft.zone}, text)
+
+
+def _found(facts: Facts) -> list[Verdict]:
+    theft = facts.theft
+    if theft is None:
+        return []
+    return [Verdict("the search finds the thief", theft.suspect == theft.meter,
+                    f"household {theft.household} in {theft.zone} hid {wh(theft.hidden_wh)} from meter {theft.meter}; "
+                    f"the search names meter {theft.suspect}, which explains {theft.explained_ppm / 10_000:.1f} %")]
 
 
 def judge(facts: Facts) -> list[Verdict]:
@@ -144,6 +236,7 @@ def judge(facts: Facts) -> list[Verdict]:
                 f"p50 {facts.p50_ms:.0f} ms, p99 {facts.p99_ms:.0f} ms over {facts.latencies:,} transactions"),
         _roots(facts),
         *_money(facts),
+        *_settlement(facts),
         _certified(facts),
         *[Verdict(fault.name, fault.holds, fault.text) for fault in facts.faults],
         Verdict("nothing went wrong on the way", not facts.troubles, "; ".join(facts.troubles) or "no trouble"),

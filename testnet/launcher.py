@@ -19,10 +19,11 @@ from gridtokenx.client import Client, ClientError, connect
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.genesis import load_genesis
 from testnet.dashboard import Picture
-from testnet.facts import Facts, Fault, Money
+from testnet.facts import Facts, Fault, Money, Settled, Theft
 from testnet.layout import AUTHORITIES, Peer, Run
 from testnet.processes import Child, ProcessError, stop_all
-from testnet.watch import ChainView, NodeView, follow_chain
+from testnet.settled import settled_facts
+from testnet.watch import ChainView, NodeView, follow_chain, follow_settlement
 
 CONNECT_TIMEOUT_S = 120.0
 TRADING_STOP_S = 30.0
@@ -65,6 +66,8 @@ class Launcher:
     for_s: float | None
     planned: list[Planned]
     quiet: bool = False
+    thief: int | None = None
+    """Index of the household whose meter shows too little."""
     nodes: dict[str, NodeView] = field(init=False)
     children: dict[str, Child] = field(init=False)
     chain: ChainView = field(factory=ChainView)
@@ -82,6 +85,7 @@ class Launcher:
         self.children["trading"] = Child(
             "trading program", [
                 sys.executable, "-m", "testnet.trading", "--households", str(self.households), "--seed", str(self.seed),
+                *([] if self.thief is None else ["--theft", str(self.thief)]),
                 *[part for peer in self.layout.authorities for part in ("--node", peer.address)]],
             self.layout.folder / "logs" / "trading.log", pipe_output=True)
         self._picture = Picture(list(self.nodes.values()), self.chain, {}, [], [], 0.0)
@@ -104,6 +108,7 @@ class Launcher:
                     nursery.start_soon(self.nodes[peer.name].follow)
                 await self._until_connected()
                 nursery.start_soon(follow_chain, self.chain, self._answering)
+                nursery.start_soon(follow_settlement, self._picture.settlement, self._answering)
                 nursery.start_soon(self._look_after)
                 await self._start_trading(nursery)
                 self._trading_s = trio.current_time()
@@ -318,15 +323,21 @@ class Launcher:
         common = min(heights.values(), default=0)
         for peer in alive:
             await each(peer, compare)
+        settled: list[tuple[Settled, Theft | None]] = []
         certified: list[dict[str, int]] = []
+
+        async def settlement(client: Client, peer: Peer) -> None:
+            settled.append(await settled_facts(client, peer.name, self.report.get("metering", {}), self.households))
 
         async def add_up(client: Client, _: Peer) -> None:
             certified.append(await client.call("certificate_totals"))
 
-        if alive:
-            await each(alive[0], add_up)
+        for peer in alive[:1]:
+            await each(peer, settlement)
+            await each(peer, add_up)
         report = self.report
         return Facts(
+            settled=settled[0][0] if settled else None, theft=settled[0][1] if settled else None,
             authorities=list(AUTHORITIES.values()), produced=dict(self.chain.produced),
             transactions_finalized=self.chain.transactions, longest_gap_s=self.chain.longest_gap_s,
             trades=self.chain.trades, traded_wh=self.chain.traded_wh,

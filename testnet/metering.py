@@ -11,6 +11,7 @@ from attrs import define, field
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.ledger.operations import ReportReadings, SignedReading, sign_reading
+from gridtokenx.ledger.receipts import Code
 from gridtokenx.units import WINDOW_SECONDS
 from testnet.agents import Agent
 from testnet.enrolment import Boundary, Enrolled
@@ -22,6 +23,8 @@ BATCH = 64
 SAFETY_S = 300
 """Market seconds after a window's end before its readings are sent: blocks' time lags behind this program's."""
 MAX_TRADES = 500
+ATTEMPTS = 12
+RETRY_S = 0.5
 CATCH_UP_WINDOWS = 48
 
 
@@ -53,22 +56,32 @@ class Metering:
     async def report(self, window: int) -> None:
         """Reads every meter for `window`, which is over, and hands the readings in."""
         trades: Any = await self.collector.link.call("trades", {"window": window}, MAX_TRADES)
-        readings = self.read(window, trades)
-        sent = [await self.collector.send([ReportReadings(tuple(readings[start:start + BATCH]))])
-                for start in range(0, len(readings), BATCH)]
-        for one in sent:
-            await one.done.wait()
-            if one.ok:
-                state: Any = await self.collector.link.call("transaction", one.signed.id)
+        readings, shown_wh = self.read(window, trades)
+        for start in range(0, len(readings), BATCH):
+            await self._hand_in(readings[start:start + BATCH])
+        self.tally.windows += 1
+        self.tally.by_window[window] = shown_wh
+
+    async def _hand_in(self, readings: list[SignedReading]) -> None:
+        """Until they are on the chain: its time may lag behind this program's clock, and a transaction may be lost."""
+        for attempt in range(ATTEMPTS):
+            sent = await self.collector.do([ReportReadings(tuple(readings))])
+            if sent.ok:
+                state: Any = await self.collector.link.call("transaction", sent.signed.id)
                 taken, *others = state["receipts"][0][1]
                 self.tally.reported += taken
                 self.tally.refused += len(others) // 2
-            else:
-                self.tally.refused += BATCH
-        self.tally.windows += 1
+                return
+            if sent.code == Code.READING_KNOWN:         # it was there after all
+                return
+            await trio.sleep(RETRY_S * (1 + attempt))
+        self.tally.refused += len(readings)
 
-    def read(self, window: int, trades: Sequence[Any]) -> list[SignedReading]:
-        """What all meters show of `window`, signed. Meters registered after it began measure from the next one on."""
+    def read(self, window: int, trades: Sequence[Any]) -> tuple[list[SignedReading], tuple[int, int]]:
+        """What all meters show of `window`, signed; and what the households' show of it, (injected, withdrawn).
+
+        Meters registered after it began measure from the next one on.
+        """
         start_ms = window * WINDOW_SECONDS * 1000
         truth: dict[str, list[Flow]] = {zone.name: [] for zone in self.genesis.zones}
         readings: list[SignedReading] = []
@@ -84,7 +97,6 @@ class Metering:
             injected += seen.injected_wh
             withdrawn += seen.withdrawn_wh
             readings.append(self._signed(f"meter {household.index}", one.meter, window, seen))
-        self.tally.by_window[window] = (injected, withdrawn)
         ends: dict[tuple[int, int], Flow] = {}
         flows = scheduled(trades, self.genesis.zones, self.genesis.corridors)
         for number, (corridor, flow) in enumerate(zip(self.genesis.corridors, flows, strict=True)):
@@ -99,7 +111,7 @@ class Metering:
             else:
                 flow = ends[boundary.zone, boundary.corridor]
             readings.append(self._signed(boundary.name, boundary.meter, window, flow))
-        return readings
+        return readings, (injected, withdrawn)
 
     def _signed(self, name: str, meter: int, window: int, flow: Flow) -> SignedReading:
         key = self._keys.get(name)

@@ -15,6 +15,8 @@ from testnet.layout import Peer
 POLL_S = 1.0
 RETRY_S = 0.5
 RECENT_BLOCKS = 12
+RECENT_FLAGS = 3
+SETTLEMENT_S = 3.0
 
 
 @define(eq=False)
@@ -99,6 +101,28 @@ class ChainView:
                 view.value_uthb += uthb
                 view.last_mthb = round(uthb / wh)       # uTHB per Wh is mTHB per kWh
         self.blocks = [*self.blocks, block][-RECENT_BLOCKS:]
+
+
+@define
+class SettlementView:
+    """How far settlement has come, as the first node that answers says; empty before it does."""
+
+    sums: dict[str, Any] = field(factory=dict)
+    flags: list[dict[str, Any]] = field(factory=list)
+    """The newest, newest first."""
+
+
+async def follow_settlement(view: SettlementView, addresses: Callable[[], list[str]]) -> None:
+    """Asks every few seconds, over connections that are made anew as often as they break."""
+    while True:
+        try:
+            async with connect(addresses(), timeout_s=3) as client:
+                while True:
+                    view.sums = await client.call("settled")
+                    view.flags = await client.call("flags", None, RECENT_FLAGS)
+                    await trio.sleep(SETTLEMENT_S)
+        except ClientError:
+            await trio.sleep(RETRY_S)
 
 
 async def follow_chain(chain: ChainView, addresses: Callable[[], list[str]]) -> None:

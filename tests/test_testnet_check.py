@@ -7,7 +7,7 @@ import json
 import pytest
 from attrs import evolve
 
-from testnet.facts import Facts, Fault, Money, as_json, judge
+from testnet.facts import Facts, Fault, Money, Settled, Theft, as_json, judge
 from testnet.latency import Latencies
 
 FIVE = ("egat", "mea", "pea", "erc", "nepo")
@@ -21,10 +21,16 @@ def money(peer: str, **changes: int) -> Money:
 
 CERTIFIED = {"metered_wh": 5_000_000, "claimed_wh": 4_500_000, "held_wh": 2_500_000, "certified_wh": 2_000_000,
              "certificates": 2, "retired": 1}
+SETTLED = Settled(
+    peer="egat", windows=3, minted_wh=900, consumed_wh=700, losses_wh=30, supplied_wh=80, taken_wh=250, inexact=[],
+    unsettled_trades=0, reported_windows=2, shown_injected_wh=600, shown_withdrawn_wh=500, chain_injected_wh=600,
+    chain_withdrawn_wh=500, bills=9, bill_example="household 1 pays 2 THB", flags={}, largest_residual_wh=1)
+THEFT = Theft(household=7, meter=29, zone="North", hidden_wh=4_000, suspect=29, explained_ppm=999_000)
 GOOD = Facts(
     authorities=FIVE, produced=dict.fromkeys(FIVE, 3), transactions_finalized=10, longest_gap_s=0.4, trades=4,
     traded_wh=700, latencies=10, p50_ms=20.0, p99_ms=80.0, peers=FIVE, root_height=9, roots=dict.fromkeys(FIVE, ROOT),
-    money=[money(peer) for peer in FIVE], deposited_uthb=50, withdrawn_uthb=20, certified=CERTIFIED,
+    money=[money(peer) for peer in FIVE], deposited_uthb=50, withdrawn_uthb=20,
+    certified=CERTIFIED, settled=SETTLED,
     faults=[Fault(name="finality without pea", text="pea killed; 40 blocks became final without it", holds=True)],
 )
 
@@ -43,8 +49,8 @@ def test_a_good_run_passes() -> None:
     (evolve(GOOD, transactions_finalized=0), ["transactions are finalized"]),
     (evolve(GOOD, trades=0), ["households trade"]),
     (evolve(GOOD, latencies=0), ["measured confirmations"]),
-    (evolve(GOOD, certified=None), ["certified energy"]),
-    (evolve(GOOD, certified={**CERTIFIED, "claimed_wh": 5_000_001}), ["certified energy", "5,000,000 Wh"]),
+    (evolve(GOOD, certified=None), ["certificates <= metered", "no peer"]),
+    (evolve(GOOD, certified={**CERTIFIED, "claimed_wh": 5_000_001}), ["certificates <= metered", "5,000,001 Wh"]),
     (evolve(GOOD, roots={**GOOD.roots, "erc": bytes(32)}), ["one state root", "erc 0000"]),
     (evolve(GOOD, roots={peer: ROOT for peer in FIVE if peer != "mea"}), ["no answer", "mea"]),
     (evolve(GOOD, root_height=0), ["one state root"]),
@@ -54,6 +60,17 @@ def test_a_good_run_passes() -> None:
     (evolve(GOOD, deposited_uthb=51), ["deposits and withdrawals", "0.000050 THB in"]),
     (evolve(GOOD, faults=[Fault(name="pea comes back", text="pea is at height 3", holds=False)]),
      ["pea comes back", "pea is at height 3"]),
+    (evolve(GOOD, settled=None), ["windows settle", "no peer"]),
+    (evolve(GOOD, settled=evolve(SETTLED, windows=0, bills=0)), ["bills arrive"]),
+    (evolve(GOOD, settled=evolve(SETTLED, taken_wh=251)), ["minted = consumed", "171 Wh"]),
+    (evolve(GOOD, settled=evolve(SETTLED, inexact=[77])), ["minted = consumed", "77"]),
+    (evolve(GOOD, settled=evolve(SETTLED, chain_withdrawn_wh=499)), ["what the meters showed", "499 Wh"]),
+    (evolve(GOOD, settled=evolve(SETTLED, unsettled_trades=1)), ["pools", "1 trades"]),
+    (evolve(GOOD, certified={**CERTIFIED, "certified_wh": 4_500_001}), ["certificates <= metered", "4,500,001 Wh"]),
+    (evolve(GOOD, settled=evolve(SETTLED, flags={"South": 2})), ["adds up in every zone", "South 2"]),
+    (evolve(GOOD, theft=THEFT), ["thief's zone", "no flag"]),
+    (evolve(GOOD, theft=THEFT, settled=evolve(SETTLED, flags={"North": 2, "South": 1})), ["and in no other"]),
+    (evolve(GOOD, theft=evolve(THEFT, suspect=30), settled=evolve(SETTLED, flags={"North": 2})), ["names meter 30"]),
     (evolve(GOOD, troubles=["mea ended with exit code 1"]), ["mea ended"]),
 ])
 def test_each_thing_that_is_wrong_fails_and_is_named(facts: Facts, words: list[str]) -> None:
@@ -61,6 +78,10 @@ def test_each_thing_that_is_wrong_fails_and_is_named(facts: Facts, words: list[s
     assert found
     for word in words:
         assert word in " ".join(found)
+
+
+def test_a_thief_that_is_found_passes() -> None:
+    assert failing(evolve(GOOD, theft=THEFT, settled=evolve(SETTLED, flags={"North": 2}))) == []
 
 
 def test_money_of_earlier_runs_is_set_apart() -> None:

@@ -124,11 +124,11 @@ def test_boundary_meters_are_signed_for_once_the_meter_is_there() -> None:
                   for number, zone in enumerate(ZONES)]
     collector: Any = None
     metering = Metering(collector, GENESIS, enrolled, boundaries, 1, None)
-    readings = metering.read(TEN, [])
+    readings, shown_wh = metering.read(TEN, [])
     assert [reading.meter for reading in readings] == [1, 2, 3, *range(10, 17)]
-    assert metering.tally.by_window[TEN] == (sum(reading.injected_wh for reading in readings[:3]),
-                                             sum(reading.withdrawn_wh for reading in readings[:3]))
-    assert len(metering.read(TEN + 1, [])) == 11
+    assert shown_wh == (sum(reading.injected_wh for reading in readings[:3]),
+                        sum(reading.withdrawn_wh for reading in readings[:3]))
+    assert len(metering.read(TEN + 1, [])[0]) == 11
 
 
 def test_the_picture_is_in_proportion_and_names_every_part() -> None:

@@ -148,6 +148,7 @@ def test_the_committed_configurations_are_those_that_a_run_uses(tmp_path: Path) 
     (["--kill", "mea@20", "--kill", "mea@25"], "killed twice"),
     (["--for", "1"], "5"),
     (["--households", "1000"], "200"),
+    (["--theft", "200"], "0 to 199"),
 ])
 def test_plans_that_cannot_be_carried_out_are_refused(arguments: list[str], words: str) -> None:
     result = CliRunner().invoke(main, arguments)
@@ -183,7 +184,7 @@ def test_line_and_screen_show_what_is_known_and_what_is_not() -> None:
 
     def screen() -> str:
         target = StringIO()
-        Console(file=target, width=140).print(picture.screen(7.0))
+        Console(file=target, width=200).print(picture.screen(7.0))
         return target.getvalue()
 
     assert "nothing measured yet" in screen()
@@ -195,7 +196,13 @@ def test_line_and_screen_show_what_is_known_and_what_is_not() -> None:
     picture.trading = {"phase": "trading", "bids": 5, "bid_wh": 700, "offers": 6, "offer_wh": 900, "immediate": 1,
                        "cancels": 2, "pending": 3, "refused": {"EXPIRED": 4}, "latencies": 9, "p50_ms": 21.0,
                        "p99_ms": 80.0, "most_ms": 81.0}
+    assert "no window yet" in screen()
+    picture.settlement.sums = {"windows": 2, "minted_wh": 900, "consumed_wh": 700, "losses_wh": 30, "supplied_wh": 80,
+                               "taken_wh": 250, "inexact": [], "flags": 1}
+    picture.settlement.flags = [{"zone": 1, "residual_wh": 1_500, "window": 1_939_116}]
     for text in (screen(), picture.line(7.0)):
-        for word in ("PEA", "p50 21 ms, p99 80 ms", "5 bids (0.7 kWh)", "4 refused", "Bangkok", "3.00", "10:00"):
+        for word in ("minted 0.9 kWh = consumed 0.7 kWh + losses 0.03 kWh + net to grid 0.17 kWh, exact",
+                     "Central: 1,500 Wh", "PEA",
+                     "p50 21 ms, p99 80 ms", "5 bids (0.7 kWh)", "4 refused", "Bangkok", "3.00", "10:00"):
             assert word in text
     assert "connection refused" in screen()

@@ -13,16 +13,19 @@ from attrs import asdict, define
 
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.metering_records import Balance, Correction, Due, Energy, Flag, Settlement, Settling
+from gridtokenx.ledger.parameters import read_parameters
 from gridtokenx.ledger.queries import Map, market_clock, meters_of, zones
 from gridtokenx.ledger.records import WindowBook
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader
-from gridtokenx.market.clock import WINDOW_S, final_ms, gate_ms, opens_ms
-from gridtokenx.market.deadlines import deadline_ms
+from gridtokenx.market.clock import WINDOW_S, gate_ms, opens_ms
+from gridtokenx.market.deadlines import closes_ms, deadline_ms
 
 WINDOWS_PER_DAY = 96
 BANGKOK_S = 25_200
 PPM = 1_000_000
+MOST_ESTIMATED = 50
+"""The search leaves out windows in which more than one reading of so many is missing: the residual is theirs."""
 MAX_SEARCHED = 672
 """Windows that the search for a meter looks back at most: a week."""
 
@@ -120,6 +123,7 @@ def window(state: StateReader, number: int) -> Map:
     `phase` is opens_later, trading, closed (delivering, or readings may come), settling, settled or final.
     """
     now_ms, progress = market_clock(state).now_ms, settling(state)
+    closes = closes_ms(read_parameters(state), progress, number)
     found = {key[5]: Balance.decode(raw) for key, raw in state.scan(spaces.balance(number))}
     rows = []
     for zone in zones(state):
@@ -130,8 +134,8 @@ def window(state: StateReader, number: int) -> Map:
     source = totals["minted_wh"] + totals["supplied_wh"]
     sink = totals["consumed_wh"] + totals["losses_wh"] + totals["taken_wh"]
     return {
-        "window": number, "phase": _phase(number, now_ms, progress), "deadline_ms": deadline_ms(progress, number),
-        "final_ms": final_ms(number), "zones": rows, "totals": totals,
+        "window": number, "phase": _phase(number, now_ms, progress, closes),
+        "deadline_ms": deadline_ms(progress, number), "final_ms": closes, "zones": rows, "totals": totals,
         "exact": source == sink and totals["sold_wh"] == totals["bought_wh"] + totals["losses_wh"],
         "flags": [row["zone"] for row in rows if row["flagged"]],
     }
@@ -147,7 +151,7 @@ def _balance(entry: Balance) -> Map:
     return row
 
 
-def _phase(number: int, now_ms: int, progress: Settling) -> str:
+def _phase(number: int, now_ms: int, progress: Settling, closes: int) -> str:
     if now_ms < opens_ms(number):
         return "opens_later"
     if now_ms < gate_ms(number):
@@ -156,7 +160,7 @@ def _phase(number: int, now_ms: int, progress: Settling) -> str:
         return "closed"
     if number == progress.window:
         return "settling"
-    return "settled" if now_ms < final_ms(number) else "final"
+    return "settled" if now_ms < closes else "final"
 
 
 # ------------------------------------------------------------------ what does not add up
@@ -198,7 +202,7 @@ def suspects(state: StateReader, zone: int, windows: int, limit: int) -> Map:
     for number in range(max(0, last - min(windows, MAX_SEARCHED)), last):
         raw = state.get(spaces.balance(number, zone))
         entry = None if raw is None else Balance.decode(raw)
-        if entry is None or not entry.boundary:
+        if entry is None or not entry.boundary or entry.estimated * MOST_ESTIMATED > entry.meters:
             continue
         residual = residuals[number] = entry.residual
         for key, found_raw in state.scan(spaces.settlement(number)):

@@ -1,0 +1,71 @@
+"""What a run's settlement came to: asked of one node at the end, and put beside what the meters showed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from gridtokenx.cli import output
+from gridtokenx.client import Client
+from testnet.facts import Settled, Theft
+from testnet.keys import testnet_key
+
+BANGKOK_S = 25_200
+DAY_S = 86_400
+MOST_FLAGS = 500
+
+
+async def settled_facts(client: Client, peer: str, metering: dict[str, Any],
+                        households: int) -> tuple[Settled, Theft | None]:
+    """`metering` is the trading program's last report of its meters. Raises ClientError."""
+    sums = await client.call("settled")
+    windows = sums["next_window"]
+    by_window = {int(number): shown for number, shown in metering.get("by_window", {}).items()
+                 if int(number) < windows}
+    chain = [0, 0]
+    largest = 0
+    names: dict[int, str] = {}
+    for number in sorted(by_window):
+        found = await client.call("window", number)
+        chain[0] += found["totals"]["minted_wh"]
+        chain[1] += found["totals"]["consumed_wh"]
+        for row in found["zones"]:
+            names[row["zone"]] = row["name"]
+            largest = max(largest, abs(row["residual_wh"]))
+    flags = Counter(names.get(flag["zone"], str(flag["zone"])) for flag in await client.call("flags", None, MOST_FLAGS)
+                    if not flag["cleared"])
+    bills, example = await _bills(client, households)
+    settled = Settled(
+        peer=peer, windows=sums["windows"], minted_wh=sums["minted_wh"], consumed_wh=sums["consumed_wh"],
+        losses_wh=sums["losses_wh"], supplied_wh=sums["supplied_wh"], taken_wh=sums["taken_wh"],
+        inexact=sums["inexact"], unsettled_trades=sums["unsettled_trades"], reported_windows=len(by_window),
+        shown_injected_wh=sum(injected for injected, _ in by_window.values()),
+        shown_withdrawn_wh=sum(withdrawn for _, withdrawn in by_window.values()),
+        chain_injected_wh=chain[0], chain_withdrawn_wh=chain[1], bills=bills, bill_example=example, flags=flags,
+        largest_residual_wh=largest)
+    return settled, await _theft(client, metering, names)
+
+
+async def _bills(client: Client, households: int) -> tuple[int, str]:
+    """How many bills the households have, and the greatest in words."""
+    today = ((await client.status())["market_time_s"] + BANGKOK_S) // DAY_S
+    count, most, example = 0, -1, "none yet"
+    for index in range(households):
+        bill = await client.call("bill", testnet_key(f"household {index}").public, today)
+        count += len(bill["windows"])
+        if bill["pays_uthb"] > most:
+            most = bill["pays_uthb"]
+            example = (f"household {index} pays {output.thb_short(most)} for {output.kwh(bill['withdrawn_wh'])} in "
+                       f"{len(bill['windows'])} windows")
+    return count, example
+
+
+async def _theft(client: Client, metering: dict[str, Any], names: dict[int, str]) -> Theft | None:
+    thief = metering.get("thief")
+    if thief is None:
+        return None
+    zone = next((number for number, name in names.items() if name == thief["zone"]), 0)
+    first = (await client.call("suspects", zone, 96, 1))["meters"]
+    return Theft(household=thief["household"], meter=thief["meter"], zone=thief["zone"],
+                 hidden_wh=metering["hidden_wh"], suspect=first[0]["meter"] if first else 0,
+                 explained_ppm=first[0]["explained_ppm"] if first else 0)
