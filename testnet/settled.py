@@ -68,4 +68,4 @@ async def _theft(client: Client, metering: dict[str, Any], names: dict[int, str]
     first = (await client.call("suspects", zone, 96, 1))["meters"]
     return Theft(household=thief["household"], meter=thief["meter"], zone=thief["zone"],
                  hidden_wh=metering["hidden_wh"], suspect=first[0]["meter"] if first else 0,
-                 explained_ppm=first[0]["explained_ppm"] if first else 0)
+                 explained_ppm=first[0]["share_ppm"] if first else 0)

@@ -12,7 +12,8 @@ from model_settlement import half_up
 from gridtokenx.cli.settlement import picture
 from gridtokenx.ledger import settlement_queries, spaces
 from gridtokenx.ledger.genesis import load_genesis
-from gridtokenx.ledger.metering_records import Balance, Settlement, Settling
+from gridtokenx.ledger.metering_records import Balance, Reading, Settling
+from gridtokenx.ledger.records import Meter
 from testnet.households import PROFILE_START_S, WINDOW_S, Household, load_households
 from testnet.layout import FOLDER
 from testnet.metering import Metering
@@ -68,7 +69,7 @@ def test_the_thief_draws_more_than_it_shows_and_others_show_the_truth() -> None:
 
 
 class State:
-    """Balances and bills of some windows, as settlement leaves them."""
+    """Balances and readings of some windows, as settlement leaves them."""
 
     def __init__(self, windows: int, zone: int, thief: int | None) -> None:
         self.values: dict[bytes, bytes] = {spaces.SETTLING: Settling(window=TEN + windows).encode()}
@@ -78,10 +79,14 @@ class State:
             seen = [(one, shown(one, flow, thief)) for one, flow in real]
             supply = supply_point([flow for _, flow in real], [], ZONES[zone])
             missing = residual([*[flow for _, flow in seen], supply], ZONES[zone].loss_ppm)
-            self.values[spaces.balance(window, zone)] = Balance(residual=missing, tolerance=1_000, boundary=1).encode()
+            minted = sum(flow.injected_wh for _, flow in seen)
+            self.values[spaces.balance(window, zone)] = Balance(
+                minted=minted, imports=supply.injected_wh, residual=missing, tolerance=1_000, boundary=1).encode()
             for one, flow in seen:
-                self.values[spaces.settlement(window, one.index + 1)] = Settlement(
-                    b"", zone, flow.injected_wh, flow.withdrawn_wh, 0, 0, 0, 0, 0, 0, ()).encode()
+                meter = one.index + 1
+                self.values[spaces.meter(meter)] = Meter(b"", 1, b"", zone, 0, 0, 0, 0, 0).encode()
+                self.values[spaces.reading(window, meter)] = Reading(
+                    flow.injected_wh, flow.withdrawn_wh, 0, 0, 1).encode()
 
     def get(self, key: bytes) -> bytes | None:
         return self.values.get(key)
@@ -99,9 +104,8 @@ def test_the_search_finds_the_thief_among_its_neighbours(thief: int) -> None:
     found = settlement_queries.suspects(state, zone, 96, 3)
     first, second = found["meters"][:2]
     assert (first["meter"], first["register"]) == (thief + 1, "withdrawal")
-    assert first["explained_ppm"] > 990_000 and first["explained_ppm"] > second["explained_ppm"]
-    assert 8_900_000 < first["factor_ppm"] < 9_300_000         # nine parts hidden for each one shown
-    assert abs(first["missing_wh"] - found["residual_wh"]) < found["residual_wh"] // 20
+    assert first["share_ppm"] > 990_000 and first["share_ppm"] > second["share_ppm"]
+    assert 8_900_000 < first["slope_ppm"] < 9_300_000          # nine parts hidden for each one shown
     flagged = [at for at in range(10)
                if Balance.decode(state.get(spaces.balance(TEN + at, zone)) or b"").residual > 1_000]
     assert len(flagged) >= (3 if household.pv_w else 10)        # the sun charges too

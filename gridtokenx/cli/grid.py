@@ -13,12 +13,6 @@ from gridtokenx.units import format_kwh
 if TYPE_CHECKING:
     from gridtokenx.client import Client
 
-WHAT = {
-    ("withdrawal", True): "shows too little withdrawal", ("injection", False): "shows too little injection",
-    ("injection", True): "shows too much injection",
-}
-
-
 @click.group()
 def grid() -> None:
     """Zones whose electricity does not add up, and which meter may be wrong."""
@@ -67,8 +61,7 @@ def suspects(zone: str, windows: int, limit: int, node: str | None, as_json: boo
         return
     click.echo(f"{zone}: {format_kwh(found['residual_wh'])} kWh missing in {found['windows']} settled windows with "
                "boundary readings")
-    output.table(["meter", "explains", "if it", "Wh per Wh shown", "that is kWh", "shown kWh", "windows"],
-                 [[row["meter"], f"{row['explained_ppm'] / 10_000:.1f} %",
-                   WHAT.get((row["register"], row["factor_ppm"] > 0), ""), f"{row['factor_ppm'] / 1_000_000:.2f}",
-                   format_kwh(row["missing_wh"]), format_kwh(row["shown_wh"]), row["windows"]]
-                  for row in found["meters"]], right=(0, 1, 3, 4, 5, 6), empty="nothing is missing")
+    output.table(["meter", "register", "explains", "missing per Wh shown", "windows"],
+                 [[row["meter"], row["register"], f"{row['share_ppm'] / 10_000:.1f} %",
+                   f"{row['slope_ppm'] / 1_000_000:.2f} Wh", row["windows"]] for row in found["meters"]],
+                 right=(0, 2, 3, 4), empty="no meter's readings go with what is missing; it takes 8 windows to tell")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from attrs import asdict, define
+from attrs import asdict
 
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.metering_records import Balance, Correction, Due, Energy, Flag, Settlement, Settling
@@ -20,12 +20,10 @@ from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader
 from gridtokenx.market.clock import WINDOW_S, gate_ms, opens_ms
 from gridtokenx.market.deadlines import closes_ms, deadline_ms
+from gridtokenx.market.suspects import zone_suspects
 
 WINDOWS_PER_DAY = 96
 BANGKOK_S = 25_200
-PPM = 1_000_000
-MOST_ESTIMATED = 50
-"""The search leaves out windows in which more than one reading of so many is missing: the residual is theirs."""
 MAX_SEARCHED = 672
 """Windows that the search for a meter looks back at most: a week."""
 
@@ -177,62 +175,19 @@ def flags(state: StateReader, zone: int | None, limit: int) -> list[Map]:
     return found[:-limit - 1:-1]
 
 
-@define
-class _Suspect:
-    """Sums over windows of one register of one meter: with the residual, with itself, and alone."""
-
-    with_residual: int = 0
-    with_itself: int = 0
-    total: int = 0
-    windows: int = 0
-
-
 def suspects(state: StateReader, zone: int, windows: int, limit: int) -> Map:
-    """Which meters' error would explain a zone's residuals over the latest settled windows best.
+    """Which meters' readings would explain a zone's residuals over the latest settled windows (`market.suspects`).
 
-    For each meter's register, with what it showed in each window, the factor that explains most of the residuals
-    alone (least squares) is found. `explained_ppm` is the part of the squared residuals that it explains, `missing_wh`
-    the energy that the meter would then not have shown, and `factor_ppm` that energy per Wh shown. A meter that shows a
-    fixed part of the truth explains all of what it hides; chance explains the less, the more windows there are. A
-    hint to where to look, not a proof.
+    `share_ppm` is the part of the residuals' variation that a register explains, `slope_ppm` what is missing per Wh
+    that it shows. A hint to where to look, not a proof.
     """
     last = settling(state).window
-    residuals: dict[int, int] = {}
-    sums: dict[tuple[int, str], _Suspect] = {}
-    for number in range(max(0, last - min(windows, MAX_SEARCHED)), last):
-        raw = state.get(spaces.balance(number, zone))
-        entry = None if raw is None else Balance.decode(raw)
-        if entry is None or not entry.boundary or entry.estimated * MOST_ESTIMATED > entry.meters:
-            continue
-        residual = residuals[number] = entry.residual
-        for key, found_raw in state.scan(spaces.settlement(number)):
-            found = Settlement.decode(found_raw)
-            if found.zone != zone:
-                continue
-            meter = int.from_bytes(key[5:], "big")
-            for register, shown in (("withdrawal", found.withdrawn), ("injection", found.injected)):
-                if shown:
-                    suspect = sums.setdefault((meter, register), _Suspect())
-                    suspect.with_residual += residual * shown
-                    suspect.with_itself += shown * shown
-                    suspect.total += shown
-                    suspect.windows += 1
-    squares = sum(residual * residual for residual in residuals.values())
-    rows = [_suspected(meter, register, suspect, squares) for (meter, register), suspect in sums.items()
-            if squares and (suspect.with_residual > 0 or register == "injection")]
-    rows.sort(key=lambda row: (-row["explained_ppm"], row["meter"], row["register"]))
+    past = range(max(0, last - min(windows, MAX_SEARCHED)), last)
+    found = [Balance.decode(raw) for number in past if (raw := state.get(spaces.balance(number, zone))) is not None]
     return {
-        "zone": zone, "windows": len(residuals), "residual_wh": sum(residuals.values()),
-        "meters": rows[:limit],
-    }
-
-
-def _suspected(meter: int, register: str, suspect: _Suspect, squares: int) -> Map:
-    factor_ppm = PPM * suspect.with_residual // suspect.with_itself
-    return {
-        "meter": meter, "register": register, "windows": suspect.windows, "shown_wh": suspect.total,
-        "explained_ppm": PPM * suspect.with_residual**2 // (suspect.with_itself * squares), "factor_ppm": factor_ppm,
-        "missing_wh": factor_ppm * suspect.total // PPM,
+        "zone": zone, "windows": sum(1 for entry in found if entry.boundary),
+        "residual_wh": sum(entry.residual for entry in found if entry.boundary),
+        "meters": [asdict(suspect) for suspect in zone_suspects(state, zone, past, limit)],
     }
 
 
