@@ -23,6 +23,7 @@ from gridtokenx.ledger.tariff_records import tariff
 from gridtokenx.ledger.transaction import Transaction, decode_transaction, encode_payload, sign_transaction
 from gridtokenx.node.chain import BlockRules, Chain, ChainBlock
 from gridtokenx.node.epochs import certificate_holds
+from gridtokenx.node.evidence import evidence_in
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.recover import replay
 from gridtokenx.node.replica import Channel, Replica
@@ -47,7 +48,7 @@ ISSUER, REGISTRAR, OPERATOR, TAX, UTILITY, TRADER, OTHER = (key(200 + index) for
 def small_genesis(authorities: int = 5, zones: int = 2, **parameters: int) -> Genesis:
     """Two zones, a few funded accounts, default parameters."""
     defaults = Parameters(**{name: entry.default for name, entry in BY_NAME.items()})
-    accounts = sorted((k.public, 1_000_000 * BAHT) for k in (ISSUER, REGISTRAR, TRADER, OTHER))
+    accounts = sorted((k.public, 1_000_000 * BAHT) for k in (ISSUER, REGISTRAR, TRADER, OTHER, AUTHORITY_KEYS[0]))
     return Genesis(
         name="test", salt="", genesis_ms=START_MS, market_start_ms=START_MS, market_rate=1,
         authorities=tuple(Authority(f"A{index}", AUTHORITY_KEYS[index].public) for index in range(authorities)),
@@ -100,7 +101,7 @@ class Member:
             me.public, KeySigner(me, genesis.chain_id),
             lambda config: KeyVerifier(config.authorities, genesis.chain_id), start, recovered,
             now_ms, START_MS + now_ms, lost=self.lost, barred=self.barred)
-        self.replica = Replica(self.chain, Pool(), consensus)
+        self.replica = Replica(self.chain, Pool(), consensus, me, evidence_in(self.log.recovered))
 
     def crash(self) -> None:
         self.log._pending.clear()          # what was never synced is gone
@@ -148,8 +149,8 @@ class Cluster:
     def run(self, duration_ms: int) -> None:
         end = self.now_ms + duration_ms
         while True:
-            deadlines = [(member.replica.deadline_ms or 1 << 60, member.index) for member in self.members
-                         if member.index not in self.down]
+            deadlines = [(1 << 60 if member.replica.deadline_ms is None else member.replica.deadline_ms, member.index)
+                         for member in self.members if member.index not in self.down]
             at = min([deadline for deadline, _ in deadlines] + ([self._queue[0][0]] if self._queue else []))
             if at > end:
                 self.now_ms = end

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from node_support import AUTHORITY_KEYS, OTHER, PUBLICS, TRADER, Cluster, signed, small_genesis, transfer
 
-from gridtokenx.consensus.messages import Kind, Propose, vote_content
+from gridtokenx.consensus.messages import Kind, Propose, Vote, encode_message, vote_content
 from gridtokenx.crypto.hashing import Domain
 from gridtokenx.ledger.approvals import approve
 from gridtokenx.ledger.operations import ActivateAuthority, Evidence, RegisterAuthority, RevokeAuthority
 from gridtokenx.node.epochs import epoch_of, members_of
+from gridtokenx.node.replica import Channel
 from gridtokenx.node.serve import answer_for
 from gridtokenx.node.sync import SyncError, check_answer, decode_answer, encode_answer, within_epoch
 
@@ -118,6 +119,29 @@ def test_evidence_suspends(cluster: Cluster) -> None:
                                                    vote_content(Kind.FINALIZE, 0, 2, name)))
              for name in (b"1" * 32, b"2" * 32)]
     chain.send(Evidence(thief.public, 0, 2, votes[0], votes[1]).fields())
+    chain.grow_to(LENGTH + 1, follow=(3,))
+    assert thief.public not in listed(cluster)
+
+
+def test_who_notices_equivocation_submits_it_and_it_suspends(cluster: Cluster) -> None:
+    """Also after a restart: the log remembers. Only member 0 has money for the fee; the others keep it."""
+    chain, thief = Chain(cluster), AUTHORITY_KEYS[3]
+    chain.grow_to(1)
+    view = cluster.members[0].replica.consensus.core.view + 50
+    for name in (b"1" * 32, b"2" * 32):
+        signature = thief.sign(Domain.CONSENSUS_VOTE, cluster.genesis.chain_id,
+                               vote_content(Kind.NOTARIZE, 0, view, name))
+        frame = encode_message(Vote(Kind.NOTARIZE, 0, view, name, 3, signature))
+        for index in (0, 1, 2):
+            cluster.members[index].replica.receive(thief.public, Channel.VOTES, frame)
+            cluster._carry_out(index)
+    assert [len(member.replica.evidence.kept()) for member in cluster.members[:3]] == [1, 1, 1]
+    cluster.members[0].log.sync()
+    cluster.crash(0)
+    cluster.restart(0)
+    assert len(cluster.members[0].replica.evidence.kept()) == 1
+    cluster.run(25_000)
+    assert not any(member.replica.evidence.kept() for member in cluster.members[:3])
     chain.grow_to(LENGTH + 1, follow=(3,))
     assert thief.public not in listed(cluster)
 

@@ -25,6 +25,7 @@ from gridtokenx.network.settings import Hello, NetworkConfig, Rate, Topic
 from gridtokenx.node.chain import BlockRules, Chain
 from gridtokenx.node.config import NodeConfig, load_network_key, load_node_key
 from gridtokenx.node.epochs import members_of
+from gridtokenx.node.evidence import evidence_in
 from gridtokenx.node.feed import Feed
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.recover import replay
@@ -177,6 +178,7 @@ async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: Pr
         max_block_weight=parameters.max_block_weight, max_block_transactions=4096, weight_guess=100)
     chain = Chain(genesis, database, genesis.books(), rules)
     start, recovered, replayed = await trio.to_thread.run_sync(replay, chain, log_file.recovered, database)
+    evidence = evidence_in(log_file.recovered)
     log_file.forget_recovered()
     log.info("recovered", checkpoint=chain.base.header.height, final=start.root.height, epoch=start.config.epoch,
              votes=len(recovered.votes), blocks=len(recovered.blocks))
@@ -186,7 +188,7 @@ async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: Pr
         int(trio.current_time() * 1000), time.time_ns() // 1_000_000, lost=lost, barred=barred)
     pool = Pool(max_transactions=config.pool.max_transactions, max_bytes=config.pool.max_bytes,
                 max_per_account=config.pool.max_transactions_per_account)
-    replica = Replica(chain, pool, consensus)
+    replica = Replica(chain, pool, consensus, key, evidence)
     hello = Hello(chain_id=genesis.chain_id, genesis_hash=genesis_hash, name=config.node.name,
                   head_height=lambda: chain.head.header.height)
     network = Network(network_settings(config, authority=consensus.core is not None), key, hello)

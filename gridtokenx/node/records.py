@@ -27,8 +27,9 @@ class RecordError(GridTokenXError):
 class LogKind(IntEnum):
     """Types of log records, frozen: part of the disk format."""
 
-    MESSAGE = 1  # own vote or proposal, or a certificate, as the consensus message it is
-    BLOCK = 2    # header and body
+    MESSAGE = 1   # own vote or proposal, or a certificate, as the consensus message it is
+    BLOCK = 2     # header and body
+    EVIDENCE = 3  # of equivocation, as the operation it is submitted in
 
 
 def encode_block(header: bytes, transactions: list[bytes]) -> bytes:

@@ -35,6 +35,8 @@ def replay(chain: Chain, records: Iterable[tuple[int, bytes]],
                 block.logged = True
                 blocks[block.digest] = block
             continue
+        if kind == LogKind.EVIDENCE:
+            continue
         message = decode_message(payload)
         if isinstance(message, Vote | Propose):
             votes.append(message)

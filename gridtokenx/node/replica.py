@@ -39,11 +39,15 @@ from gridtokenx.consensus.interface import (
 )
 from gridtokenx.consensus.messages import Certificate, Message, Wake, decode_message, encode_message
 from gridtokenx.crypto.hashing import Domain, digest
+from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.errors import GridTokenXError, InvariantError
-from gridtokenx.ledger.transaction import Transaction, TransactionError
+from gridtokenx.ledger.operations import Evidence
+from gridtokenx.ledger.parameters import read_parameters
+from gridtokenx.ledger.transaction import Transaction, TransactionError, encode_payload, sign_transaction
 from gridtokenx.node.bodies import ANSWER_BYTES, Bodies
 from gridtokenx.node.chain import Chain, ChainBlock
 from gridtokenx.node.epochs import epoch_of, epoch_start
+from gridtokenx.node.evidence import EvidenceBox, encode_evidence, evidence_of
 from gridtokenx.node.intake import Intake
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.records import (
@@ -61,6 +65,7 @@ from gridtokenx.node.sync import SyncedBlock
 
 INLINE_TRANSACTIONS = 128
 MAX_WAKE_IDS = 256
+EVIDENCE_BLOCKS = 1_000          # how long a submission of evidence is valid
 
 
 class Channel(IntEnum):
@@ -108,7 +113,9 @@ class Turn:
 class Replica:
     """An authority's replica, or an observer's: whoever is in the list of the present epoch takes part."""
 
-    def __init__(self, chain: Chain, pool: Pool, consensus: Consensus) -> None:
+    def __init__(self, chain: Chain, pool: Pool, consensus: Consensus, account: PrivateKey | None = None,
+                 evidence: Iterable[Evidence] = ()) -> None:
+        """`account` pays for the evidence that is submitted; `evidence` is what the log remembers."""
         self.chain = chain
         self.pool = pool
         self.consensus = consensus
@@ -125,6 +132,10 @@ class Replica:
         self._work: tuple[bytes, bool] | None = None
         self._looked: tuple[bytes, int] | None = None
         self._epoch_head = chain.head
+        self._account = account
+        self.evidence = EvidenceBox()
+        for kept in evidence:
+            self.evidence.keep(kept, 0, 0)
         self._quarantine: dict[bytes, str] = {}
 
     @property
@@ -141,7 +152,8 @@ class Replica:
     @property
     def deadline_ms(self) -> int | None:
         """Monotonic time at which `tick` is wanted next."""
-        times = (self._bodies.deadline_ms, self.consensus.deadline_ms)
+        times = (self._bodies.deadline_ms, self.consensus.deadline_ms,
+                 None if self._account is None else self.evidence.deadline_ms)
         return min((time for time in times if time is not None), default=None)
 
     def at(self, now_ms: int, clock_ms: int) -> None:
@@ -152,6 +164,8 @@ class Replica:
         self._bodies.ask_again(self._now_ms)
         if self.consensus.deadline_ms is not None and self.consensus.deadline_ms <= self._now_ms:
             self._step(Tick())
+        if self._account is not None:
+            self._submit_evidence(self._account)
 
     def receive(self, sender: bytes, channel: Channel, frame: bytes) -> None:
         """A frame of the authority with this key, of this epoch or the last one.
@@ -309,8 +323,24 @@ class Replica:
                     self._turn.barred = effect
                 case Misbehaviour():
                     self._turn.misbehaviour.append(effect)
+                    self._keep_evidence(evidence_of(effect, keys[effect.signer]))
                 case Note():
                     self._turn.notes.append(effect)
+
+    def _keep_evidence(self, evidence: Evidence) -> None:
+        keys, me = self.consensus.keys, self.consensus.me
+        if self.evidence.keep(evidence, self._now_ms, keys.index(me) if me in keys else len(keys)):
+            self._turn.log.append((LogKind.EVIDENCE, encode_evidence(evidence)))
+
+    def _submit_evidence(self, account: PrivateKey) -> None:
+        state, height = self.chain.state, self.chain.head.header.height
+        for evidence in self.evidence.due(self._now_ms, state):
+            payload = encode_payload(
+                account.public, self.chain.nonce_at_head(account.public), height + EVIDENCE_BLOCKS,
+                read_parameters(state).min_fee_uthb, [evidence.fields()])
+            ((_, code, message),) = self.submit([sign_transaction(self.chain.chain_id, [account], payload)])
+            self.evidence.answered(evidence, code)
+            self._turn.notes.append(Note("evidence_submitted", evidence.view, f"{evidence.key.hex()}: {message}"))
 
     def _begin_epoch_if_due(self) -> None:
         """The boundary block became final, here or by sync: the state after it has the next list."""

@@ -85,7 +85,7 @@ class RpcServer:
             "tariffs": (0, self._tariffs),
             "block": (1, self._block), "blocks": (2, self._blocks), "authorities": (0, self._authorities),
             "peers": (0, self._peers), "parameters": (0, self._parameters), "genesis": (0, self._genesis_bytes),
-            "totals": (0, self._totals),
+            "totals": (0, self._totals), "evidence": (0, self._evidence),
             "certificate": (1, self._certificate), "certificates": (3, self._certificates),
             "certificate_offers": (2, self._certificate_offers), "claims": (1, self._claims),
             "claim": (2, self._claim), "meter_claims": (1, self._meter_claims), "carbon": (0, self._carbon),
@@ -166,6 +166,10 @@ class RpcServer:
                         "clock_offset_ms": entry.clock_offset_ms, "finalized_height": entry.finalized_height}
             rows.append(row)
         return rows
+
+    async def _evidence(self) -> list[list[Any]]:
+        """Operations that anyone may submit."""
+        return [evidence.fields() for evidence in self._service.replica.evidence.kept()]
 
     async def _genesis_bytes(self) -> bytes:
         return self._genesis.canonical()
