@@ -12,7 +12,8 @@ import trio
 from click.testing import CliRunner
 from ledger_support import START_MS, Chain, genesis, trading_chain
 
-from gridtokenx.cli import cli, session, tariffs
+from gridtokenx.cli import cli, session, settlement, tariffs
+from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.crypto.keystore import save_key
 from gridtokenx.grid.kinds import Voltage
@@ -130,6 +131,29 @@ def test_mistakes_are_named(arguments: list[str], message: str, tmp_path: Path) 
     result = CliRunner().invoke(cli, ["tariffs", *arguments, *options, "--key", str(tmp_path / "erc.key")])
     assert result.exit_code != 0
     assert message in result.output
+
+
+def test_the_lines_of_a_month(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"meter": 1, "month": 24_323, "billed": True, "tariff": 1, "withdrawn_wh": 268_600, "supplied_wh": 267_500,
+             "demand_w": 1_600, "lines": [
+                 {"rule": 20, "quantity": 1, "rate": 24_620_000, "amount_uthb": 24_620_000},
+                 {"rule": 22, "quantity": 117_500, "rate": 973_400, "amount_uthb": 114_374_500}]},
+            {"meter": 2, "month": 24_323, "billed": False, "tariff": 0, "withdrawn_wh": 0, "supplied_wh": 0,
+             "demand_w": 0, "lines": []}]
+    asked: list[Any] = []
+
+    def answer(node: str | None, *parameters: Any) -> Any:
+        asked.append(parameters)
+        return rows
+
+    monkeypatch.setattr(settlement, "query", answer)
+    who = encode_address(REGULATOR_KEY.public)
+    shown = CliRunner().invoke(cli, ["bill", who, "--month", "2026-12"]).output
+    assert asked == [("month", REGULATOR_KEY.public, 12 * 2026 + 11)]
+    for text in ("117.5 kWh", "0.9734", "114.3745", "138.9945", "1.6 kW", "counted so far"):
+        assert text in shown
+    assert CliRunner().invoke(cli, ["bill", who, "--month", "2026-12", "--day", "2026-12-01"]).exit_code == 2
+    assert "no day" in CliRunner().invoke(cli, ["bill", who, "--month", "May"]).output
 
 
 def test_refusals_say_what_to_do() -> None:

@@ -73,14 +73,15 @@ def test_the_gate_publishes_what_stood_in_the_book() -> None:
              PlaceOrder(3, window, Side.BUY, 2300, 500, Force.GOOD_TILL_TIME, gate_ms(window)))
     [cancelled] = chain.do(key("house 2"), PlaceOrder(3, window, Side.BUY, 2500, 2000))
     before = tariff_queries.indicative_prices(chain.head, window)
-    assert [(row["demand_wh"], row["supply_wh"]) for row in before] == [(9000, 3000), (0, 0)]
+    assert [(row["demand_wh"], row["supply_wh"], row["renewable_wh"]) for row in before] == [(9000, 3000, 3000),
+                                                                                            (0, 0, 0)]
     chain.do(key("house 2"), CancelOrder(cancelled.data[0]))
     chain.until(gate_ms(window) + 2000)
     published = tariff_queries.indicative_prices(chain.head, window)
-    expected = Indicative(0, 6500, 3000, published[0]["renewable_wh"], 0)   # what expired before does not count
+    expected = Indicative(0, 6500, 3000, 3000, 0)           # what expired before does not count
     assert published[0] == {
         "zone": 0, "name": "North", "window": window, "published": True, "demand_wh": 6500, "supply_wh": 3000,
-        "renewable_wh": before[0]["renewable_wh"], "utilisation_ppm": 0,
+        "renewable_wh": 3000, "utilisation_ppm": 0,
         "price_mthb_kwh": indicative_mthb_kwh(ON_PEAK, expected)}
     assert published[1]["price_mthb_kwh"] == 5960           # nothing in the South: what the utility takes
     assert chain.head.get(spaces.indicative(window, 0)) is not None
@@ -95,7 +96,7 @@ def test_imports_make_a_zone_dearer() -> None:
     rows = tariff_queries.indicative_prices(chain.head, window)
     assert [row["utilisation_ppm"] for row in rows] == [-PPM, PPM]
     assert rows[0]["price_mthb_kwh"] < rows[1]["price_mthb_kwh"]
-    assert (rows[1]["demand_wh"], rows[1]["supply_wh"]) == (2000, 1000)
+    assert (rows[1]["demand_wh"], rows[1]["supply_wh"], rows[1]["renewable_wh"]) == (2000, 1000, 1000)
 
 
 def test_only_renewable_sources_count_as_renewable() -> None:

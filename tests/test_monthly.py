@@ -6,7 +6,7 @@ from attrs import evolve
 from ledger_support import REGISTRAR, Chain, genesis, key, trading_chain
 
 from gridtokenx.grid.kinds import Network, Role, Source
-from gridtokenx.ledger import spaces
+from gridtokenx.ledger import spaces, tariff_queries
 from gridtokenx.ledger.metering_records import Settlement
 from gridtokenx.ledger.operations import RegisterMeter, RegisterParticipant, ReportReadings
 from gridtokenx.ledger.tariff_records import Billing, MonthlyBill, Terms, Usage, block_tariff, tariff
@@ -106,6 +106,8 @@ def test_the_month_is_billed_when_its_last_window_is_final() -> None:
     # Nobody has money: the utility bears it, the tax account has its VAT, the rest is owed.
     assert [now - then for now, then in zip(beside_windows(chain), before, strict=True)] == [
         334_096_800, 28_483_400, 334_096_800, -45_577_000, 45_577_000]
+    [row] = tariff_queries.monthly_bills(chain.head, key("house 1").public, MAY)
+    assert (row["billed"], row["tariff"], len(row["lines"])) == (True, 1, 3)
     assert chain.head.get(spaces.usage(MAY, 1)) is None
     assert Billing.decode(chain.head.get(spaces.BILLING) or b"") == Billing()
     reach(chain, final_ms(last) + 86_400_000 + 400_000)
@@ -141,3 +143,5 @@ def test_demand_is_the_greatest_on_peak_quarter_hour() -> None:
         assert outcome.ok
     reach(chain, final_ms(window + 2) + 1000)
     assert Usage.decode(chain.head.get(spaces.usage(MAY, 1)) or b"") == Usage(4_100, 4_100, 2_500)
+    [row] = tariff_queries.monthly_bills(chain.head, key("house 0").public, MAY)
+    assert (row["billed"], row["demand_w"], row["lines"]) == (False, 10_000, [])

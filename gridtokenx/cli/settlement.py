@@ -12,7 +12,7 @@ from gridtokenx.cli import output
 from gridtokenx.cli.account import address_of
 from gridtokenx.cli.session import CommandError, ask, json_option, node_option, query, zone_names
 from gridtokenx.crypto.bech32m import encode_address
-from gridtokenx.units import format_kwh, format_rate, format_thb
+from gridtokenx.units import bangkok_date, format_kwh, format_rate, format_thb
 
 if TYPE_CHECKING:
     from gridtokenx.client import Client
@@ -59,16 +59,21 @@ def rate(rule: int, value: int) -> str:
 @click.argument("account", metavar="ADDRESS|KEYFILE")
 @click.option("--day", metavar="DATE", help="Day of delivery in Bangkok, such as 2025-04-21.  [default: today there]")
 @click.option("--window", metavar="TIME", help="Only this delivery window, with every line.")
+@click.option("--month", metavar="YYYY-MM", help="Instead what this month adds: service, demand, block tariff, VAT.")
 @node_option
 @json_option
-def bill(account: str, day: str | None, window: str | None, node: str | None, as_json: bool) -> None:
+def bill(account: str, day: str | None, window: str | None, month: str | None, node: str | None,
+         as_json: bool) -> None:
     """An account's bill of one day: every line with quantity, rate, amount and rule, and what is estimated.
 
     Amounts above zero are paid, those below are received. Lines of trades were paid when the trades were made.
     """
-    if day is not None and window is not None:
-        raise click.UsageError("--day and --window exclude each other")
+    if sum(choice is not None for choice in (day, window, month)) > 1:
+        raise click.UsageError("--day, --window and --month exclude each other")
     address = address_of(account)
+    if month is not None:
+        _month(node, address, month, as_json)
+        return
 
     async def look(client: Client) -> tuple[Any, list[str]]:
         if window is not None:
@@ -112,6 +117,34 @@ def bill(account: str, day: str | None, window: str | None, node: str | None, as
         *([("still owed", output.thb(found["dues_uthb"]))] if found["dues_uthb"] else []),
         *([("readings", ", ".join(marks))] if marks else []),
     ])
+
+
+def _month(node: str | None, address: bytes, text: str, as_json: bool) -> None:
+    first = parse_day(f"{text}-01")
+    year, number, _ = bangkok_date(first)
+    found = query(node, "month", address, 12 * year + number - 1)
+    if as_json:
+        output.show_json(found)
+        return
+    click.echo(f"{encode_address(address)}\nlines of {text}, Bangkok time")
+    if not found:
+        click.echo("nothing was counted: a window counts when its corrections have ended")
+    for entry in found:
+        state = "billed" if entry["billed"] else "counted so far; billed when the month's last window is final"
+        click.echo(f"\nmeter {entry['meter']}, tariff class {entry['tariff']}: {state}")
+        click.echo(f"  withdrawn {output.kwh(entry['withdrawn_wh'])}, supplied by the utility "
+                   f"{output.kwh(entry['supplied_wh'])}, greatest on-peak demand {format_kwh(entry['demand_w'])} kW")
+        if entry["billed"]:
+            output.table(["rule", "line", "quantity", "rate", "THB"],
+                         [[line["rule"], label(line["rule"]), _quantity(line), rate(line["rule"], line["rate"]),
+                           format_thb(line["amount_uthb"])] for line in entry["lines"]]
+                         + [["", "in all", "", "", format_thb(sum(line["amount_uthb"] for line in entry["lines"]))]],
+                         right=(0, 2, 3, 4))
+
+
+def _quantity(line: Any) -> str:
+    unit = {21: "kW", 22: "kWh"}.get(line["rule"])
+    return "" if unit is None else f"{format_kwh(line['quantity'])} {unit}"
 
 
 def _windows(entries: Sequence[Any], names: list[str]) -> None:

@@ -31,7 +31,7 @@ from gridtokenx.units import UnitError, parse_decimal
 if TYPE_CHECKING:
     from gridtokenx.ledger.genesis_state import Genesis
 
-VOLTAGES = {"below 12 kV": Voltage.BELOW_12_KV, "12-24 kV": Voltage.FROM_12_TO_24_KV,
+VOLTAGES: dict[str, Voltage] = {"below 12 kV": Voltage.BELOW_12_KV, "12-24 kV": Voltage.FROM_12_TO_24_KV,
             "69 kV and above": Voltage.FROM_69_KV}
 _MULTIPLIER_MOST = 100
 _SUPPLY = (("ft_uthb_kwh", Series.FT, 162_300), ("buy_back_uthb_kwh", Series.BUY_BACK, 2_200_000),
@@ -99,7 +99,7 @@ def _tariff(table: Table) -> Tariff:
         on_peak = table.integer("on_peak_uthb_kwh", 0, RATE_MOST)
         off_peak = table.integer("off_peak_uthb_kwh", 0, RATE_MOST)
     table.close()
-    return Tariff(name, VOLTAGES[voltage], ((0, on_peak, off_peak, service, demand, blocks),))
+    return Tariff(name, int(VOLTAGES[voltage]), ((0, on_peak, off_peak, service, demand, blocks),))
 
 
 def _multiplier(table: Table) -> int:

@@ -8,15 +8,16 @@ from attrs import asdict
 
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.parameters import read_parameters
-from gridtokenx.ledger.queries import market_clock, zones
-from gridtokenx.ledger.records import Order, WindowBook
+from gridtokenx.ledger.queries import market_clock, meters_of, zones
+from gridtokenx.ledger.records import Meter, Order, WindowBook
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader
-from gridtokenx.ledger.tariff_records import Calendar, Indicative, Rate, Schedule, Series, Terms
+from gridtokenx.ledger.tariff_records import Calendar, Indicative, MonthlyBill, Rate, Schedule, Series, Terms, Usage
 from gridtokenx.market.clock import gate_ms
 from gridtokenx.market.closing import due_ms
 from gridtokenx.market.indicative import count_order, priced, window_pricing
+from gridtokenx.market.monthly import demand_w
 from gridtokenx.market.rates import tariff_classes, window_rates
 
 Map = dict[str, Any]
@@ -29,7 +30,7 @@ def rates(state: StateReader, window: int) -> Map:
     return {
         "window": window, "on_peak": found.on_peak, "energy_uthb_kwh": list(found.energy), "ft_uthb_kwh": found.ft,
         "buy_back_uthb_kwh": found.buy_back, "vat_ppm": found.vat_ppm,
-        "reference_uthb_kwh": found.retail(values.reference_tariff),
+        "reference_uthb_kwh": found.reference,
     }
 
 
@@ -54,6 +55,31 @@ def indicative_prices(state: StateReader, window: int) -> list[Map]:
         record = stored or priced(session, pricing, window, zone, resting.get(zone, Indicative()))
         rows.append({"zone": zone, "name": entry["name"], "window": window, "published": stored is not None,
                      **asdict(record)})
+    return rows
+
+
+def monthly_bills(state: StateReader, address: bytes, month: int) -> list[Map]:
+    """What a month (12 x year + month - 1) adds to the bills of an account's meters, or what was counted of it so far.
+
+    Without `billed` the month's last window is not final yet, and there are no lines.
+    """
+    rows = []
+    for meter in meters_of(state, address):
+        raw, counted = state.get(spaces.monthly_bill(month, meter)), state.get(spaces.usage(month, meter))
+        bill = None if raw is None else MonthlyBill.decode(raw)
+        if bill is not None and bill.owner == address:
+            rows.append({
+                "meter": meter, "month": month, "billed": True, "tariff": bill.tariff,
+                "withdrawn_wh": bill.withdrawn_wh, "supplied_wh": bill.supplied_wh, "demand_w": bill.demand_w,
+                "lines": [{"rule": rule, "quantity": quantity, "rate": rate, "amount_uthb": amount}
+                          for rule, quantity, rate, amount in bill.lines]})
+        elif counted is not None:
+            usage = Usage.decode(counted)
+            rows.append({
+                "meter": meter, "month": month, "billed": False,
+                "tariff": Meter.decode(state.get(spaces.meter(meter)) or b"").tariff,
+                "withdrawn_wh": usage.withdrawn_wh, "supplied_wh": usage.supplied_wh, "demand_w": demand_w(usage),
+                "lines": []})
     return rows
 
 

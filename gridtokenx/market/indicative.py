@@ -80,7 +80,7 @@ def indicative_mthb_kwh(pricing: Pricing, energy: Indicative) -> int:
 
 def window_pricing(session: Session, parameters: Parameters, window: int) -> Pricing:
     rates = window_rates(session, parameters, window)
-    retail = rates.retail(parameters.reference_tariff)
+    retail = rates.reference
     return Pricing(retail, rates.buy_back, band(retail, rates.buy_back, parameters.price_band_ppm),
                    parameters.congestion_from_ppm, parameters.congestion_ppm, parameters.renewable_premium_uthb_kwh)
 

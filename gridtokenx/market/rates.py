@@ -20,17 +20,23 @@ from gridtokenx.market.tariffs import bangkok_day, on_peak, year_of
 
 @frozen
 class Rates:
-    """`energy` is by tariff class, without Ft and VAT. `ft` may be negative."""
+    """`energy` is by tariff class, without Ft and VAT; `ft` may be negative. `reference_class` sets the price band."""
 
     on_peak: bool
     energy: tuple[int, ...]
     ft: int
     buy_back: int
     vat_ppm: int
+    reference_class: int = 0
 
     def retail(self, tariff_class: int) -> int:
         """Energy rate + Ft of a class, not below zero."""
         return max(0, self.energy[tariff_class] + self.ft)
+
+    @property
+    def reference(self) -> int:
+        """The retail rate of the reference class: the reference price where no auction has made one (MARKET 3)."""
+        return self.retail(self.reference_class)
 
     @property
     def highest_retail(self) -> int:
@@ -61,9 +67,8 @@ def series_at(session: Session, series: Series, window: int) -> int:
 
 def window_rates(session: Session, parameters: Parameters, window: int) -> Rates:
     """The rates in force in `window`."""
-    del parameters
     peak = is_on_peak(session, window)
     terms = [tariff.at(window) for tariff in tariff_classes(session)]
     return Rates(peak, tuple(term.on_peak if peak else term.off_peak for term in terms),
                  series_at(session, Series.FT, window), series_at(session, Series.BUY_BACK, window),
-                 series_at(session, Series.VAT, window))
+                 series_at(session, Series.VAT, window), parameters.reference_tariff)

@@ -10,10 +10,10 @@ from gridtokenx.market.tariffs import Band, band
 
 def reference_uthb_kwh(session: Session, parameters: Parameters, window: int) -> int:
     """Residential time-of-use energy rate + Ft of the window's delivery, uTHB/kWh."""
-    return window_rates(session, parameters, window).retail(parameters.reference_tariff)
+    return window_rates(session, parameters, window).reference
 
 
 def window_band(session: Session, parameters: Parameters, window: int) -> Band:
     """The limits that orders of the window may carry, the same in all zones for now."""
     rates = window_rates(session, parameters, window)
-    return band(rates.retail(parameters.reference_tariff), rates.buy_back, parameters.price_band_ppm)
+    return band(rates.reference, rates.buy_back, parameters.price_band_ppm)

@@ -82,7 +82,7 @@ class RpcServer:
             "meter": (1, self._meter), "order": (1, self._order), "orders": (2, self._orders),
             "trades": (2, self._trades), "book": (3, self._book), "prices": (1, self._prices),
             "indicative": (1, self._indicative), "rates": (1, self._rates),
-            "tariffs": (0, self._tariffs),
+            "tariffs": (0, self._tariffs), "month": (2, self._month),
             "block": (1, self._block), "blocks": (2, self._blocks), "authorities": (0, self._authorities),
             "peers": (0, self._peers), "parameters": (0, self._parameters), "genesis": (0, self._genesis_bytes),
             "totals": (0, self._totals), "evidence": (0, self._evidence),
@@ -265,6 +265,10 @@ class RpcServer:
 
     async def _tariffs(self) -> dict[str, Any]:
         return tariff_queries.tariffs(self._chain.state)
+
+    async def _month(self, address: Any, month: Any) -> list[dict[str, Any]]:
+        return tariff_queries.monthly_bills(self._chain.state, _hash(address, "an address"),
+                                            _integer(month, "a month (12 x year + month - 1)", 0, (1 << 16) - 1))
 
     async def _rates(self, window: Any) -> dict[str, Any]:
         return tariff_queries.rates(self._chain.state, _integer(window, "a window", 0, spaces.MAX_WINDOW))
