@@ -69,10 +69,10 @@ ZONES = ("North", "South", "East", "West")
 
 def genesis(*, rate: int = 100, loss_ppm: int = 30_000, wheel: int = 100_000, accounts: int = 10**9 * THB,
             grid: int = 2, lines: tuple[Line, ...] = (), profiles: tuple[Profile, ...] = (),
-            supply: SupplyRates = SUPPLY, **changes: int) -> Genesis:
+            supply: SupplyRates = SUPPLY, utility_credit: int = 10**15, **changes: int) -> Genesis:
     """Two zones, or `grid`, and corridors between them; issuer, registrar and regulator have money."""
-    zones = tuple(Zone(name, loss_ppm, wheel, key(f"network {name}").public, key(f"utility {name}").public)
-                  for name in ZONES[:grid])
+    zones = tuple(Zone(name, loss_ppm, wheel, key(f"network {name}").public, key(f"utility {name}").public,
+                       utility_credit) for name in ZONES[:grid])
     return Genesis(
         name="test", salt="1", genesis_ms=START_MS, market_start_ms=START_MS, market_rate=rate,
         authorities=(Authority("EGAT", EGAT.public),), zones=zones,

@@ -40,6 +40,8 @@ from gridtokenx.market.clock import WINDOW_MS, final_ms, settles_ms
 from gridtokenx.market.orders import BUY, SELL, Side
 from gridtokenx.market.rules import BillRule
 from gridtokenx.market.work import Work
+from gridtokenx.node.chain import ChainBlock
+from gridtokenx.node.feed import block_push
 
 H = [key(f"house {number}") for number in range(4)]
 UTILITY = key("utility North")
@@ -262,6 +264,20 @@ def test_a_credit_limit_lets_an_account_trade_on() -> None:
     assert [o.code for o in chain.do(H[0], order(chain, 1, SELL, 4500, 100))] == [Code.OK]
 
 
+def test_a_utility_beyond_its_credit_line_is_told_and_stops_nothing() -> None:
+    chain = trading_chain(1, utility_credit=30 * THB)
+    window = chain.settling.window
+    told = []
+    for number in range(3):
+        chain.settle(window + number, {1: (8_000, 0)})          # buy-back of 17.6 THB
+        told.append(chain.results[-1].overdrawn)
+        block = ChainBlock(b"", chain.results[-1].header, tuple(chain.transactions[-1]), chain.results[-1])
+        assert block_push(block, "EGAT", [])["overdrawn"] == list(told[-1])
+    assert chain.account(UTILITY).balance == -3 * 17_600_000
+    assert told == [(), (UTILITY.public,), ()]
+    assert chain.account(H[0]).balance == 1_000 * THB + 3 * 17_600_000
+
+
 # ---------------------------------------------------------------- corrections
 
 
@@ -418,6 +434,8 @@ def test_zone_imbalance_raises_a_flag_and_a_correction_clears_it() -> None:
     flag = Flag.decode(chain.head.get(spaces.flag(window + 1, 0)) or b"")
     assert (flag.residual, flag.tolerance, flag.cleared) == (2_001, 1_000, 0)
     assert chain.results[-1].flags == ((window + 1, 0, 2_001),)
+    block = ChainBlock(b"", chain.results[-1].header, (), chain.results[-1])
+    assert block_push(block, "EGAT", [])["flags"] == [[window + 1, 0, 2_001]]
     chain.report(window + 1, {1: (5_000, 9_700)}, revision=1)
     assert balance_of(chain, window + 1).residual == 1
     cleared = Flag.decode(chain.head.get(spaces.flag(window + 1, 0)) or b"")

@@ -58,6 +58,14 @@ def test_without_theft_nobody_stands_out() -> None:
     assert all(suspect.share_ppm < 50_000 for suspect in found)
 
 
+def test_a_meter_that_is_most_of_its_zone() -> None:
+    used = [1_000 + 70 * (window % 13) for window in range(40)]
+    readings = {1: {window: (0, value * 2 // 5) for window, value in enumerate(used)}}
+    [found] = likely_meters({window: value * 3 // 5 for window, value in enumerate(used)}, dict(enumerate(used)),
+                            readings)
+    assert (found.meter, found.share_ppm > 990_000, abs(found.slope_ppm - 1_500_000) < 20_000) == (1, True, True)
+
+
 def test_too_few_windows_and_flat_readings_say_nothing() -> None:
     residuals, entered, readings = zone(1, 7, 400_000, 1, windows=7)
     assert likely_meters(residuals, entered, readings) == []

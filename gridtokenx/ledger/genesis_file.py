@@ -7,6 +7,8 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
+
 from gridtokenx._native.orderbook import BookError
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.crypto.keys import is_point
@@ -93,6 +95,8 @@ def _authorities(tables: list[_Table]) -> tuple[Authority, ...]:
 def _zone(table: _Table) -> Zone:
     zone = Zone(table.text("name", 32), table.integer("loss_ppm", 0, 250_000),
                 table.integer("wheeling_uthb_kwh", 0, 10**9), table.address("network"), table.address("utility"))
+    if "utility_credit_uthb" in table.values:
+        zone = evolve(zone, credit_uthb=table.integer("utility_credit_uthb", 0, 10**18))
     table.close()
     return zone
 
@@ -188,7 +192,7 @@ def dump_genesis(genesis: Genesis) -> str:
     for zone in genesis.zones:
         lines += ["", "[[zones]]", f"name = {_quoted(zone.name)}", f"loss_ppm = {zone.loss_ppm}",
                   f"wheeling_uthb_kwh = {zone.wheel_uthb_kwh}", f"network = {_shown(zone.network)}",
-                  f"utility = {_shown(zone.utility)}"]
+                  f"utility = {_shown(zone.utility)}", f"utility_credit_uthb = {zone.credit_uthb}"]
     for corridor in genesis.corridors:
         lines += ["", "[[corridors]]", f"from = {_quoted(genesis.zones[corridor.first].name)}",
                   f"to = {_quoted(genesis.zones[corridor.second].name)}", f"forward_w = {corridor.forward_w}",

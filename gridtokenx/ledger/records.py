@@ -232,13 +232,17 @@ class Meter(Record):
 
 @frozen
 class Zone(Record):
-    """`network` receives the zone's wheeling; `utility` supplies what meters lack (settlement)."""
+    """`network` receives the zone's wheeling; `utility` supplies what meters lack (settlement).
+
+    `credit_uthb` is the utility's credit line for the zone: beyond it is told, but nothing stops.
+    """
 
     name: str
     loss_ppm: int
     wheel_uthb_kwh: int
     network: bytes
     utility: bytes
+    credit_uthb: int = 10**15
 
 
 @frozen

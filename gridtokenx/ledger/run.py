@@ -75,6 +75,8 @@ class BlockResult:
     touched_windows: frozenset[int]
     flags: tuple[tuple[int, int, int], ...] = ()
     """(window, zone, residual Wh) of each zone whose electricity this block found not to add up."""
+    overdrawn: tuple[bytes, ...] = ()
+    """Utilities that this block brought beyond their credit lines."""
 
 
 @define
@@ -297,7 +299,8 @@ class BlockRun:
         touched = self._sync_books(changes)
         self.books.commit(result_header.hash, inputs.parent_hash, touched)
         return BlockResult(result_header, view, receipts, receipts_raw, tuple(self.desk.fills),
-                           weight + self._timed.spent, self._timed.unfinished, touched, _flags(changes))
+                           weight + self._timed.spent, self._timed.unfinished, touched, _flags(changes),
+                           _overdrawn(session, changes))
 
     def _receipt(self, applied: _Applied) -> Receipt:
         outcomes = []
@@ -361,6 +364,17 @@ def group_windows(operations: Sequence[tuple[Any, ...]]) -> list[int]:
         else:
             return []
     return sorted(windows)
+
+
+def _overdrawn(session: Session, changes: list[tuple[bytes, Any, Any]]) -> tuple[bytes, ...]:
+    owing = {key[1:]: (before.balance if before is not None else 0, now.balance) for key, before, now in changes
+             if key[0] == Space.ACCOUNT and now is not None and now.balance < 0}
+    if not owing:
+        return ()
+    lines: dict[bytes, int] = {}
+    for _, zone in session.scan(bytes((Space.ZONE,))):
+        lines[zone.utility] = lines.get(zone.utility, 0) + zone.credit_uthb
+    return tuple(address for address, (before, now) in owing.items() if now < -lines.get(address, 0) <= before)
 
 
 def _is_order(fields: tuple[Any, ...]) -> bool:

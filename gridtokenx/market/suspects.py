@@ -58,8 +58,10 @@ def likely_meters(residuals: dict[int, int], entered: dict[int, int],
 
 def _judge(meter: int, register: str, residuals: Sequence[int], entered: Sequence[int],
            reported: Sequence[int]) -> Suspect | None:
-    common = _centred(entered)
-    rest, own = _without(_centred(residuals), common), _without(_centred(reported), common)
+    rest, own = _centred(residuals), _centred(reported)
+    if 4 * sum(reported) < sum(entered):        # what follows a great part of the zone's energy follows the whole too
+        common = _centred(entered)
+        rest, own = _without(rest, common), _without(own, common)
     both, of_rest, of_own = _product(rest, own), _product(rest, rest), _product(own, own)
     if both <= 0:
         return None

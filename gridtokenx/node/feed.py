@@ -122,4 +122,5 @@ def block_push(block: ChainBlock, proposer: str, codes: list[int]) -> dict[str, 
         "traded_wh": sum(wh for wh, _ in header.market), "value_uthb": sum(value for _, value in header.market),
         "zones": [list(zone) for zone in header.market],
         "flags": [list(flag) for flag in block.result.flags] if block.result is not None else [],
+        "overdrawn": list(block.result.overdrawn) if block.result is not None else [],
     }

@@ -338,6 +338,11 @@ class Service:
             self._want_sync.set()
         for block in turn.finals:
             self.feed.final(block)
+            if block.result is not None:
+                for window, zone, residual in block.result.flags:
+                    self._log.warning("zone_imbalance", window=window, zone=zone, residual_wh=residual)
+                for address in block.result.overdrawn:
+                    self._log.warning("utility_beyond_credit", account=address.hex())
         for transaction_id in turn.refused:
             self.feed.refused(transaction_id)
         if not turn.finals:
