@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from attrs import define, field
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ledger_support import FEE, ISSUER, OPERATOR, REGISTRAR, START_MS, TAX, THB, Chain, Flat, genesis, key
 from model_settlement import CORRECTED, ESTIMATED, MEASURED, Bill, Meter, Model, Rates, Trade, Zone, purse, wheeling
@@ -294,20 +294,31 @@ windows = st.tuples(st.lists(deals, min_size=2, max_size=12), readings_of,
                     st.one_of(st.none(), st.tuples(*[st.tuples(st.integers(0, 20_000), st.integers(0, 20_000))] * 3)))
 corrections = st.lists(st.tuples(st.integers(0, 1), readings_of), max_size=3)
 
+AT_ONCE = 4
+"""Deals whose buyers bid in one block and whose sellers answer in the next."""
+LIMITS = (7_700, 7_000)
+"""What buyers bid, by variant: near the top of the price band."""
+# Whoever comes first within a block, meter 2 buys and then sells; in the second window energy goes over two corridors.
+RARE = (([(1, 2, 2_400, 500)] * AT_ONCE + [(2, 5, 3_500, 1_000)], {2: (500, 900)}, None),
+        ([(1, 3, 2_400, 500)] * 2, {}, None))
+
 
 @settings(max_examples=24, deadline=None)
+@example(0, 60, RARE, [])
+@example(1, 60, RARE, [])
 @given(st.integers(0, 1), st.integers(0, 60), st.tuples(windows, windows), corrections)
 def follow_the_model(variant: int, money: int, pair: Any, revised: Any) -> None:
     world = fresh(variant)
     chain = world.chain
     first = window_at(chain.now_ms) + 3
     for at, (placed, _, _) in enumerate(pair):
-        for side in Side:
-            for seller, buyer, price, quantity in placed:
-                meter, limit = (seller, price) if side is Side.SELL else (buyer, 7_700)
-                chain.send(owner(METERS[meter - 1][0]),
-                           PlaceOrder(meter, first + at, side, limit, quantity, Force.GOOD_TILL_GATE))
-            world.block(all_of_them=False)
+        for start in range(0, len(placed), AT_ONCE):
+            for side in Side:
+                for seller, buyer, price, quantity in placed[start:start + AT_ONCE]:
+                    meter, limit = (seller, price) if side is Side.SELL else (buyer, LIMITS[variant])
+                    chain.send(owner(METERS[meter - 1][0]),
+                               PlaceOrder(meter, first + at, side, limit, quantity, Force.GOOD_TILL_GATE))
+                world.block(all_of_them=False)
     impoverish(world, money * THB)
     last = first + 1
     for window in range(window_at(chain.now_ms), last + 1):
