@@ -31,7 +31,7 @@ from gridtokenx.ledger.transaction import MAX_TRANSACTION_BYTES, Transaction, de
 from gridtokenx.node import chain as module
 from gridtokenx.node import intake
 from gridtokenx.node.chain import ChainBlock, nonce_of
-from gridtokenx.node.main import LOST_MARK, leave_mark, open_log
+from gridtokenx.node.lost_log import LOST_MARK, leave_mark, open_log
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.records import FrameKind, GetBlock, GetTransactions, LogKind, Transactions, encode_frame
 from gridtokenx.node.replica import Channel, Job
@@ -378,11 +378,11 @@ def test_authority_whose_log_is_gone_leaves_a_mark(cluster: Cluster) -> None:
         if wanted == (False, 7):
             leave_mark(member.path, 7)
         with Database.open(member.path, cluster.genesis.chain_id, map_bytes=64 << 20) as database:
-            log, lost, barred = open_log(member.path, cluster.genesis, database)
-            log.append(LogKind.MESSAGE, b"something")
-            log.sync()
-            log.close()
-            assert (lost, barred) == wanted
+            opened = open_log(member.path, cluster.genesis, database)
+            opened.log.append(LogKind.MESSAGE, b"something")
+            opened.log.sync()
+            opened.log.close()
+            assert (opened.lost, opened.barred) == wanted
     (member.path / LOST_MARK).write_text("soon")
     with (Database.open(member.path, cluster.genesis.chain_id, map_bytes=64 << 20) as database,
           pytest.raises(LogError, match="the number of an epoch")):
@@ -399,9 +399,9 @@ def test_damaged_log_is_set_aside(cluster: Cluster) -> None:
     segment.write_bytes(damaged)
     leave_mark(member.path, 7)                  # of an earlier time: it says nothing of what is lost now
     with Database.open(member.path, cluster.genesis.chain_id, map_bytes=64 << 20) as database:
-        log, lost, barred = open_log(member.path, cluster.genesis, database)
-        log.close()
-    assert (lost, barred) == (True, -1)
+        opened = open_log(member.path, cluster.genesis, database)
+        opened.log.close()
+    assert (opened.lost, opened.barred) == (True, -1)
     assert (member.path / "log.lost-1").is_dir()
 
 
@@ -410,6 +410,22 @@ def test_authority_with_its_log_signs(cluster: Cluster) -> None:
     cluster.checkpoint(4)
     cluster.crash(4)
     with Database.open(cluster.members[4].path, cluster.genesis.chain_id, map_bytes=64 << 20) as database:
-        log, lost, barred = open_log(cluster.members[4].path, cluster.genesis, database)
-        log.close()
-    assert (lost, barred) == (False, -1)
+        opened = open_log(cluster.members[4].path, cluster.genesis, database)
+        opened.log.close()
+    assert (opened.lost, opened.barred) == (False, -1)
+
+
+def test_who_is_no_authority_may_begin_a_log_but_not_lose_one(cluster: Cluster) -> None:
+    grow(cluster, 2)
+    cluster.checkpoint(4)
+    cluster.crash(4)
+    member = cluster.members[4]
+    segment = min((member.path / "log").iterdir())
+    for damage, lost in ((lambda: segment.write_bytes(segment.read_bytes()[:4096]), True),
+                         (lambda: shutil.rmtree(member.path / "log"), False)):
+        damage()
+        (member.path / LOST_MARK).unlink(missing_ok=True)
+        with Database.open(member.path, cluster.genesis.chain_id, map_bytes=64 << 20) as database:
+            opened = open_log(member.path, cluster.genesis, database, listed=False)
+            opened.log.close()
+        assert opened.lost is lost

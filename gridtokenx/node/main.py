@@ -6,36 +6,29 @@ import gc
 import logging
 import signal
 import sys
-import time
 from contextlib import closing
-from pathlib import Path
 
 import structlog
 import trio
 
 from gridtokenx import __version__
-from gridtokenx.consensus.config import KeySigner, KeyVerifier
 from gridtokenx.consensus.epochs import Consensus
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.errors import GridTokenXError, InvariantError
 from gridtokenx.ledger.genesis import Genesis, load_genesis
-from gridtokenx.ledger.parameters import read_parameters
 from gridtokenx.network.network import Network
 from gridtokenx.network.settings import Hello, NetworkConfig, Rate, Topic
-from gridtokenx.node.chain import BlockRules, Chain
+from gridtokenx.node.assembly import Parts, assemble
+from gridtokenx.node.chain import Chain
 from gridtokenx.node.config import NodeConfig, load_network_key, load_node_key
 from gridtokenx.node.epochs import members_of
-from gridtokenx.node.evidence import evidence_in
-from gridtokenx.node.feed import Feed
+from gridtokenx.node.lost_log import OpenedLog, leave_mark, open_log
+from gridtokenx.node.machine import RealMachine
 from gridtokenx.node.pool import Pool
-from gridtokenx.node.recover import replay
-from gridtokenx.node.replica import Replica
 from gridtokenx.node.rpc import RpcServer
-from gridtokenx.node.service import Checkpoints, Service
+from gridtokenx.node.service import Checkpoints
 from gridtokenx.store.database import Database
-from gridtokenx.store.disk import RealDisk
-from gridtokenx.store.errors import LogError, LogLost, NotInitialised
-from gridtokenx.store.log import Log, set_aside
+from gridtokenx.store.errors import NotInitialised
 
 EXIT_CONFIG = 2
 GC_ALLOCATIONS = 50_000
@@ -45,8 +38,6 @@ SWITCH_S = 0.0005
 """A thread that computes (a checkpoint, a big block) gives way to the event loop so often. With Python's default of
 5 ms every call that lets go of the interpreter, as each signature check does, waits that long to get it back."""
 EXIT_INVARIANT = 3
-LOG_DIRECTORY = "log"
-LOST_MARK = "log-was-lost"
 
 
 def configure_logging(config: NodeConfig) -> None:
@@ -88,47 +79,6 @@ def open_database(config: NodeConfig, genesis: Genesis) -> Database:
                                header=header.encode(), header_hash=header.hash, map_bytes=map_bytes)
 
 
-def open_log(data_dir: Path, genesis: Genesis, database: Database) -> tuple[Log, bool, int]:
-    """The durable log, whether one was lost (CONSENSUS 6), and the last epoch in which nothing may be signed, or -1.
-
-    A lost log is set aside, and a mark left that outlives restarts: empty until the node has learnt from the others
-    in which epoch that was, then the epoch's number. Raises LogError for what does not fit.
-    """
-    path, mark = data_dir / LOG_DIRECTORY, data_dir / LOST_MARK
-    fresh = False
-    try:
-        log = Log.open(path, genesis.chain_id)
-    except LogLost as error:
-        leave_mark(data_dir)
-        kept = set_aside(path)
-        structlog.get_logger("node").error("log_damaged", error=str(error), kept=str(kept))
-        log, fresh = Log.open(path, genesis.chain_id), True
-    if log.fresh and database.executed_height > 0:
-        leave_mark(data_dir)
-        fresh = True
-    barred = mark.read_text("ascii").strip() if mark.exists() else None
-    if fresh or barred == "":
-        return log, True, -1
-    try:
-        return log, False, -1 if barred is None else int(barred)
-    except ValueError as error:
-        log.close()
-        raise LogError(f"{mark} must hold the number of an epoch, or nothing: {error}") from error
-
-
-def leave_mark(data_dir: Path, epoch: int | None = None) -> None:
-    """Durable before the fresh log has anything in it, or before the node goes on."""
-    disk = RealDisk()
-    new = data_dir / (LOST_MARK + ".new")
-    new.unlink(missing_ok=True)
-    file = disk.create(new)
-    file.pwrite(0, b"" if epoch is None else f"{epoch}\n".encode())
-    file.sync()
-    file.close()
-    disk.rename(new, data_dir / LOST_MARK)
-    disk.sync_directory(data_dir)
-
-
 def network_settings(config: NodeConfig, *, authority: bool) -> NetworkConfig:
     """Authorities get final blocks from one another, so they need no gossip of them; they publish it for others."""
     section = config.network
@@ -152,61 +102,41 @@ async def serve(config: NodeConfig, stop: trio.Event) -> None:
     try:
         with closing(database.snapshot()) as snapshot:
             listed = key.public in {public for _, public in members_of(snapshot)}
-        if listed:
-            log_file, lost, barred = open_log(config.node.data_dir, genesis, database)
-        else:
-            log_file, lost, barred = Log.open(config.node.data_dir / LOG_DIRECTORY, genesis.chain_id), False, -1
-        if lost:
+        opened = open_log(config.node.data_dir, genesis, database, listed=listed)
+        if opened.lost:
             log.warning("log_lost", consequence="this authority follows the chain and signs nothing until the next "
                                                 "epoch begins")
         try:
-            await _serve(config, stop, genesis, key, database, log_file, log, lost, barred)
+            await _serve(config, stop, genesis, key, database, opened)
         finally:
-            log_file.close()
+            opened.log.close()
     finally:
         database.close()
 
 
 async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: PrivateKey, database: Database,
-                 log_file: Log, log: structlog.stdlib.BoundLogger, lost: bool, barred: int) -> None:
-    genesis_hash = genesis.header().hash
-    snapshot = database.snapshot()
-    parameters = read_parameters(snapshot)
-    snapshot.close()
-    rules = BlockRules(
-        me=key.public, max_block_bytes=parameters.max_block_bytes,
-        max_block_weight=parameters.max_block_weight, max_block_transactions=4096, weight_guess=100)
-    chain = Chain(genesis, database, genesis.books(), rules)
-    start, recovered, replayed = await trio.to_thread.run_sync(replay, chain, log_file.recovered, database)
-    evidence = evidence_in(log_file.recovered)
-    log_file.forget_recovered()
-    log.info("recovered", checkpoint=chain.base.header.height, final=start.root.height, epoch=start.config.epoch,
-             votes=len(recovered.votes), blocks=len(recovered.blocks))
-    consensus = Consensus(
-        key.public, KeySigner(key, genesis.chain_id),
-        lambda epoch: KeyVerifier(epoch.authorities, genesis.chain_id), start, recovered,
-        int(trio.current_time() * 1000), time.time_ns() // 1_000_000, lost=lost, barred=barred)
+                 opened: OpenedLog) -> None:
+    log = structlog.get_logger("node")
+
+    def network(chain: Chain, consensus: Consensus) -> Network:
+        hello = Hello(chain_id=genesis.chain_id, genesis_hash=genesis.header().hash, name=config.node.name,
+                      head_height=lambda: chain.head.header.height)
+        return Network(network_settings(config, authority=consensus.core is not None), key, hello)
+
     pool = Pool(max_transactions=config.pool.max_transactions, max_bytes=config.pool.max_bytes,
                 max_per_account=config.pool.max_transactions_per_account)
-    replica = Replica(chain, pool, consensus, key, evidence)
-    hello = Hello(chain_id=genesis.chain_id, genesis_hash=genesis_hash, name=config.node.name,
-                  head_height=lambda: chain.head.header.height)
-    network = Network(network_settings(config, authority=consensus.core is not None), key, hello)
-    network.set_authorities(consensus.keys)
-    names = {authority.public: authority.name for authority in genesis.authorities}
-    names.update((public, name) for name, public in members_of(chain.state))
-    feed = Feed(names)
-    for block in replayed:
-        feed.final(block)
-    service = Service(replica, network, log_file, database, feed,
-                      Checkpoints(config.store.checkpoint_blocks, config.store.checkpoint_interval_ms,
-                                  config.store.history_blocks),
-                      lambda epoch: leave_mark(config.node.data_dir, epoch))
+    service = await assemble(Parts(
+        genesis=genesis, key=key, database=database, opened=opened, pool=pool, machine=RealMachine(), network=network,
+        checkpoints=Checkpoints(config.store.checkpoint_blocks, config.store.checkpoint_interval_ms,
+                                config.store.history_blocks),
+        on_barred=lambda epoch: leave_mark(config.node.data_dir, epoch)))
+    chain, consensus = service.replica.chain, service.replica.consensus
+    log.info("recovered", checkpoint=chain.base.header.height, final=chain.head.header.height, epoch=consensus.epoch)
     rpc = RpcServer(service, genesis, database, config, __version__)
-    network.serve_rpc(rpc.handle)
+    service.network.serve_rpc(rpc.handle)
     async with service.running():
-        log.info("started", name=config.node.name, authority=names.get(key.public, ""), height=start.root.height,
-                 addresses=network.addresses)
+        log.info("started", name=config.node.name, authority=service.feed.authority_names.get(key.public, ""),
+                 height=chain.head.header.height, addresses=service.network.addresses)
         await stop.wait()
         log.info("stopping")
     chain.close()

@@ -8,7 +8,6 @@ sockets and clients are served meanwhile.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -27,6 +26,7 @@ from gridtokenx.node.chain import ChainBlock
 from gridtokenx.node.epochs import certificate_holds, members_of
 from gridtokenx.node.feed import Feed
 from gridtokenx.node.inbox import Inbox
+from gridtokenx.node.machine import Machine, RealMachine
 from gridtokenx.node.records import Transactions, decode_frame
 from gridtokenx.node.replica import Channel, Outgoing, Replica, Turn
 from gridtokenx.node.serve import answer_for
@@ -111,7 +111,7 @@ class Service:
     """Runs until cancelled. A broken invariant ends it with InvariantError: the process must stop."""
 
     def __init__(self, replica: Replica, network: Network, log: Log, database: Database, feed: Feed,
-                 checkpoints: Checkpoints, on_barred: Callable[[int], None]) -> None:
+                 checkpoints: Checkpoints, on_barred: Callable[[int], None], machine: Machine | None = None) -> None:
         """`on_barred` keeps durably that nothing may be signed up to the end of that epoch."""
         self.replica = replica
         self.network = network
@@ -119,6 +119,7 @@ class Service:
         self.started_s = trio.current_time()
         self.chain_lock = trio.Lock()
         """Held while a worker thread executes; whoever reads the chain's state on the event loop takes it."""
+        self._machine = machine or RealMachine()
         self._log_file = log
         self._database = database
         self._former: tuple[bytes, ...] = ()
@@ -235,8 +236,8 @@ class Service:
 
     def _work_off(self) -> None:
         """Spends a slice of time on transactions: clients' submissions and other nodes' in turn."""
-        until_s = time.perf_counter() + TURN_S
-        while time.perf_counter() < until_s:
+        until_s = self._machine.effort_s() + TURN_S
+        while self._machine.effort_s() < until_s:
             self.replica.verify_some(SLICE)
             submission = self._inbox.first_bulk()
             if submission is None:
@@ -252,7 +253,7 @@ class Service:
                 self._inbox.drop_bulk()
 
     def _now(self) -> None:
-        self.replica.at(int(trio.current_time() * 1000), time.time_ns() // 1_000_000)
+        self.replica.at(int(trio.current_time() * 1000), self._machine.clock_ms())
 
     async def _take(self, item: _Item) -> None:
         match item:
@@ -284,7 +285,7 @@ class Service:
         while True:
             if turn.barred is not None:
                 self._log.error("signs_nothing", up_to_epoch=turn.barred.epoch, reason=turn.barred.reason)
-                await trio.to_thread.run_sync(self._on_barred, turn.barred.epoch)
+                await self._machine.in_thread(self._on_barred, turn.barred.epoch)
             if turn.epoch_began:
                 self._epoch_began()
             for kind, payload in turn.log:
@@ -292,7 +293,7 @@ class Service:
                 self._unsynced_bytes += len(payload)
             if turn.must_sync or self._unsynced_bytes > MAX_UNSYNCED_BYTES:
                 # Also without votes of its own, as while catching up: the log buffers only so much.
-                await trio.to_thread.run_sync(self._log_file.sync)
+                await self._machine.in_thread(self._log_file.sync)
                 self._unsynced_bytes = 0
             for outgoing in turn.sends:
                 await self._dispatch(outgoing)
@@ -302,7 +303,7 @@ class Service:
                 return
             for job in turn.jobs:
                 async with self.chain_lock:
-                    await trio.to_thread.run_sync(job.run)
+                    await self._machine.in_thread(job.run)
                 self._now()
                 self.replica.job_done(job)
             turn = self.replica.take_turn()
@@ -407,7 +408,7 @@ class Service:
         """One question to one peer; True if there is more to ask for."""
         head = self.replica.chain.head
         raw = await self.network.request(peer, SYNC_PROTOCOL, encode_request(head.header.height + 1), SYNC_TIMEOUT_S)
-        answer = await trio.to_thread.run_sync(_checked, raw, head.header.height + 1, head.digest,
+        answer = await self._machine.in_thread(_checked, raw, head.header.height + 1, head.digest,
                                                self.replica.consensus.epoch, self._verify)
         if not answer.blocks:
             return False
@@ -426,7 +427,7 @@ class Service:
             return                      # consensus got there first
         try:
             async with self.chain_lock:
-                done = await trio.to_thread.run_sync(self.replica.execute_final, blocks)
+                done = await self._machine.in_thread(self.replica.execute_final, blocks)
         except InvariantError:
             raise
         except GridTokenXError as error:
@@ -451,8 +452,8 @@ class Service:
             self._checkpointing = True
             began = trio.current_time()
             # First the log: one without any record beside a database with blocks counts as lost (CONSENSUS 6).
-            await trio.to_thread.run_sync(self._log_file.sync)
-            await trio.to_thread.run_sync(self._database.checkpoint, blocks)
+            await self._machine.in_thread(self._log_file.sync)
+            await self._machine.in_thread(self._database.checkpoint, blocks)
             self._log.debug("checkpoint", height=blocks[-1].height, blocks=len(blocks),
                             took_ms=round((trio.current_time() - began) * 1000, 1))
             await self._inbox.put(_Checkpointed(len(blocks)))
@@ -463,16 +464,16 @@ class Service:
                                   remedy="stop the node and raise store.map_size_mib")
             keep = self._checkpoints.history_blocks
             if keep and blocks[-1].height > keep:
-                await trio.to_thread.run_sync(self._database.prune_history, blocks[-1].height - keep, PRUNE_ROWS,
-                                              time.time_ns() // 1_000_000)
+                await self._machine.in_thread(self._database.prune_history, blocks[-1].height - keep, PRUNE_ROWS,
+                                              self._machine.clock_ms())
 
     async def _last_checkpoint(self) -> None:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._log_file.sync)
+            await self._machine.in_thread(self._log_file.sync)
             if not self._checkpointing:
                 blocks = self.replica.chain.checkpoint_blocks()
                 if blocks:
-                    await trio.to_thread.run_sync(self._database.checkpoint, blocks)
+                    await self._machine.in_thread(self._database.checkpoint, blocks)
 
     def _prune_log(self) -> None:
         """Keeps everything about views above the checkpoint's; records are at most 100 views ahead of their time."""
