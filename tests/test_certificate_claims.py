@@ -151,7 +151,7 @@ def settled(window: int, readings: dict[int, tuple[int, int, int]],
         records[spaces.trade(window, number)] = Trade(1, 0, 0, buyer, seller, 0, 0, 0, 4_000, delivered, injected, 0,
                                                       0, 0, 0)
         if METERS[seller] in RENEWABLE:
-            records[spaces.asked(window, seller, number)] = spaces.PRESENT
+            records[spaces.asked_trade(window, seller, number)] = spaces.PRESENT
     return records
 
 

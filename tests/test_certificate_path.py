@@ -13,6 +13,7 @@ from gridtokenx.grid.kinds import Source
 from gridtokenx.ledger import certificate_queries as queries
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.certificate_conservation import audit_certificates
+from gridtokenx.ledger.certificate_records import Holding
 from gridtokenx.ledger.context import open_context
 from gridtokenx.ledger.metering_records import Settlement
 from gridtokenx.ledger.operations import (
@@ -26,11 +27,13 @@ from gridtokenx.ledger.operations import (
 from gridtokenx.ledger.receipts import Code
 from gridtokenx.ledger.records import Profile
 from gridtokenx.ledger.session import Session
+from gridtokenx.ledger.state import StateView
 from gridtokenx.market.clock import WINDOW_MS
 from gridtokenx.market.deadlines import closes_ms, deadline_ms
 from gridtokenx.market.orders import Force, Side
 from gridtokenx.market.readings import report
 from gridtokenx.market.rules import BillRule
+from gridtokenx.node.audit_sums import Tally
 
 ROOF, FIRST, SECOND, PARK = 1, 2, 3, 4              # meters
 H = {meter: key(f"house {meter - 1}") for meter in (ROOF, FIRST, SECOND, PARK)}
@@ -155,3 +158,17 @@ def test_two_versions_of_factors_in_one_certificate_and_its_life() -> None:
     assert (audit.metered_wh, audit.claimed_wh, audit.certified_wh, audit.held_wh) == (
         3_414_501, 3_414_501, 3_000_000, 414_501)
     assert (audit.certificates, audit.retired, audit.windows_checked) == (3, 1, 7)
+    # An auditor counts the same from the blocks; a certificate too many, and claims from nowhere, are named.
+    tally = Tally(chain.genesis)
+    for transactions, result in zip(chain.transactions, chain.results, strict=True):
+        tally.block(transactions, result)
+    found: list[tuple[object, ...]] = []
+    sums = tally.finish(chain.head, lambda *finding: found.append(finding))
+    assert found == []
+    assert (sums.certificates, sums.retired, sums.certified_wh, sums.metered_wh) == (3, 1, 3_000_000, 3_414_501)
+    tally.certificates = 4
+    tally.finish(chain.head, lambda *finding: found.append(finding))
+    planted = StateView(chain.head, chain.head.header, {spaces.holding(buyer.public, PARK): Holding(5, 1, 1).encode()})
+    tally.finish(planted, lambda *finding: found.append(finding))
+    assert [where for _, where, _ in found] == ["certificates", "certificates"]
+    assert "blocks add up to 4" in str(found[0]) and "held and certified" in str(found[1])

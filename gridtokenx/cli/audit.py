@@ -83,6 +83,9 @@ def _show(report: Report) -> None:
         pairs.append(("THB", f"{output.thb(sums.held_uthb)} in {sums.accounts:,} accounts = "
                              f"{output.thb(sums.genesis_uthb)} of genesis + {output.thb(sums.minted_uthb)} minted - "
                              f"{output.thb(sums.burned_uthb)} burned"))
+        pairs.append(("certificates", f"{sums.certificates:,} of 1 MWh, {sums.retired:,} retired; of "
+                                      f"{output.kwh(sums.metered_wh)} that renewable meters injected net, "
+                                      f"{output.kwh(sums.claimed_wh)} were claimed"))
     output.facts(pairs)
     click.echo()
     if report.agrees:

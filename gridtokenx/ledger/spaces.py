@@ -340,10 +340,15 @@ def number(value: int) -> bytes:
 # ------------------------------------------------------------------ certificates
 
 
-def asked(window_id: int, meter_id: int, trade_number: int | None = None) -> bytes:
-    """The key of a trade whose buyer asked for the seller's source, or with None the prefix of a seller's."""
-    prefix = bytes((Space.ASKED,)) + window_id.to_bytes(4, "big") + meter_id.to_bytes(4, "big")
-    return prefix if trade_number is None else prefix + trade_number.to_bytes(4, "big")
+def asked(window_id: int, meter_id: int | None = None) -> bytes:
+    """Prefix of a seller's trades that asked for its source, or with None of all the window's."""
+    prefix = bytes((Space.ASKED,)) + window_id.to_bytes(4, "big")
+    return prefix if meter_id is None else prefix + meter_id.to_bytes(4, "big")
+
+
+def asked_trade(window_id: int, meter_id: int, trade_number: int) -> bytes:
+    """The key of a trade whose buyer asked for the seller's source."""
+    return asked(window_id, meter_id) + trade_number.to_bytes(4, "big")
 
 
 def claiming(window_id: int) -> bytes:

@@ -41,7 +41,7 @@ def note_trade(session: Session, window: int, number: int, trade: Trade) -> None
         return
     profile: Profile = session.get(spaces.profile(trade.profile))
     if ALL_SOURCES & ~profile.sources:
-        session.put(spaces.asked(window, trade.sell_meter, number), spaces.PRESENT)
+        session.put(spaces.asked_trade(window, trade.sell_meter, number), spaces.PRESENT)
 
 
 def issue_claims(context: Context, window: int, spend: Spend) -> bool:
@@ -55,11 +55,12 @@ def issue_claims(context: Context, window: int, spend: Spend) -> bool:
     progress: Claiming | None = session.get(spaces.claiming(window))
     first = meter_id = 1 if progress is None else progress.meter
     most = context.parameters.max_timed_weight - weights.CLAIM_LOOK - weights.CLEAR_RECORD
+    asked = next(session.scan(spaces.asked(window)), None) is not None
     while meter_id <= counters.meters and spend(weights.CLAIM_LOOK):
         meter: Meter = session.get(spaces.meter(meter_id))
         if meter.source in RENEWABLE:
             lot: Lot | None = session.get(spaces.lot(window, meter_id))
-            numbers = [int.from_bytes(key[9:], "big") for key, _ in session.scan(spaces.asked(window, meter_id))]
+            numbers = _asked_of(session, window, meter_id) if asked else []
             if lot is not None or numbers:
                 if not spend(min(most, weights.CLAIM_METER + weights.CLAIM_TRADE * len(numbers))):
                     break
@@ -68,6 +69,11 @@ def issue_claims(context: Context, window: int, spend: Spend) -> bool:
     if meter_id != first:
         session.put(spaces.claiming(window), Claiming(meter_id))
     return meter_id > counters.meters
+
+
+def _asked_of(session: Session, window: int, meter_id: int) -> list[int]:
+    """Numbers of the meter's trades that asked, ascending."""
+    return [int.from_bytes(key[9:], "big") for key, _ in session.scan(spaces.asked(window, meter_id))]
 
 
 def _issue(context: Context, window: int, meter_id: int, meter: Meter, lot: Lot | None, numbers: list[int]) -> None:
@@ -94,17 +100,17 @@ def _issue(context: Context, window: int, meter_id: int, meter: Meter, lot: Lot 
             add_claim(session, owner, meter_id, window, energy, avoided, credit)
     missed = _pay_missed(context, window, meter_id, trades, shares)
     for number in numbers:
-        session.put(spaces.asked(window, meter_id, number), None)
+        session.put(spaces.asked_trade(window, meter_id, number), None)
     if not net and not missed:
         return
     session.put(spaces.claim(window, meter_id), Claim(
         meter.source, bill.quality, bill.injected, bill.withdrawn, bought, available - bought, missed))
     if available:
         assert lot is not None
-        session.put(spaces.lot(window, meter_id), evolve(lot, claimed_wh=available))
+        session.put(spaces.lot(window, meter_id), Lot(lot.zone, lot.source, lot.minted_wh, lot.delivered_wh, available))
     before: MeterClaims = session.get(spaces.meter_claims(meter_id)) or MeterClaims()
-    session.put(spaces.meter_claims(meter_id), evolve(
-        before, metered_wh=before.metered_wh + net, claimed_wh=before.claimed_wh + available))
+    session.put(spaces.meter_claims(meter_id), MeterClaims(
+        before.metered_wh + net, before.claimed_wh + available, before.certified_wh, before.retired_wh))
 
 
 # ------------------------------------------------------------------ what buyers miss

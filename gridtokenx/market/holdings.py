@@ -18,25 +18,26 @@ from gridtokenx.ledger.session import Session
 def gather(holding: Holding, window: int, energy_wh: int, avoided_ug_wh: int,
            credit_ug_wh: int) -> tuple[Holding, list[Bundles]]:
     """The holding with a claim added, and the runs of bundles that became full, to be stored from its old `tail` on."""
+    h = holding
     runs: list[Bundles] = []
-    part = min(energy_wh, CERTIFICATE_WH - holding.open_wh) if holding.open_wh else 0
-    if part:
-        holding = evolve(
-            holding, open_wh=holding.open_wh + part, first_window=min(holding.first_window, window),
-            last_window=max(holding.last_window, window),
-            open_avoided_ug=holding.open_avoided_ug + part * avoided_ug_wh,
-            open_credit_ug=holding.open_credit_ug + part * credit_ug_wh)
-        if holding.open_wh == CERTIFICATE_WH:
-            runs.append(Bundles(1, holding.first_window, holding.last_window, holding.open_avoided_ug,
-                                holding.open_credit_ug))
-            holding = evolve(holding, open_wh=0, first_window=0, last_window=0, open_avoided_ug=0, open_credit_ug=0)
-    whole, left = divmod(energy_wh - part, CERTIFICATE_WH)
+    opened, first, last, avoided, credit = (
+        h.open_wh, h.first_window, h.last_window, h.open_avoided_ug, h.open_credit_ug)
+    left = energy_wh
+    if opened:
+        part = min(left, CERTIFICATE_WH - opened)
+        opened, left = opened + part, left - part
+        first, last = min(first, window), max(last, window)
+        avoided, credit = avoided + part * avoided_ug_wh, credit + part * credit_ug_wh
+        if opened == CERTIFICATE_WH:
+            runs.append(Bundles(1, first, last, avoided, credit))
+            opened = first = last = avoided = credit = 0
+    whole, left = divmod(left, CERTIFICATE_WH)
     if whole:
         runs.append(Bundles(whole, window, window, CERTIFICATE_WH * avoided_ug_wh, CERTIFICATE_WH * credit_ug_wh))
     if left:
-        holding = evolve(holding, open_wh=left, first_window=window, last_window=window,
-                         open_avoided_ug=left * avoided_ug_wh, open_credit_ug=left * credit_ug_wh)
-    return evolve(holding, tail=holding.tail + len(runs), ready=holding.ready + sum(run.count for run in runs)), runs
+        opened, first, last, avoided, credit = left, window, window, left * avoided_ug_wh, left * credit_ug_wh
+    return Holding(opened, first, last, avoided, credit, h.head, h.tail + len(runs),
+                   h.ready + sum(run.count for run in runs)), runs
 
 
 def add_claim(session: Session, owner: bytes, meter: int, window: int, energy_wh: int, avoided_ug_wh: int,

@@ -1,4 +1,4 @@
-"""What an auditor adds up without the ledger's help: money that came and went, and money that is there.
+"""What an auditor adds up without the ledger's help: money and certificates that came and went, and what is there.
 
 Counted block by block from transactions and receipts as the audit derives them, then compared with the totals in state
 and with the sum over all accounts.
@@ -10,10 +10,13 @@ from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
+from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import spaces
+from gridtokenx.ledger.certificate_conservation import audit_certificates
+from gridtokenx.ledger.certificate_records import MeterClaims
 from gridtokenx.ledger.execute import BlockResult
 from gridtokenx.ledger.genesis import Genesis
-from gridtokenx.ledger.operations import Deposit, Withdraw
+from gridtokenx.ledger.operations import Deposit, IssueCertificates, RetireCertificate, Withdraw
 from gridtokenx.ledger.records import Account, Totals
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader
@@ -24,13 +27,18 @@ Find = Callable[[int | None, str, str], None]
 
 @frozen
 class Sums:
-    """uTHB over the whole chain and state."""
+    """uTHB and certificates over the whole chain and state; metered >= claimed >= certified, Wh."""
 
     genesis_uthb: int
     minted_uthb: int
     burned_uthb: int
     held_uthb: int
     accounts: int
+    certificates: int
+    retired: int
+    metered_wh: int
+    claimed_wh: int
+    certified_wh: int
 
 
 class Tally:
@@ -40,9 +48,11 @@ class Tally:
         self.genesis_uthb = sum(balance for _, balance in genesis.accounts)
         self.minted_uthb = 0
         self.burned_uthb = 0
+        self.certificates = 0
+        self.retired = 0
 
     def block(self, transactions: Sequence[Transaction], result: BlockResult) -> None:
-        """The deposits and withdrawals of a block that took place."""
+        """The deposits, withdrawals, certificates issued and retired in a block."""
         for transaction, receipt in zip(transactions, result.receipts, strict=True):
             for operation, outcome in zip(transaction.operations, receipt.outcomes, strict=True):
                 if not outcome.ok:
@@ -51,6 +61,10 @@ class Tally:
                     self.minted_uthb += operation[2]
                 elif operation[0] == Withdraw.KIND:
                     self.burned_uthb += operation[1]
+                elif operation[0] == IssueCertificates.KIND:
+                    self.certificates += operation[2]
+                elif operation[0] == RetireCertificate.KIND:
+                    self.retired += 1
 
     def finish(self, state: StateReader, find: Find) -> Sums:
         """The sums, with `find` told of each that does not balance."""
@@ -66,4 +80,18 @@ class Tally:
         expected = self.genesis_uthb + self.minted_uthb - self.burned_uthb
         if held != expected:
             find(None, "THB", f"all accounts hold {held} uTHB; genesis, deposits and withdrawals make {expected}")
-        return Sums(self.genesis_uthb, self.minted_uthb, self.burned_uthb, held, accounts)
+        energy = self._energy(state, find)
+        return Sums(self.genesis_uthb, self.minted_uthb, self.burned_uthb, held, accounts, self.certificates,
+                    self.retired, energy.metered_wh, energy.claimed_wh, energy.certified_wh)
+
+    def _energy(self, state: StateReader, find: Find) -> MeterClaims:
+        """All meters' claims and certificates together."""
+        try:
+            audit = audit_certificates(state)
+        except InvariantError as error:
+            find(None, "certificates", str(error))
+            return MeterClaims()
+        if (audit.certificates, audit.retired) != (self.certificates, self.retired):
+            find(None, "certificates", f"{audit.certificates} are in state, {audit.retired} of them retired; the "
+                                       f"blocks add up to {self.certificates} and {self.retired}")
+        return MeterClaims(audit.metered_wh, audit.claimed_wh, audit.certified_wh)
