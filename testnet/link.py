@@ -13,7 +13,7 @@ import trio
 from attrs import define, field
 
 from gridtokenx.client import BlockPush, Client, ClientError, Disconnected, SignedTransaction, code_name, connect
-from gridtokenx.client.connection import FINAL, REFUSED, UNKNOWN
+from gridtokenx.client.connection import EVICTED, FINAL, REFUSED, UNKNOWN
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.receipts import Code
 from testnet.latency import Latencies
@@ -220,8 +220,8 @@ class Link:
                 if state["state"] == FINAL:
                     self.latencies.add(trio.current_time() - sent.started_s)
                     self._final(sent, state["code"])
-                elif state["state"] == REFUSED:
-                    self._refuse(sent, state.get("code") or EXPIRED, state.get("reason") or "")
+                elif state["state"] in (REFUSED, EVICTED):
+                    self._refuse(sent, state["code"], state["reason"])
                 elif state["state"] == UNKNOWN and sent.signed.valid_until_height < self.height:
                     self._refuse(sent, EXPIRED, "not in any block before its last height")
                 elif state["state"] == UNKNOWN:

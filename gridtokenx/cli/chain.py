@@ -105,7 +105,7 @@ def transaction(identity: str, node: str | None, as_json: bool) -> None:
         pairs += [("block", f"{answer['height']}, number {answer['index']}"), ("result", code_name(answer["code"]))]
         pairs += [(f"operation {at}", _outcome(outcome)) for at, outcome in enumerate(answer["receipts"], 1)]
     if answer.get("reason"):
-        pairs.append(("reason", answer["reason"]))
+        pairs.append(("reason", f"{code_name(answer['code'])}: {answer['reason']}"))
     output.facts(pairs)
 
 

@@ -189,7 +189,10 @@ def send(node: str | None, key: PrivateKey, operations: Sequence[Operation], tim
     state = ask(node, work)
     identity = state["id"].hex()
     if state["state"] == "refused":
-        raise CommandError(f"refused: {state.get('reason') or code_name(state.get('code', 0))}")
+        raise CommandError(f"refused: {code_name(state['code'])}: {state['reason']}")
+    if state["state"] == "evicted":
+        raise CommandError(f"this node gave it up: {code_name(state['code'])}: {state['reason']}; another may still "
+                           f"hold it. Look again with `gridtokenx transaction {identity}`")
     if state["state"] != "final":
         raise CommandError(f"not final after {timeout_s} s; it may still become so. Look again with "
                            f"`gridtokenx transaction {identity}`")

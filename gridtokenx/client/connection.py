@@ -29,6 +29,7 @@ CONNECT_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
 FINAL = "final"
 REFUSED = "refused"
+EVICTED = "evicted"
 PENDING = "pending"
 UNKNOWN = "unknown"
 
@@ -131,9 +132,10 @@ class Client:
         return [_block(block) for block in answer]
 
     async def wait(self, ids: Sequence[bytes], timeout_ms: int) -> list[dict[str, Any]]:
-        """The state of each transaction, once all are final or refused, or after `timeout_ms`.
+        """The state of each transaction, once all are final or given up, or after `timeout_ms`.
 
-        `state` is unknown, pending, final or refused; final ones have height, index, code and receipts.
+        `state` is unknown, pending, final, refused or evicted; final ones have height, index, code and receipts, the
+        last two code and reason.
         """
         answer = await self.call("wait", list(ids), timeout_ms, timeout_s=timeout_ms / 1000 + REQUEST_TIMEOUT_S)
         if not isinstance(answer, list) or len(answer) != len(ids):

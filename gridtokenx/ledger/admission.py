@@ -60,6 +60,39 @@ class Admission:
             self._session.rollback(before)
             self._desk.rollback(queued_before)
 
+    def check_place(self, transaction: Transaction) -> None:
+        """The rules of a block alone: size, expiry, fee, nonce, signers, money for the fee. Raises Refused.
+
+        For what another node has admitted: costs one look at the account, no dry run.
+        """
+        if len(transaction.raw) > self._parameters.max_block_bytes:
+            raise Refused(Code.OVERSIZED, f"{len(transaction.raw)} bytes; a block holds "
+                                          f"{self._parameters.max_block_bytes}")
+        before, queued = self._session.mark(), self._desk.mark()
+        try:
+            check_transaction(self._session, self._parameters, transaction, self._height, nonce_ahead=MAX_NONCE_AHEAD)
+        except Failed as failure:
+            raise Refused(failure.code, str(failure)) from failure
+        finally:
+            self._session.rollback(before)
+            self._desk.rollback(queued)
+
+    def check_fees(self, sender: bytes, fees_uthb: int) -> None:
+        """Whether the account can pay the fees of all that is pending of it. Raises Refused."""
+        account = funds.get_account(self._session, sender)
+        if account.balance >= fees_uthb:
+            return
+        before, queued = self._session.mark(), self._desk.mark()
+        try:
+            self._session.release_due(sender)
+            balance = funds.get_account(self._session, sender).balance
+        finally:
+            self._session.rollback(before)
+            self._desk.rollback(queued)
+        if balance < fees_uthb:
+            raise Refused(Code.UNFUNDED_FEE, f"with it the pending transactions of this account take {fees_uthb} uTHB "
+                                             f"of fees; the account can spend {balance}")
+
     def _try(self, transaction: Transaction) -> None:
         session, desk = self._session, self._desk
         try:

@@ -40,7 +40,7 @@ class _Broken(Exception):
 
 def build_block(
     parent: StateView, inputs: BlockInputs, candidates: Iterable[Transaction], books: Books, *, empty: bool = False,
-) -> tuple[BlockResult, list[Transaction], list[tuple[Transaction, str]]]:
+) -> tuple[BlockResult, list[Transaction], list[tuple[Transaction, Code, str]]]:
     """A block on `parent` from `candidates`, taken in the order given while they fit by size, then in execution order.
 
     Returns the executed block, its transactions in execution order, and those that can never be in a block on this
@@ -49,22 +49,22 @@ def build_block(
     Raises InvalidBlock when the inputs themselves allow no block.
     """
     chosen = [] if empty else list(candidates)
-    refused: list[tuple[Transaction, str]] = []
+    refused: list[tuple[Transaction, Code, str]] = []
     for _ in range(MAX_REBUILDS):
         try:
             result, included, more = _attempt(parent, inputs, chosen, books)
         except _Quarantined as bad:
             books.abandon()
-            refused.append((bad.transaction, _reason(Code.INTERNAL, bad)))
+            refused.append((bad.transaction, Code.INTERNAL, str(bad)))
             chosen = [transaction for transaction in chosen if transaction is not bad.transaction]
         except _TooHeavy as heavy:
             books.abandon()
-            refused.append((heavy.transaction, _reason(Code.TOO_HEAVY, heavy)))
+            refused.append((heavy.transaction, Code.TOO_HEAVY, str(heavy)))
             chosen = [transaction for transaction in chosen if transaction is not heavy.transaction]
         except _Broken as broken:
             books.abandon()
             if len(broken.included) == 1:
-                refused.append((broken.included[0], _reason(Code.INTERNAL, broken)))
+                refused.append((broken.included[0], Code.INTERNAL, str(broken)))
             chosen = broken.included[:len(broken.included) // 2]
         except BaseException:
             books.abandon()
@@ -76,7 +76,7 @@ def build_block(
 
 
 def _attempt(parent: StateView, inputs: BlockInputs, candidates: list[Transaction],
-             books: Books) -> tuple[BlockResult, list[Transaction], list[tuple[Transaction, str]]]:
+             books: Books) -> tuple[BlockResult, list[Transaction], list[tuple[Transaction, Code, str]]]:
     run = BlockRun(parent, inputs, books)
     run.begin()
     parameters = run.parameters
@@ -87,14 +87,14 @@ def _attempt(parent: StateView, inputs: BlockInputs, candidates: list[Transactio
             fitting[transaction.id] = transaction
             size += len(transaction.raw)
     included: list[Transaction] = []
-    refused: list[tuple[Transaction, str]] = []
+    refused: list[tuple[Transaction, Code, str]] = []
     for transaction in run.order.sort(fitting.values()):
         try:
             if _include(run, transaction):
                 included.append(transaction)
         except Failed as failure:
             if failure.code not in _PASSING or _used_up(run, transaction):
-                refused.append((transaction, _reason(failure.code, failure)))
+                refused.append((transaction, failure.code, str(failure)))
         except _TooHeavy:
             raise
         except Exception as error:
@@ -137,7 +137,3 @@ def _include(run: BlockRun, transaction: Transaction) -> bool:
 
 def _used_up(run: BlockRun, transaction: Transaction) -> bool:
     return run.nonce(transaction.sender) > transaction.nonce
-
-
-def _reason(code: Code, error: Exception) -> str:
-    return f"{code.name}: {error}"

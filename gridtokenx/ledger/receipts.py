@@ -133,6 +133,12 @@ class Code(IntEnum):
     NO_EVIDENCE = 159            # the two votes do not exclude each other, or were not cast by this authority
     EVIDENCE_TOO_OLD = 160
 
+    # The pool of one node: never in a block.
+    REPLACED = 180               # one with the same nonce and a higher fee took its place
+    REPLACEMENT_FEE = 181        # too little more to take the place of the one with this nonce
+    NONCE_GAP = 182              # the account's transactions before it did not come
+    OVERLOADED = 183             # more is waiting to be looked at than the node can look at
+
 
 _CODES = frozenset(int(code) for code in Code)
 SUCCESS = frozenset({Code.OK, Code.REMAINDER_CANCELLED, Code.SELF_TRADE})

@@ -51,6 +51,8 @@ class RpcSession:
         self._outlet = Outlet(config.rpc_queue_frames, config.rpc_queue_bytes)
         self._scope = trio.CancelScope()
         self._running = trio.CapacityLimiter(config.rpc_max_concurrent)
+        self._held_bytes = 0
+        self._given_back = trio.Event()
 
     def push(self, subscription: int | str, data: Any) -> bool:
         """Sends `data` without waiting. False once the session is closed, as it is when the client is too slow.
@@ -128,12 +130,17 @@ class RpcSession:
             # Not read further while enough is being handled: the client is slowed down by its own full window.
             borrower = object()
             await self._running.acquire_on_behalf_of(borrower)
-            nursery.start_soon(self._handle, borrower, identifier, method, params, handler)
+            while self._held_bytes and self._held_bytes + len(raw) > self._config.rpc_max_held_bytes:
+                self._given_back = trio.Event()
+                await self._given_back.wait()
+            self._held_bytes += len(raw)
+            nursery.start_soon(self._handle, borrower, len(raw), identifier, method, params, handler)
             # So that the handler takes its first step before the next one is started (in trio, tasks that become
             # runnable together run in random order).
             await trio.lowlevel.checkpoint()
 
-    async def _handle(self, borrower: object, identifier: int, method: str, params: Any, handler: RpcHandler) -> None:
+    async def _handle(self, borrower: object, size: int, identifier: int, method: str, params: Any,
+                      handler: RpcHandler) -> None:
         try:
             try:
                 frame = codec.encode([identifier, True, await handler(self, method, params)])
@@ -150,6 +157,8 @@ class RpcSession:
                 self._enqueue(frame)
         finally:
             self._running.release_on_behalf_of(borrower)
+            self._held_bytes -= size
+            self._given_back.set()
 
 
 def _failure(identifier: int, code: str, message: str) -> bytes:

@@ -132,6 +132,8 @@ class NetworkConfig:
     """Of one session; beyond it the session is read more slowly."""
     rpc_max_concurrent: int = 32
     """Requests of one session that are handled at once; the rest waits unread."""
+    rpc_max_held_bytes: int = 2 << 20
+    """What these requests may hold together; a single larger one is taken alone."""
     rpc_queue_frames: int = 2048
     """Answers and pushes waiting for one session; a client that lets it overflow is disconnected."""
     rpc_queue_bytes: int = 16 << 20

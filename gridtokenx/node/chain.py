@@ -30,7 +30,7 @@ from gridtokenx.ledger.state import Recent, StateReader, StateView
 from gridtokenx.ledger.transaction import Transaction, decode_transaction
 from gridtokenx.market.book import Books
 from gridtokenx.node.index import index_rows
-from gridtokenx.node.pool import PoolRefused
+from gridtokenx.node.pool_entries import Left, PoolRefused
 from gridtokenx.store.checkpoint import FinalizedBlock
 from gridtokenx.store.database import Database
 from gridtokenx.store.errors import DatabaseDamaged
@@ -94,7 +94,7 @@ class Chain:
         self._recent = Recent(self._snapshot)
         self._final_digests = {root.digest}
         self._transactions: dict[bytes, Transaction] = {}
-        self._refused: list[tuple[bytes, str]] = []
+        self._refused: list[Left] = []
 
     # ------------------------------------------------------------ reading
 
@@ -220,13 +220,13 @@ class Chain:
         except Exception:  # noqa: BLE001 - whatever it was, the view passes without a block of this node's
             self._log.exception("build_failed", view=effect.view, height=effect.height)
             return None
-        self._refused += [(transaction.id, reason) for transaction, reason in refused]
+        self._refused += [Left(transaction.id, code, reason) for transaction, code, reason in refused]
         block = self.add(result.header.hash, result.header, tuple(included))
         block.result, block.state = result, result.state
         return block
 
-    def take_refused(self) -> list[tuple[bytes, str]]:
-        """(id, reason) of the candidates that building found to be unusable for good."""
+    def take_refused(self) -> list[Left]:
+        """Those of the candidates that building found to be unusable for good."""
         refused, self._refused = self._refused, []
         return refused
 

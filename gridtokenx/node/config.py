@@ -169,8 +169,9 @@ class RpcSection:
 class PoolSection:
     """Limits of the pool of pending transactions."""
 
-    max_transactions: int = field(metadata=_by(_integer(64, 10_000_000, "transactions")), default=65_536)
+    max_transactions: int = field(metadata=_by(_integer(64, 10_000_000, "transactions")), default=16_384)
     max_bytes: int = field(metadata=_by(_integer(1 << 20, 1 << 34, "bytes")), default=64 << 20)
+    """Of memory, for which a transaction counts four times its length and 1 KiB."""
     max_transactions_per_account: int = field(metadata=_by(_integer(1, 100_000, "transactions")), default=256)
 
 

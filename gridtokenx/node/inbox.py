@@ -1,7 +1,8 @@
 """What waits for the actor: votes, timers and results first, clients' transactions when there is time for them.
 
-A full queue makes its producers wait, and with them the sockets they read: memory stays bounded and a flood of
-transactions never delays a vote by more than one slice of work.
+A full queue of urgent items makes its producers wait, and with them the sockets they read. A full queue of bulk
+items refuses at once, so that clients hear of an overload while they can still go elsewhere. So memory stays bounded
+and a flood of transactions never delays a vote by more than one slice of work.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from attrs import define, field
 
 URGENT_MOST = 4096
 BULK_MOST = 256
+BULK_MOST_BYTES = 8 << 20
 
 Item = TypeVar("Item")
 
@@ -23,7 +25,8 @@ class Inbox(Generic[Item]):
     """Two bounded queues with one reader."""
 
     _urgent: deque[Item] = field(factory=deque)
-    _bulk: deque[Item] = field(factory=deque)
+    _bulk: deque[tuple[Item, int]] = field(factory=deque)
+    _bulk_bytes: int = 0
     _arrived: trio.Event = field(factory=trio.Event)
     _space: trio.Event = field(factory=trio.Event)
 
@@ -34,12 +37,14 @@ class Inbox(Generic[Item]):
         self._urgent.append(item)
         self._arrived.set()
 
-    async def put_bulk(self, item: Item) -> None:
-        """Waits while the queue of bulk items is full."""
-        while len(self._bulk) >= BULK_MOST:
-            await self._space.wait()
-        self._bulk.append(item)
+    def offer_bulk(self, item: Item, size_bytes: int) -> bool:
+        """False if the queue of bulk items is full; one item always fits."""
+        if self._bulk and (len(self._bulk) >= BULK_MOST or self._bulk_bytes + size_bytes > BULK_MOST_BYTES):
+            return False
+        self._bulk.append((item, size_bytes))
+        self._bulk_bytes += size_bytes
         self._arrived.set()
+        return True
 
     async def wait(self, timeout_s: float) -> None:
         """Until something is here, or `timeout_s` has passed."""
@@ -57,11 +62,11 @@ class Inbox(Generic[Item]):
 
     def first_bulk(self) -> Item | None:
         """The oldest bulk item; it stays until `drop_bulk`, so that it can be worked off in slices."""
-        return self._bulk[0] if self._bulk else None
+        return self._bulk[0][0] if self._bulk else None
 
     def drop_bulk(self) -> None:
-        self._bulk.popleft()
-        self._freed()
+        _, size_bytes = self._bulk.popleft()
+        self._bulk_bytes -= size_bytes
 
     def _freed(self) -> None:
         self._space.set()

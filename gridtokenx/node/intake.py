@@ -33,13 +33,18 @@ class Intake:
     _aside: dict[bytes, bytes] = field(factory=dict)
     _aside_bytes: int = 0
 
-    def check(self, raws: Iterable[bytes]) -> list[Checked]:
-        """Decodes and verifies, all signatures in one native call."""
+    def check(self, raws: Iterable[bytes], first: Callable[[Transaction], None] | None = None) -> list[Checked]:
+        """Decodes and verifies, all signatures in one native call.
+
+        `first` sees each before its signature is checked: what it raises is the answer for that transaction.
+        """
         checked: list[Checked] = []
         fresh: list[int] = []
         for raw in raws:
             try:
                 transaction = decode_transaction(raw)
+                if first is not None:
+                    first(transaction)
             except GridTokenXError as error:
                 checked.append(error)
                 continue
@@ -91,9 +96,9 @@ class Intake:
     def raw(self, transaction_id: bytes) -> bytes | None:
         return self._aside.get(transaction_id)
 
-    def oldest(self, most: int) -> list[Checked]:
+    def oldest(self, most: int, first: Callable[[Transaction], None]) -> list[Checked]:
         """Takes out and checks the transactions set aside first."""
-        return self.check([self._take(transaction_id) for transaction_id in list(islice(self._aside, most))])
+        return self.check([self._take(transaction_id) for transaction_id in list(islice(self._aside, most))], first)
 
     def take(self, ids: Iterable[bytes]) -> dict[bytes, Checked]:
         """Takes out and checks those of `ids` that are set aside."""

@@ -48,7 +48,9 @@ from gridtokenx.node.bodies import ANSWER_BYTES, Bodies
 from gridtokenx.node.chain import Chain, ChainBlock
 from gridtokenx.node.epochs import epoch_of, epoch_start
 from gridtokenx.node.evidence import EvidenceBox, encode_evidence, evidence_of
+from gridtokenx.node.fates import Fate
 from gridtokenx.node.intake import Intake
+from gridtokenx.node.pending import Pending
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.records import (
     BlockFrame,
@@ -107,7 +109,7 @@ class Turn:
     catch_up: tuple[bytes, ...] | None = None     # sync is wanted; who should have it
     epoch_began: bool = False                     # another list of authorities may be in force
     barred: Barred | None = None                  # to be kept durably before anything leaves
-    refused: list[bytes] = field(factory=list)    # transactions out of the pool for good
+    refused: list[bytes] = field(factory=list)    # transactions that the pool gave up
 
 
 class Replica:
@@ -125,6 +127,7 @@ class Replica:
         self._events: deque[Event | tuple[bytes, Message]] = deque()
         self._stepping = False
         self._intake = Intake(chain.chain_id)
+        self._pending = Pending(chain, pool, self._intake, self._gave_up)
         self._bodies = Bodies(chain, pool, self._intake, self._send_body, self._held, self._body_refused)
         self._orphans: dict[bytes, list[bytes]] = {}
         self._jobs: deque[Job] = deque()
@@ -136,7 +139,6 @@ class Replica:
         self.evidence = EvidenceBox()
         for kept in evidence:
             self.evidence.keep(kept, 0, 0)
-        self._quarantine: dict[bytes, str] = {}
 
     @property
     def core(self) -> Core | None:
@@ -185,25 +187,17 @@ class Replica:
 
         Accepted ones go to all authorities at once.
         """
-        wanted = list(raws)
-        answers: list[tuple[bytes, int, str]] = []
-        accepted: list[bytes] = []
-        admission = self.chain.admission()
-        for raw, checked in zip(wanted, self._intake.check(wanted), strict=True):
-            transaction_id = digest(Domain.TRANSACTION, raw)
-            try:
-                if isinstance(checked, GridTokenXError):
-                    raise checked
-                admission.admit(checked)
-                self.pool.add(checked, self.chain.nonce_at_head(checked.sender))
-            except GridTokenXError as error:
-                answers.append((transaction_id, *self.chain.refusal(error)))
-            else:
-                accepted.append(raw)
-                answers.append((transaction_id, 0, "accepted"))
+        answers, accepted = self._pending.judge(list(raws))
         self._spread(accepted)
         self._report_work()
         return answers
+
+    def _gave_up(self, transaction_id: bytes) -> None:
+        self._turn.refused.append(transaction_id)
+
+    def fate_of(self, transaction_id: bytes) -> Fate | None:
+        """Why a transaction that was accepted here is not pending any more, if it is not in a block."""
+        return self._pending.fates.get(transaction_id)
 
     def gossiped(self, raws: Iterable[bytes]) -> None:
         """Transactions that other nodes accepted: set aside until `verify_some`, or a block that needs them."""
@@ -216,16 +210,11 @@ class Replica:
         return self._intake.backlog > 0
 
     def verify_some(self, most: int) -> None:
-        """Verifies the oldest set-aside transactions and takes the good ones into the pool."""
+        """Verifies the oldest set-aside transactions and takes into the pool those that a block could hold."""
         if not self._intake.backlog:
             return
-        for checked in self._intake.oldest(most):
-            try:
-                if isinstance(checked, GridTokenXError):
-                    raise checked
-                self.pool.add(checked, self.chain.nonce_at_head(checked.sender))
-            except GridTokenXError as error:
-                self._turn.notes.append(Note("transaction_dropped", 0, str(error)))
+        for reason in self._pending.take_some(most):
+            self._turn.notes.append(Note("transaction_dropped", 0, reason))
         self._report_work()
 
     def job_done(self, job: Job) -> None:
@@ -385,13 +374,7 @@ class Replica:
         for parent in [p for p, children in self._orphans.items()
                        if all(self.chain.block(child) is None for child in children)]:
             del self._orphans[parent]
-        self.pool.remove(transaction.id for transaction in block.transactions)
-        senders = {transaction.sender for transaction in block.transactions}
-        for stale in self.pool.forget_stale(senders, self.chain.nonce_at_head, block.header.height):
-            self._refuse(stale, "another transaction took its nonce, or it expired")
-        if block.header.height % 64 == 0:
-            for expired in self.pool.expired(block.header.height):
-                self._refuse(expired, f"it expired; the chain is at height {block.header.height}")
+        self._pending.final(block)
         self._turn.finals.append(block)
 
     def _drop(self, effect: Drop) -> None:
@@ -496,8 +479,7 @@ class Replica:
 
         def finish() -> None:
             block = built[0]
-            for transaction_id, reason in self.chain.take_refused():
-                self._refuse(transaction_id, reason)
+            self._pending.built(candidates, block)
             if block is None:
                 self._turn.notes.append(Note("build_skipped", effect.view, "nothing to extend, or it failed"))
                 return
@@ -507,18 +489,6 @@ class Replica:
             self._revive_children(block)
 
         self._schedule(Job(run, finish, len(candidates)))
-
-    def _refuse(self, transaction_id: bytes, reason: str) -> None:
-        """Left out while building for a reason that will not pass: out of the pool, the reason kept a while."""
-        self.pool.remove([transaction_id])
-        self._quarantine[transaction_id] = reason
-        self._turn.refused.append(transaction_id)
-        if len(self._quarantine) > 10_000:
-            del self._quarantine[next(iter(self._quarantine))]
-
-    def refusal_of(self, transaction_id: bytes) -> str | None:
-        """Why a transaction that was accepted was later left out for good, if it was."""
-        return self._quarantine.get(transaction_id)
 
     def _schedule(self, job: Job) -> None:
         self._jobs.append(job)

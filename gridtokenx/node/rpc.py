@@ -226,8 +226,10 @@ class RpcServer:
         replica = self._service.replica
         if transaction_id in replica.pool or self._chain.transaction(transaction_id) is not None:
             return {"state": "pending"}
-        reason = replica.refusal_of(transaction_id)
-        return {"state": "unknown"} if reason is None else {"state": "refused", "reason": reason}
+        fate = replica.fate_of(transaction_id)
+        if fate is None:
+            return {"state": "unknown"}
+        return {"state": fate.state, "code": int(fate.code), "reason": fate.reason}
 
     def _unstored(self, height: int) -> ChainBlock | None:
         for block in self._chain.finals():

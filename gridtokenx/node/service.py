@@ -16,6 +16,7 @@ import trio
 from attrs import define, field, frozen
 
 from gridtokenx.consensus.messages import Certificate
+from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.errors import GridTokenXError, InvariantError
 from gridtokenx.ledger.receipts import Code, Refused
 from gridtokenx.network.limits import Offence
@@ -128,6 +129,8 @@ class Service:
         self.me = replica.consensus.me
         self.certificates_verified = 0
         """Of blocks that came by sync or gossip; for people to look at."""
+        self.overloaded = 0
+        """Transactions refused unread."""
         self._checkpoints = checkpoints
         self._inbox: Inbox[_Item] = Inbox()
         self._log = structlog.get_logger("node")
@@ -165,10 +168,17 @@ class Service:
     # ------------------------------------------------------------ in
 
     async def submit(self, raws: list[bytes]) -> list[tuple[bytes, int, str]]:
-        """A client's transactions; returns (id, code, message) for each once the replica has judged them."""
+        """A client's transactions; returns (id, code, message) for each once the replica has judged them.
+
+        When more is waiting than can be looked at, all are refused at once.
+        """
         submission = _Submission(raws)
+        if not self._inbox.offer_bulk(submission, sum(map(len, raws))):
+            self.overloaded += len(raws)
+            return [(digest(Domain.TRANSACTION, raw), int(Code.OVERLOADED),
+                     "more transactions than this node can look at are waiting for it; try again later, or another "
+                     "node") for raw in raws]
         with trio.move_on_after(SUBMIT_WAIT_S):
-            await self._inbox.put_bulk(submission)
             await submission.done.wait()
             return submission.answers
         submission.abandoned = True
