@@ -54,5 +54,5 @@ def test_links_lead_somewhere_and_commands_exist(page: Path) -> None:
     text = page.read_text()
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
-    for command in re.findall(r"^ {4}gridtokenx (\w+)", text, re.MULTILINE):
+    for command in re.findall(r"^ {4}gridtokenx ([a-z][a-z-]*)", text, re.MULTILINE):
         assert command in COMMANDS, f"{page.name} shows `gridtokenx {command}`"

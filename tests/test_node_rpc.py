@@ -25,8 +25,11 @@ from gridtokenx.ledger.genesis import Authority, Genesis, dump_genesis, load_gen
 from gridtokenx.ledger.operations import Deposit, Operation, PlaceOrder, RegisterMeter, RegisterParticipant, Transfer
 from gridtokenx.ledger.queries import market_clock
 from gridtokenx.ledger.receipts import Code
+from gridtokenx.ledger.records import Account
 from gridtokenx.ledger.spaces import account as accounts_key
 from gridtokenx.ledger.transaction import encode_payload, sign_transaction
+from gridtokenx.light.format import decode_proof
+from gridtokenx.light.verify import Trust, verify
 from gridtokenx.market.clock import window_at
 from gridtokenx.market.orders import Side
 from gridtokenx.network.client import RpcClient, connect
@@ -171,6 +174,20 @@ async def test_submit_wait_and_blocks(node: RpcClient, chain: Genesis) -> None:
     blocks = await node.call("blocks", [0, 100])
     assert [block["height"] for block in blocks] == list(range(height + 1))
     assert [block["parent"] for block in blocks[1:]] == [block["hash"] for block in blocks[:-1]]
+    trust = Trust.of_hash(chain.header().hash)
+    sold = verify(decode_proof(await node.call("prove_transaction", [ids[1]])), trust)
+    assert (sold.header.height, sold.transactions[0].raw) == (fates[1]["height"], raws[1])
+    wanted = accounts_key(REGISTRAR.public)
+    proven = verify(decode_proof(await node.call("prove", [[wanted, b"\x04" + bytes(32)]])), trust)
+    assert proven.header.height >= fates[2]["height"]
+    assert proven.value(b"\x04" + bytes(32)) is None
+    record, seen = proven.value(wanted), (await node.call("account", [REGISTRAR.public]))["balance_uthb"]
+    assert record is not None and Account.decode(record).balance == seen
+    for method, bad_parameter, code in (("prove", [b""], "bad_request"), ("prove", [], "cannot_prove"),
+                                        ("prove_transaction", bytes(32), "cannot_prove")):
+        with pytest.raises(RemoteError) as refused:
+            await node.call(method, [bad_parameter])
+        assert refused.value.code == code
     began = trio.current_time()
     assert await node.call("wait", [[bytes(32)], 50]) == [{"state": "unknown"}]
     assert trio.current_time() - began < 5

@@ -29,6 +29,8 @@ COMMANDS = {
     "bill": ("settlement", "An account's bill of a day, line by line."),
     "window": ("settlement", "A delivery window's whole balance, as a picture and a table."),
     "grid": ("grid", "Zones whose electricity does not add up."),
+    "proof": ("proof", "Fetch a proof of a record or transaction, to be checked without any node."),
+    "verify-proof": ("proof", "Check a proof against the chain's genesis alone."),
     "audit": ("audit", "Derive a node's chain anew from its blocks, and say what differs."),
     "prices": ("tariffs", "Indicative prices of the zones."),
     "tariffs": ("tariffs", "What utilities charge and pay, and since when."),
@@ -49,7 +51,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"gridtokenx.cli.{COMMANDS[cmd_name][0]}")
-        command = getattr(module, cmd_name)
+        command = getattr(module, cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

@@ -8,7 +8,7 @@ included. A verifier who trusts one header can so check any earlier one with abo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
@@ -124,6 +124,28 @@ def prove(peaks: bytes, index: int, item_at: Callable[[int], bytes]) -> Mountain
     if level[0] != hashes[which]:
         raise MountainError("the items given are not those of the range")
     return MountainProof(index, tuple(siblings), peaks)
+
+
+def prove_after(peaks: bytes, items: Sequence[bytes]) -> MountainProof:
+    """The proof of `items[0]` in the range that has `peaks` before it and ends with the last of `items`.
+
+    Costs as much as appending the items. Raises MountainError for malformed peaks, or without items.
+    """
+    number, hashes = _split(peaks)
+    if not items:
+        raise MountainError("which item? None is given")
+    sizes = [1 << bit for bit in range(number.bit_length() - 1, -1, -1) if number >> bit & 1]
+    mountains = [(size, node, False) for size, node in zip(sizes, hashes, strict=True)]
+    siblings = []
+    for place, item in enumerate(items):
+        size, node, marked = 1, merkle.leaf(item), place == 0
+        while mountains and mountains[-1][0] == size:
+            _, left, left_marked = mountains.pop()
+            if marked or left_marked:
+                siblings.append(left if marked else node)
+            size, node, marked = 2 * size, merkle.inner(left, node), marked or left_marked
+        mountains.append((size, node, marked))
+    return MountainProof(number, tuple(siblings), _join(number + len(items), [node for _, node, _ in mountains]))
 
 
 def verify(root_hash: bytes, item: bytes, proof: MountainProof) -> bool:

@@ -24,14 +24,14 @@ from gridtokenx.ledger.build import build_block
 from gridtokenx.ledger.execute import BlockInputs, BlockResult, execute_block
 from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.ledger.receipts import Code, Failed, InvalidBlock
-from gridtokenx.ledger.records import Account
+from gridtokenx.ledger.records import Account, Epoch
 from gridtokenx.ledger.schema import decode_value
 from gridtokenx.ledger.state import Recent, StateReader, StateView
 from gridtokenx.ledger.transaction import Transaction, decode_transaction
 from gridtokenx.market.book import Books
 from gridtokenx.node.index import index_rows
 from gridtokenx.node.pool_entries import Left, PoolRefused
-from gridtokenx.store.checkpoint import FinalizedBlock
+from gridtokenx.store.checkpoint import EpochEnd, FinalizedBlock
 from gridtokenx.store.database import Database
 from gridtokenx.store.errors import DatabaseDamaged
 from gridtokenx.store.snapshot import Snapshot
@@ -394,5 +394,15 @@ def _stored(block: ChainBlock) -> FinalizedBlock:
         transactions=[(transaction.id, transaction.raw) for transaction in block.transactions],
         certificate=None if block.certificate is None else encode_stored_certificate(block.certificate),
         changes=block.state.changes, pages=block.state.pages,
-        receipts=result.receipts_raw, events=index_rows(block.header, result),
+        receipts=result.receipts_raw, events=index_rows(block.header, result), epoch_end=epoch_end(block),
     )
+
+
+def epoch_end(block: ChainBlock) -> EpochEnd | None:
+    """What the block ends, if it is a boundary block with its certificate."""
+    if block.state is None or block.certificate is None:
+        return None
+    epoch, listed = block.state.get(spaces.EPOCH), block.state.get(spaces.AUTHORITIES)
+    if epoch is None or listed is None or Epoch.decode(epoch).number == block.header.epoch:
+        return None
+    return EpochEnd(block.header.epoch, listed)

@@ -14,8 +14,7 @@ from gridtokenx.ledger.records import Authorities as AuthoritiesRecord
 from gridtokenx.ledger.records import Epoch
 from gridtokenx.ledger.state import StateReader
 from gridtokenx.node.chain import Chain
-from gridtokenx.node.serve import final_block
-from gridtokenx.node.sync import decode_stored_certificate
+from gridtokenx.node.sync import decode_stored_certificate, encode_stored_certificate
 from gridtokenx.store.database import Database
 from gridtokenx.store.errors import DatabaseDamaged
 
@@ -44,11 +43,8 @@ def epoch_start(chain: Chain, database: Database, certificate: Certificate | Non
     epoch, parameters = epoch_of(state), read_parameters(state)
     root_hash, previous = chain.genesis.header().hash, None
     if epoch.root_height:
-        stored = final_block(database, chain, epoch.root_height)
-        if stored is None or stored[2] is None:
-            raise DatabaseDamaged(f"the last block of epoch {epoch.number - 1}, height {epoch.root_height}, is not "
-                                  "held with its certificate")
-        root_hash, previous = digest(Domain.HEADER, stored[0]), decode_stored_certificate(stored[2])
+        header_raw, certificate_raw = _boundary(chain, database, epoch)
+        root_hash, previous = digest(Domain.HEADER, header_raw), decode_stored_certificate(certificate_raw)
     config = ConsensusConfig(
         chain_id=chain.chain_id, epoch=epoch.number, authorities=tuple(key for _, key in members_of(state)),
         epoch_root=root_hash, delta_ms=parameters.delta_ms, block_time_ms=parameters.block_time_ms,
@@ -58,6 +54,19 @@ def epoch_start(chain: Chain, database: Database, certificate: Certificate | Non
     root = Root(head.digest, header.height, header.view if certificate is None else certificate.view,
                 header.timestamp_ms, certificate, head.unfinished)
     return EpochStart(config, at_epoch_root(root) if header.height == epoch.root_height else root, previous)
+
+
+def _boundary(chain: Chain, database: Database, epoch: Epoch) -> tuple[bytes, bytes]:
+    """Header and certificate of the block that this epoch starts after."""
+    if epoch.root_height > chain.base.header.height:
+        block = next((b for b in chain.finals() if b.header.height == epoch.root_height), None)
+        if block is not None and block.certificate is not None:
+            return block.header.encode(), encode_stored_certificate(block.certificate)
+    for stored in database.boundaries(epoch.number - 1, 1):
+        if stored.epoch == epoch.number - 1:
+            return stored.header, stored.certificate
+    raise DatabaseDamaged(f"the last block of epoch {epoch.number - 1}, height {epoch.root_height}, is not held with "
+                          "its certificate; `gridtokenx repair` says what can be done")
 
 
 def certificate_holds(certificate: Certificate, config: ConsensusConfig) -> bool:

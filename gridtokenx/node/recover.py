@@ -46,8 +46,8 @@ def replay(chain: Chain, records: Iterable[tuple[int, bytes]],
     made_final = _advance(chain, blocks, finals)
     head = chain.head
     certificate = head.certificate
-    if head is chain.base and (stored := database.block(head.header.height)) is not None and stored.certificate:
-        certificate = decode_stored_certificate(stored.certificate)
+    if head is chain.base and (stored := database.certificate(head.header.height)) is not None:
+        certificate = decode_stored_certificate(stored)
     start = epoch_start(chain, database, certificate)
     epoch, view = start.config.epoch, start.root.view
     chain.drop([block.digest for block in blocks.values()

@@ -26,9 +26,11 @@ from gridtokenx.node.config import NodeConfig
 from gridtokenx.node.epochs import members_of
 from gridtokenx.node.feed import first_codes
 from gridtokenx.node.index import TRADES, TRADES_OF
+from gridtokenx.node.prove import Prover
 from gridtokenx.node.serve import final_block
 from gridtokenx.node.service import Service
 from gridtokenx.store.database import Database
+from gridtokenx.store.schema import MAX_STATE_KEY_BYTES
 
 MAX_SUBMITTED = 512
 MAX_LISTED = 500
@@ -75,6 +77,7 @@ class RpcServer:
         self._config = config
         self._version = version
         self._totalling = trio.CapacityLimiter(1)
+        self._prover = Prover(genesis, database, self._chain)
         self._names = service.feed.authority_names      # of all who ever were authorities, as far as known
         self._methods: dict[str, tuple[int, Callable[..., Awaitable[Any]]]] = {
             "status": (0, self._status), "submit": (1, self._submit), "transaction": (1, self._transaction),
@@ -86,6 +89,7 @@ class RpcServer:
             "block": (1, self._block), "blocks": (2, self._blocks), "authorities": (0, self._authorities),
             "peers": (0, self._peers), "parameters": (0, self._parameters), "genesis": (0, self._genesis_bytes),
             "totals": (0, self._totals), "evidence": (0, self._evidence),
+            "prove": (1, self._prove), "prove_transaction": (1, self._prove_transaction),
             "certificate": (1, self._certificate), "certificates": (3, self._certificates),
             "certificate_offers": (2, self._certificate_offers), "claims": (1, self._claims),
             "claim": (2, self._claim), "meter_claims": (1, self._meter_claims), "carbon": (0, self._carbon),
@@ -173,6 +177,15 @@ class RpcServer:
 
     async def _genesis_bytes(self) -> bytes:
         return self._genesis.canonical()
+
+    async def _prove(self, keys: Any) -> bytes:
+        if type(keys) is not list or any(type(key) is not bytes or not 0 < len(key) <= MAX_STATE_KEY_BYTES
+                                         for key in keys):
+            raise RequestError(f"prove takes an array of state keys of 1 to {MAX_STATE_KEY_BYTES} bytes")
+        return self._prover.records(keys).encode()
+
+    async def _prove_transaction(self, transaction_id: Any) -> bytes:
+        return self._prover.transaction(_hash(transaction_id, "a transaction's id")).encode()
 
     def _subscribe(self, session: RpcSession, arguments: list[Any]) -> int:
         if arguments != ["blocks"]:

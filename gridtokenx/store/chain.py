@@ -9,6 +9,7 @@ from gridtokenx.store.errors import DatabaseDamaged, ProofUnavailable, StoreErro
 from gridtokenx.store.schema import (
     BODIES,
     CERTIFICATES,
+    EPOCHS,
     HEADERS,
     HEIGHT_BYTES,
     HEIGHTS,
@@ -46,6 +47,15 @@ class StoredTransaction(NamedTuple):
     receipt: bytes
 
 
+class StoredBoundary(NamedTuple):
+    """The block that ended `epoch`, its certificate, and the encoded list of the next epoch's authorities."""
+
+    epoch: int
+    header: bytes
+    certificate: bytes
+    authorities: bytes
+
+
 class FinalityProof(NamedTuple):
     """The headers from the asked height to the first block with a certificate of its own, and that one."""
 
@@ -57,16 +67,36 @@ def read_header(transaction: Transaction, tables: Tables, height: int) -> bytes 
     return transaction.get(height_key(height), db=tables[HEADERS])
 
 
-def read_block(transaction: Transaction, tables: Tables, height: int) -> StoredBlock | None:
+def read_block(transaction: Transaction, tables: Tables, height: int, first_height: int) -> StoredBlock | None:
     key = height_key(height)
     header = transaction.get(key, db=tables[HEADERS])
     if header is None:
         return None
     body = transaction.get(key, db=tables[BODIES])
     receipts = transaction.get(key, db=tables[RECEIPTS])
+    if body is None and receipts is None and height < first_height:
+        return None
     if body is None or receipts is None:
         raise DatabaseDamaged(f"block {height} has a header but no body or receipts")
     return StoredBlock(header, unpack(body), transaction.get(key, db=tables[CERTIFICATES]), unpack(receipts))
+
+
+def read_certificate(transaction: Transaction, tables: Tables, height: int) -> bytes | None:
+    return transaction.get(height_key(height), db=tables[CERTIFICATES])
+
+
+def read_boundaries(transaction: Transaction, tables: Tables, first_epoch: int, limit: int) -> list[StoredBoundary]:
+    rows: list[StoredBoundary] = []
+    with transaction.cursor(db=tables[EPOCHS]) as cursor:
+        found = cursor.set_range(height_key(first_epoch))
+        while found and len(rows) < limit:
+            parts = unpack(cursor.value())
+            if len(parts) != 3:
+                raise DatabaseDamaged(f"the record of epoch {int.from_bytes(cursor.key(), 'big')} has {len(parts)} "
+                                      "parts instead of 3")
+            rows.append(StoredBoundary(int.from_bytes(cursor.key(), "big"), *parts))
+            found = cursor.next()
+    return rows
 
 
 def read_height_of(transaction: Transaction, tables: Tables, block_hash: bytes) -> int | None:

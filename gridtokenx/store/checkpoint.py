@@ -13,6 +13,7 @@ from gridtokenx.store.schema import (
     BODIES,
     CERTIFICATES,
     CHANGED,
+    EPOCHS,
     HEADERS,
     HEIGHTS,
     INDEX,
@@ -35,13 +36,22 @@ Changes = Mapping[bytes, bytes | None]
 
 
 @frozen
+class EpochEnd:
+    """What a boundary block ends: the epoch of this number; `authorities` is the encoded list of the next one."""
+
+    epoch: int
+    authorities: bytes
+
+
+@frozen
 class FinalizedBlock:
     """All that is kept of a final block.
 
     `transactions` are (id, raw bytes) in execution order. `changes` and `pages` are the block's net changes of
     state and trie, None for removed. `receipts[i]` is transaction i's; further ones (timed work) may follow.
     `events` are additional index rows (key, value), with keys of the caller's own layout. `certificate` is the
-    block's own finalization certificate; one without is proven by a descendant's.
+    block's own finalization certificate; one without is proven by a descendant's. `epoch_end` is a boundary block's,
+    which has a certificate of its own.
     """
 
     height: int
@@ -53,6 +63,7 @@ class FinalizedBlock:
     pages: Changes = field(factory=dict)
     receipts: Sequence[bytes] = ()
     events: Sequence[tuple[bytes, bytes]] = ()
+    epoch_end: EpochEnd | None = None
 
 
 def check_blocks(blocks: Sequence[FinalizedBlock], executed_height: int) -> None:
@@ -66,6 +77,8 @@ def check_blocks(blocks: Sequence[FinalizedBlock], executed_height: int) -> None
         if len(block.receipts) < len(block.transactions):
             raise CheckpointRefused(f"block {height} has {len(block.transactions)} transactions but only "
                                     f"{len(block.receipts)} receipts")
+        if block.epoch_end is not None and block.certificate is None:
+            raise CheckpointRefused(f"block {block.height} ends epoch {block.epoch_end.epoch} without a certificate")
         check_keys(block.changes, MAX_STATE_KEY_BYTES, "a state key")
         check_keys(block.pages, MAX_STATE_KEY_BYTES, "a page path")
         check_keys((key for key, _ in block.events), MAX_KEY_BYTES, "an index key")
@@ -87,6 +100,9 @@ def write_blocks(transaction: Transaction, tables: Tables, blocks: Sequence[Fina
     _append(transaction, tables, RECEIPTS, [(key, pack(block.receipts)) for key, block in keyed])
     _append(transaction, tables, CERTIFICATES, [
         (key, block.certificate) for key, block in keyed if block.certificate is not None])
+    _put(transaction, tables, EPOCHS, [
+        (height_key(block.epoch_end.epoch), pack([block.header, block.certificate, block.epoch_end.authorities]))
+        for block in blocks if block.epoch_end is not None and block.certificate is not None])
     _put(transaction, tables, HEIGHTS, [(block.hash, key) for key, block in keyed])
     places = [(name, pack_location(block.height, index))
               for block in blocks for index, (name, _) in enumerate(block.transactions)]

@@ -24,7 +24,6 @@ from typing import Any, TypeVar
 import lmdb
 from attrs import define, field, frozen
 
-from gridtokenx import codec
 from gridtokenx.crypto.hashing import HASH_BYTES
 from gridtokenx.store import chain
 from gridtokenx.store.checkpoint import FinalizedBlock, check_blocks, write_blocks
@@ -57,6 +56,8 @@ from gridtokenx.store.errors import (
     WrongVersion,
 )
 from gridtokenx.store.leases import Lease, read_leases, write_lease
+from gridtokenx.store.meta import read_meta, write_meta
+from gridtokenx.store.migrations import bring_up_to_date
 from gridtokenx.store.pruning import Pruned, delete_history
 from gridtokenx.store.schema import (
     FORMAT_VERSION,
@@ -64,6 +65,7 @@ from gridtokenx.store.schema import (
     META,
     META_CHAIN,
     META_EXECUTED,
+    META_FIRST,
     META_FLOOR,
     META_FORMAT,
     META_GENESIS,
@@ -77,7 +79,7 @@ from gridtokenx.store.snapshot import HistoricSnapshot, Snapshot
 LEASES_DIRECTORY = "leases"
 ALARM_FRACTION = 0.8
 WRITER_WAIT_S = 120.0
-MAX_META_BYTES = 16 << 20
+MAX_BOUNDARIES = 4096
 
 _Answer = TypeVar("_Answer")
 
@@ -114,6 +116,8 @@ class Database:
     _lock: DirectoryLock | None
     chain_id: bytes = field(init=False)
     genesis: bytes = field(init=False)
+    first_height: int = field(init=False)
+    """Of the blocks that are held whole: 1, or in a database that began with a snapshot the one after it."""
     _writer: Lock = field(factory=Lock)
 
     # ------------------------------------------------------------ opening
@@ -140,13 +144,13 @@ class Database:
                 with translated(place), environment.begin(write=True) as transaction:
                     tables = {name: environment.open_db(name, txn=transaction) for name in TABLES}
                     if transaction.stat(db=tables[META])["entries"]:
-                        found = _read_meta(transaction, tables, META_CHAIN, bytes)
+                        found = read_meta(transaction, tables, META_CHAIN, bytes)
                         raise AlreadyInitialised(f"{path} already holds chain {found.hex()}; choose an empty directory")
                     write_blocks(transaction, tables, [block])
                     for name, value in ((META_FORMAT, FORMAT_VERSION), (META_CHAIN, chain_id),
                                         (META_RULES, rules_version), (META_GENESIS, genesis), (META_EXECUTED, 0),
-                                        (META_FLOOR, 0), (META_PRUNE_TARGET, 0)):
-                        _write_meta(transaction, tables, name, value)
+                                        (META_FLOOR, 0), (META_PRUNE_TARGET, 0), (META_FIRST, 1)):
+                        write_meta(transaction, tables, name, value)
                 extend_file(environment, place)
                 sync_directory(place)
                 sync_directory(path)
@@ -189,6 +193,7 @@ class Database:
         try:
             with translated(place):
                 check_size(environment, place)
+                bring_up_to_date(environment, place, writable=lock is not None)
                 tables = open_tables(environment, place)
             return cls._opened(path, environment, tables, lock, expected_chain_id, known_rules)
         except BaseException:
@@ -200,25 +205,21 @@ class Database:
                 expected_chain_id: bytes | None, known_rules: Collection[int] | None) -> Database:
         database = cls(path, environment, tables, lock)
         with database._read() as transaction:
-            if not transaction.stat(db=tables[META])["entries"]:
-                raise NotInitialised(f"{path} holds no chain yet")
-            version = _read_meta(transaction, tables, META_FORMAT, int)
-            if version != FORMAT_VERSION:
-                raise WrongVersion(f"{path} has database format {version}; this program reads format {FORMAT_VERSION}")
-            database.chain_id = _read_meta(transaction, tables, META_CHAIN, bytes)
+            database.chain_id = read_meta(transaction, tables, META_CHAIN, bytes)
             if expected_chain_id is not None and database.chain_id != expected_chain_id:
                 raise WrongChain(path, database.chain_id, expected_chain_id)
-            rules = _read_meta(transaction, tables, META_RULES, int)
+            rules = read_meta(transaction, tables, META_RULES, int)
             if known_rules is not None and rules not in known_rules:
                 raise WrongVersion(f"{path} is on rules version {rules}; this program knows "
                                    f"{', '.join(map(str, sorted(known_rules)))}. Use a newer program")
-            database.genesis = _read_meta(transaction, tables, META_GENESIS, bytes)
-            executed = _read_meta(transaction, tables, META_EXECUTED, int)
+            database.genesis = read_meta(transaction, tables, META_GENESIS, bytes)
+            database.first_height = read_meta(transaction, tables, META_FIRST, int)
+            executed = read_meta(transaction, tables, META_EXECUTED, int)
             with transaction.cursor(db=tables[HEADERS]) as cursor:
                 if not cursor.last() or cursor.key() != height_key(executed):
                     raise DatabaseDamaged(f"{path} says that block {executed} was executed, but its last stored block "
                                           "is another one")
-            if not 0 <= _read_meta(transaction, tables, META_FLOOR, int) <= executed:
+            if not 0 <= read_meta(transaction, tables, META_FLOOR, int) <= executed:
                 raise DatabaseDamaged(f"{path}: the history floor lies above the executed height {executed}")
         return database
 
@@ -248,17 +249,17 @@ class Database:
     @property
     def executed_height(self) -> int:
         """Height of the last checkpoint (C)."""
-        return self._query(lambda transaction, tables: _read_meta(transaction, tables, META_EXECUTED, int))
+        return self._query(lambda transaction, tables: read_meta(transaction, tables, META_EXECUTED, int))
 
     @property
     def history_floor(self) -> int:
         """The lowest height whose state can still be read."""
-        return self._query(lambda transaction, tables: _read_meta(transaction, tables, META_FLOOR, int))
+        return self._query(lambda transaction, tables: read_meta(transaction, tables, META_FLOOR, int))
 
     @property
     def rules_version(self) -> int:
         """The rules that the next block after the checkpoint is executed by."""
-        return self._query(lambda transaction, tables: _read_meta(transaction, tables, META_RULES, int))
+        return self._query(lambda transaction, tables: read_meta(transaction, tables, META_RULES, int))
 
     # ------------------------------------------------------------ writing
 
@@ -272,11 +273,11 @@ class Database:
         if not blocks:
             return
         with self._write() as transaction:
-            check_blocks(blocks, _read_meta(transaction, self._tables, META_EXECUTED, int))
+            check_blocks(blocks, read_meta(transaction, self._tables, META_EXECUTED, int))
             write_blocks(transaction, self._tables, blocks)
-            _write_meta(transaction, self._tables, META_EXECUTED, blocks[-1].height)
+            write_meta(transaction, self._tables, META_EXECUTED, blocks[-1].height)
             if rules_version is not None:
-                _write_meta(transaction, self._tables, META_RULES, rules_version)
+                write_meta(transaction, self._tables, META_RULES, rules_version)
 
     def prune_history(self, to_height: int, max_rows: int, now_ms: int) -> Pruned:
         """Gives up the state as of heights below `to_height`, as far as no lease that holds at `now_ms` (Unix ms)
@@ -285,15 +286,15 @@ class Database:
         Raises LeaseError for an unreadable lease.
         """
         limit = min([to_height, self.executed_height, *self._leased(now_ms)])
-        if limit > self._query(lambda transaction, tables: _read_meta(transaction, tables, META_PRUNE_TARGET, int)):
+        if limit > self._query(lambda transaction, tables: read_meta(transaction, tables, META_PRUNE_TARGET, int)):
             with self._write() as transaction:
-                _write_meta(transaction, self._tables, META_PRUNE_TARGET, limit)
+                write_meta(transaction, self._tables, META_PRUNE_TARGET, limit)
         limit = min([limit, *self._leased(now_ms)])
         with self._write() as transaction:
-            floor = _read_meta(transaction, self._tables, META_FLOOR, int)
+            floor = read_meta(transaction, self._tables, META_FLOOR, int)
             floor, rows = delete_history(transaction, self._tables, floor, limit, max_rows)
-            _write_meta(transaction, self._tables, META_FLOOR, floor)
-            _write_meta(transaction, self._tables, META_PRUNE_TARGET, max(limit, floor))
+            write_meta(transaction, self._tables, META_FLOOR, floor)
+            write_meta(transaction, self._tables, META_PRUNE_TARGET, max(limit, floor))
         return Pruned(floor, rows, floor >= to_height)
 
     def _leased(self, now_ms: int) -> Iterable[int]:
@@ -306,7 +307,7 @@ class Database:
         """
         self._check_height(height)
         path = write_lease(self.path / LEASES_DIRECTORY, Lease(height, expires_ms, owner))
-        target = self._query(lambda transaction, tables: _read_meta(transaction, tables, META_PRUNE_TARGET, int))
+        target = self._query(lambda transaction, tables: read_meta(transaction, tables, META_PRUNE_TARGET, int))
         if height < target:
             path.unlink()
             raise HistoryPruned(height, target)
@@ -318,7 +319,7 @@ class Database:
         """The state at the last checkpoint; close it, and take a new one within a second or so."""
         transaction = self._begin()
         try:
-            height = _read_meta(transaction, self._tables, META_EXECUTED, int)
+            height = read_meta(transaction, self._tables, META_EXECUTED, int)
             return Snapshot(height, self.path, self._tables, transaction)
         except BaseException:
             transaction.abort()
@@ -328,8 +329,8 @@ class Database:
         """The state as of `height`, from history. Raises HistoryPruned, HeightUnknown."""
         transaction = self._begin()
         try:
-            floor = _read_meta(transaction, self._tables, META_FLOOR, int)
-            executed = _read_meta(transaction, self._tables, META_EXECUTED, int)
+            floor = read_meta(transaction, self._tables, META_FLOOR, int)
+            executed = read_meta(transaction, self._tables, META_EXECUTED, int)
             if not 0 <= height <= executed:
                 raise HeightUnknown(f"no state as of height {height}; the last checkpoint is at {executed}")
             if height < floor:
@@ -350,8 +351,16 @@ class Database:
         return self._query(chain.read_header, height) if height >= 0 else None
 
     def block(self, height: int) -> chain.StoredBlock | None:
-        """(header, transactions, certificate, receipts), or None above the checkpoint."""
-        return self._query(chain.read_block, height) if height >= 0 else None
+        """(header, transactions, certificate, receipts), or None above the checkpoint and below `first_height`."""
+        return self._query(chain.read_block, height, self.first_height) if height >= 0 else None
+
+    def certificate(self, height: int) -> bytes | None:
+        """The block's own finalization certificate, where it has one."""
+        return self._query(chain.read_certificate, height) if height >= 0 else None
+
+    def boundaries(self, first_epoch: int = 0, limit: int = MAX_BOUNDARIES) -> list[chain.StoredBoundary]:
+        """The ends of the epochs from `first_epoch` on that are held, oldest first."""
+        return self._query(chain.read_boundaries, first_epoch, limit)
 
     def height_of(self, block_hash: bytes) -> int | None:
         """The height of the block with this hash."""
@@ -468,23 +477,3 @@ def _require_data(path: Path) -> None:
         empty = True
     if empty:
         raise NotInitialised(f"{path} holds no chain yet: there is no {ENVIRONMENT_DIRECTORY}/{DATA_FILE} in it")
-
-
-_Meta = TypeVar("_Meta", int, bytes)
-
-
-def _read_meta(transaction: Transaction, tables: Tables, name: bytes, kind: type[_Meta]) -> _Meta:
-    raw = transaction.get(name, db=tables[META])
-    if raw is None:
-        raise DatabaseDamaged(f"the database lacks its entry {name.decode()}")
-    try:
-        value = codec.decode(raw, max_bytes=MAX_META_BYTES)
-    except codec.CodecError as error:
-        raise DatabaseDamaged(f"the entry {name.decode()} cannot be read: {error}") from error
-    if type(value) is not kind:
-        raise DatabaseDamaged(f"the entry {name.decode()} should be of kind {kind.__name__}")
-    return value
-
-
-def _write_meta(transaction: Transaction, tables: Tables, name: bytes, value: int | bytes) -> None:
-    transaction.put(name, codec.encode(value), db=tables[META])

@@ -1,4 +1,4 @@
-"""What is where in the state database, and in which bytes. Frozen by `FORMAT_VERSION`.
+"""What is where in the state database, and in which bytes. Frozen by `FORMAT_VERSION`; `migrations` knows older ones.
 
 | table         | key                  | value                                                             |
 |---------------|----------------------|-------------------------------------------------------------------|
@@ -11,7 +11,11 @@
 | headers, bodies, certificates, receipts | height | header; packed transactions; certificate; packed receipts |
 | heights       | block hash           | height                                                            |
 | transactions  | transaction id       | height, index in the block (4 bytes)                              |
+| epochs        | epoch that ended     | packed: boundary header, its certificate, next list of authorities |
 | index         | the node's own       | the node's own                                                    |
+
+A database that began with a snapshot of height S holds S's header and certificate, whole blocks above it, and of the
+epochs before it those boundaries that the snapshot proves itself by.
 
 Heights are 8 bytes, big-endian, so that byte order is numeric order. No state key or page path may be a
 beginning of another one (the ledger's keys have a fixed width per space): only then are a key's history rows
@@ -25,7 +29,7 @@ from collections.abc import Iterable, Sequence
 
 from gridtokenx.store.errors import DatabaseDamaged, KeyRefused
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEIGHT_BYTES = 8
 MAX_KEY_BYTES = 511
 MAX_STATE_KEY_BYTES = MAX_KEY_BYTES - HEIGHT_BYTES
@@ -43,8 +47,9 @@ RECEIPTS = b"receipts"
 HEIGHTS = b"heights"
 TRANSACTIONS = b"transactions"
 INDEX = b"index"
+EPOCHS = b"epochs"
 TABLES = (META, STATE, PAGES, STATE_HISTORY, PAGE_HISTORY, CHANGED, HEADERS, BODIES, CERTIFICATES, RECEIPTS, HEIGHTS,
-          TRANSACTIONS, INDEX)
+          TRANSACTIONS, INDEX, EPOCHS)
 
 META_FORMAT = b"format"
 META_CHAIN = b"chain_id"
@@ -53,6 +58,7 @@ META_GENESIS = b"genesis"
 META_EXECUTED = b"executed_height"
 META_FLOOR = b"history_floor"
 META_PRUNE_TARGET = b"prune_target"
+META_FIRST = b"first_height"         # of the blocks that are held whole: 1, or the one after a snapshot
 
 ABSENT = b"\x00"
 PRESENT = b"\x01"
