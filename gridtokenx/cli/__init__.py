@@ -31,7 +31,7 @@ COMMANDS = {
     "grid": ("grid", "Zones whose electricity does not add up."),
     "proof": ("proof", "Fetch a proof of a record or transaction."),
     "verify-proof": ("proof", "Check a proof with the genesis alone."),
-    "audit": ("audit", "Derive a node's chain anew from its blocks, and say what differs."),
+    "audit": ("audit", "Derive a chain anew from its blocks, and say what differs."),
     "prices": ("tariffs", "Indicative prices of the zones."),
     "tariffs": ("tariffs", "What utilities charge and pay, and since when."),
     "certificate": ("certificate", "Certificates of renewable energy: list, issue, sell, retire."),
