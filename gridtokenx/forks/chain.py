@@ -1,0 +1,378 @@
+"""A chain in this process: the ledger of the live network without its network, its signatures and its clock.
+
+Transactions go into a pool and into blocks by `build_block`, the very code that an authority runs; time passes when
+the caller says so. Whoever holds the chain may act as any account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, timezone
+from itertools import count
+from types import TracebackType
+from typing import Any
+
+from attrs import define, field, frozen
+
+from gridtokenx import codec
+from gridtokenx.crypto.bech32m import decode_address
+from gridtokenx.crypto.hashing import Domain, digest
+from gridtokenx.crypto.keys import SIGNATURE_BYTES, PrivateKey
+from gridtokenx.forks.base import Base
+from gridtokenx.forks.edits import Edit, edit_block
+from gridtokenx.forks.errors import ForkError, OperationFailed
+from gridtokenx.forks.layers import compact
+from gridtokenx.forks.provenance import Provenance
+from gridtokenx.ledger import spaces
+from gridtokenx.ledger.block import Header
+from gridtokenx.ledger.build import build_block
+from gridtokenx.ledger.operations import Operation
+from gridtokenx.ledger.parameters import Parameters, read_parameters
+from gridtokenx.ledger.queries import market_clock
+from gridtokenx.ledger.receipts import Code, Receipt
+from gridtokenx.ledger.records import Account, AccountKeys, Corridor, Epoch, Identity, Profile, Zone
+from gridtokenx.ledger.run import BlockInputs, BlockResult
+from gridtokenx.ledger.schema import decode_value
+from gridtokenx.ledger.spaces import Space
+from gridtokenx.ledger.state import StateReader, StateView
+from gridtokenx.ledger.transaction import FLAG_ALL_OR_NOTHING, Transaction, decode_transaction, encode_payload
+from gridtokenx.market.book import Books
+from gridtokenx.market.clock import WINDOW_MS, window_at
+from gridtokenx.market.posting import Fill
+
+BANGKOK = timezone(timedelta(hours=7), "Asia/Bangkok")
+VALID_FOR = 1 << 40
+NO_SIGNATURE = bytes(SIGNATURE_BYTES)
+MAX_CATCH_UP_BLOCKS = 100_000
+
+Party = bytes | str | PrivateKey
+"""An account: its 32-byte address, `gtx1...`, or its key."""
+
+
+@frozen
+class Refusal:
+    """A transaction that no block could take; `reason` begins with the name of the code."""
+
+    reason: str
+
+
+@frozen
+class Mined:
+    """A block: what came of the transactions in it (by ticket), and its trades."""
+
+    header: Header
+    receipts: dict[int, Receipt | Refusal]
+    fills: tuple[Fill, ...]
+
+
+@define
+class _Waiting:
+    ticket: int
+    sender: bytes
+    operations: list[list[Any]]
+    fee_uthb: int | None
+    flags: int
+
+
+@frozen
+class _Point:
+    """What `revert` returns to."""
+
+    head: StateView
+    pool: tuple[_Waiting, ...]
+    blocks: int
+
+
+@define(eq=False)
+class Chain:
+    """Made by `fork` and `new_chain`; a context manager, whose end gives the parent's directory back.
+
+    `provenance` is None on a chain of its own. `blocks` are those that were mined here. Not thread-safe.
+    """
+
+    head: StateView
+    provenance: Provenance | None = None
+    salt: str = ""
+    max_orders: int = 1 << 17
+    blocks: list[Mined] = field(factory=list)
+    _base: Base | None = None
+    _books: Books = field(init=False)
+    _pool: list[_Waiting] = field(factory=list)
+    _tickets: count[int] = field(factory=lambda: count(1))
+    _points: dict[int, _Point] = field(factory=dict)
+    _keys: dict[str, PrivateKey] = field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self._books = books_of(self.head, self.max_orders)
+
+    # ------------------------------------------------------------ what and when
+
+    @property
+    def chain_id(self) -> bytes:
+        return self.head.header.chain_id
+
+    @property
+    def height(self) -> int:
+        return self.head.header.height
+
+    @property
+    def parameters(self) -> Parameters:
+        return read_parameters(self.head)
+
+    @property
+    def now_ms(self) -> int:
+        """Market time, Unix ms."""
+        return market_clock(self.head).now_ms
+
+    @property
+    def now(self) -> datetime:
+        """Market time in Thailand."""
+        return datetime.fromtimestamp(self.now_ms / 1000, BANGKOK)
+
+    @property
+    def window(self) -> int:
+        """The delivery window that is running."""
+        return window_at(self.now_ms)
+
+    def record(self, key: bytes) -> Any:
+        """The record of state at `key` (`ledger.spaces`), or None."""
+        raw = self.head.get(key)
+        return None if raw is None else decode_value(key, raw)
+
+    def account(self, party: Party) -> Account:
+        """An account's money; one that does not exist is empty."""
+        found = self.record(spaces.account(address_of(party)))
+        return Account() if found is None else found
+
+    def key(self, name: str) -> PrivateKey:
+        """The key of somebody made up here: the same name gives the same key on every fork with the same salt."""
+        found = self._keys.get(name)
+        if found is None:
+            found = self._keys[name] = PrivateKey(digest(Domain.FORK, codec.encode(["key", self.salt, name])))
+        return found
+
+    # ------------------------------------------------------------ transactions
+
+    def submit(self, sender: Party, *operations: Operation, fee_uthb: int | None = None,
+               all_or_nothing: bool = False) -> int:
+        """Queues one transaction as `sender`, whose signature nobody asks for, and returns its ticket.
+
+        The fee is the least one unless given. `mine` says what became of it.
+        """
+        if not operations:
+            raise ForkError("a transaction carries at least one operation")
+        ticket = next(self._tickets)
+        self._pool.append(_Waiting(ticket, address_of(sender), [operation.fields() for operation in operations],
+                                   fee_uthb, FLAG_ALL_OR_NOTHING if all_or_nothing else 0))
+        return ticket
+
+    def send(self, sender: Party, *operations: Operation, fee_uthb: int | None = None) -> list[tuple[Any, ...]]:
+        """Submits one transaction and mines until it is in a block; returns the data of each operation.
+
+        Raises OperationFailed when it was refused, or one of its operations failed.
+        """
+        ticket = self.submit(sender, *operations, fee_uthb=fee_uthb)
+        while True:
+            receipt = self.mine().receipts.get(ticket)
+            if receipt is not None:
+                break
+        if isinstance(receipt, Refusal):
+            raise OperationFailed(int(Code[receipt.reason.split(":")[0]]), receipt.reason)
+        for operation, outcome in zip(operations, receipt.outcomes, strict=True):
+            if not outcome.ok:
+                raise OperationFailed(int(outcome.code), f"{operation.NAME}: {outcome.code.name}")
+        return [outcome.data for outcome in receipt.outcomes]
+
+    @property
+    def waiting(self) -> int:
+        """Transactions that are not in a block yet."""
+        return len(self._pool)
+
+    # ------------------------------------------------------------ blocks and time
+
+    def mine(self, after_ms: int | None = None) -> Mined:
+        """One block, `after_ms` of the chain's clock (not the market's) after the last; the least step unless given.
+
+        What does not fit stays for the next one.
+        """
+        parameters = self.parameters
+        step = parameters.min_block_interval_ms if after_ms is None else max(after_ms, parameters.min_block_interval_ms)
+        mined, _ = self._mine(parameters, step)
+        return mined
+
+    def flush(self) -> list[Mined]:
+        """Blocks until nothing waits, neither a transaction nor timed work that was due."""
+        made = []
+        for _ in range(MAX_CATCH_UP_BLOCKS):
+            before = len(self._pool)
+            mined, unfinished = self._mine(self.parameters, self.parameters.min_block_interval_ms)
+            made.append(mined)
+            if not unfinished and not self._pool:
+                return made
+            if not unfinished and len(self._pool) == before and not mined.receipts:
+                break
+        raise ForkError(f"{len(self._pool)} transactions fit into no block")
+
+    def warp(self, to: datetime | int) -> list[Mined]:
+        """Lets market time pass until `to` (Unix ms, or a datetime with a zone) and does all that falls due by then.
+
+        One jump: use `advance` where people should be able to act in each window. Raises ForkError for the past.
+        """
+        target = _market_ms(to)
+        made = [self._until(target)] if target > self.now_ms else []
+        if target < self.now_ms and not made:
+            raise ForkError(f"market time is {self.now.isoformat()} already; time does not run backwards: use revert")
+        return made + self.flush()
+
+    def advance(self, windows: int = 1, each: Callable[[Chain], None] | None = None) -> None:
+        """Lets `windows` delivery windows pass, one after the other; `each` is called at the beginning of each.
+
+        A block is made at the beginning of every window, and as many as it takes until nothing waits.
+        """
+        for _ in range(windows):
+            self._until((self.window + 1) * WINDOW_MS)
+            self.flush()
+            if each is not None:
+                each(self)
+                if self._pool:
+                    self.flush()
+
+    def _until(self, market_ms: int) -> Mined:
+        identity: Identity = self.record(spaces.IDENTITY)
+        missing = market_ms - self.now_ms
+        return self.mine(max(1, -(-missing // identity.market_rate)))
+
+    def _mine(self, parameters: Parameters, step_ms: int) -> tuple[Mined, bool]:
+        header = self.head.header
+        epoch: Epoch = self.record(spaces.EPOCH)
+        inputs = BlockInputs(header.view + 1, epoch.number, header.height + 1, header.timestamp_ms + step_ms, b"",
+                             header.hash)
+        waiting = self._transactions(parameters)
+        result, included, refused = build_block(self.head, inputs, [made for made, _ in waiting], self._books)
+        mined = _mined(result, included, refused, {made.id: entry.ticket for made, entry in waiting})
+        self._pool = [entry for entry in self._pool if entry.ticket not in mined.receipts]
+        self.head = compact(result.state)
+        self.blocks.append(mined)
+        return mined, result.unfinished
+
+    def _transactions(self, parameters: Parameters) -> list[tuple[Transaction, _Waiting]]:
+        """What waits as transactions: numbered as the accounts stand now."""
+        nonces: dict[bytes, int] = {}
+        made = []
+        for entry in self._pool:
+            account = self.account(entry.sender)
+            nonce = nonces.get(entry.sender, account.nonce)
+            nonces[entry.sender] = nonce + 1
+            fee = entry.fee_uthb
+            if fee is None:
+                fee = parameters.min_fee_uthb * len(entry.operations)
+            payload = encode_payload(entry.sender, nonce, VALID_FOR, fee, entry.operations, entry.flags)
+            signers = [entry.sender]
+            if account.threshold:
+                keys: AccountKeys = self.record(spaces.account_keys(entry.sender))
+                signers = sorted(keys.keys)[:account.threshold]
+            raw = codec.encode([payload, [[signer, NO_SIGNATURE] for signer in signers]])
+            made.append((decode_transaction(raw), entry))
+        return made
+
+    # ------------------------------------------------------------ there and back
+
+    def snapshot(self) -> int:
+        """A point to `revert` to, any number of them, in constant time; what waits is part of it."""
+        number = max(self._points, default=0) + 1
+        self._points[number] = _Point(self.head, tuple(self._pool), len(self.blocks))
+        return number
+
+    def revert(self, number: int) -> None:
+        """Back to a snapshot, which stays; later ones are forgotten. Raises ForkError when there is none."""
+        point = self._points.get(number)
+        if point is None:
+            raise ForkError(f"no snapshot {number}; there are {sorted(self._points)}")
+        self._points = {known: kept for known, kept in self._points.items() if known <= number}
+        regrouped = _grid(self.head) != _grid(point.head)
+        self.head = point.head
+        self._pool = list(point.pool)
+        del self.blocks[point.blocks:]
+        if regrouped:
+            self._books = books_of(self.head, self.max_orders)
+
+    def edit(self, change: Edit) -> None:
+        """A block that sets records of state as `change(session)` does: what no operation could.
+
+        Raises InvariantError when money or energy would come from nowhere.
+        """
+        before = self.head
+        after = edit_block(before, change)
+        if any(key[0] in _GRID_SPACES for key in after.changes):
+            self._books = books_of(after, self.max_orders)
+        elif any(key[0] in _BOOK_SPACES for key in after.changes):
+            self._books.abandon()       # loaded anew: the block is no child that the books know
+        else:
+            self._books.at(before.header.hash)
+            self._books.commit(after.header.hash, before.header.hash, ())
+        self.blocks.append(Mined(after.header, {}, ()))
+        self.head = compact(after)
+
+    def close(self) -> None:
+        """Gives the parent's directory back; harmless when called again."""
+        if self._base is not None:
+            self._base.close()
+            self._base = None
+
+    def __enter__(self) -> Chain:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+
+_GRID_SPACES = frozenset({Space.ZONE, Space.CORRIDOR, Space.PROFILE})
+_BOOK_SPACES = frozenset({Space.ORDER, Space.CORRIDOR_WINDOW, Space.TRADING, Space.WORK_LEFT})
+
+
+def _grid(state: StateReader) -> list[tuple[bytes, bytes]]:
+    return [entry for space in sorted(_GRID_SPACES) for entry in state.scan(bytes((space,)))]
+
+
+def books_of(state: StateReader, max_orders: int = 1 << 17) -> Books:
+    """Empty books over the grid that `state` has. Raises BookError when the engine refuses it."""
+    zones: list[Zone] = _all(state, Space.ZONE)
+    corridors: list[Corridor] = _all(state, Space.CORRIDOR)
+    profiles: list[Profile] = _all(state, Space.PROFILE)
+    return Books([(zone.loss_ppm, zone.wheel_uthb_kwh) for zone in zones], max_orders,
+                 corridors=[(line.first, line.second, line.loss_ppm, line.wheel_uthb_kwh) for line in corridors],
+                 profiles=[(profile.sources, profile.zones) for profile in profiles])
+
+
+def _all(state: StateReader, space: Space) -> list[Any]:
+    return [decode_value(key, raw) for key, raw in state.scan(bytes((space,)))]
+
+
+def _mined(result: BlockResult, included: Iterable[Transaction], refused: Iterable[tuple[Transaction, str]],
+           tickets: dict[bytes, int]) -> Mined:
+    receipts: dict[int, Receipt | Refusal] = {}
+    for transaction, receipt in zip(included, result.receipts, strict=True):
+        receipts[tickets[transaction.id]] = receipt
+    for transaction, reason in refused:
+        receipts[tickets[transaction.id]] = Refusal(reason)
+    return Mined(result.header, receipts, result.trades)
+
+
+def address_of(party: Party) -> bytes:
+    """The address of an account. Raises ForkError (or GridTokenXError) for what is none."""
+    if isinstance(party, PrivateKey):
+        return party.public
+    if isinstance(party, str):
+        return decode_address(party)
+    if len(party) != 32:
+        raise ForkError(f"an address has 32 bytes, not {len(party)}")
+    return party
+
+
+def _market_ms(to: datetime | int) -> int:
+    if isinstance(to, int):
+        return to
+    if to.tzinfo is None:
+        raise ForkError(f"{to} has no time zone; use chain.now's, for example")
+    return round(to.timestamp() * 1000)
