@@ -1,4 +1,6 @@
-from gridtokenx.forks import Chain as Chain, fork as fork, new_chain as new_chain
+from gridtokenx.forks import Chain as Chain
+from gridtokenx.forks import fork as fork
+from gridtokenx.forks import new_chain as new_chain
 
 __version__: str
 __all__ = ["Chain", "__version__", "fork", "new_chain"]

@@ -3,8 +3,9 @@
 The same ledger, order book and settlement as the live network; only signatures, consensus and the clock are left out.
 """
 
-from gridtokenx.forks.chain import Chain, Mined, Refusal
+from gridtokenx.forks.chain import Chain
 from gridtokenx.forks.errors import ForkError, OperationFailed
+from gridtokenx.forks.mined import Mined, Refusal
 from gridtokenx.forks.opening import fork, new_chain
 from gridtokenx.forks.provenance import Provenance
 

@@ -6,7 +6,7 @@ the caller says so. Whoever holds the chain may act as any account.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from types import TracebackType
@@ -15,55 +15,36 @@ from typing import Any
 from attrs import define, field, frozen
 
 from gridtokenx import codec
-from gridtokenx.crypto.bech32m import decode_address
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.crypto.keys import SIGNATURE_BYTES, PrivateKey
 from gridtokenx.forks.base import Base
 from gridtokenx.forks.edits import Edit, edit_block
 from gridtokenx.forks.errors import ForkError, OperationFailed
 from gridtokenx.forks.layers import compact
+from gridtokenx.forks.metering import report
+from gridtokenx.forks.mined import Mined, Refusal, mined_from
+from gridtokenx.forks.override import Override
+from gridtokenx.forks.parties import Party, address_of
 from gridtokenx.forks.provenance import Provenance
 from gridtokenx.ledger import spaces
-from gridtokenx.ledger.block import Header
 from gridtokenx.ledger.build import build_block
 from gridtokenx.ledger.operations import Operation
 from gridtokenx.ledger.parameters import Parameters, read_parameters
 from gridtokenx.ledger.queries import market_clock
-from gridtokenx.ledger.receipts import Code, Receipt
+from gridtokenx.ledger.receipts import Code
 from gridtokenx.ledger.records import Account, AccountKeys, Corridor, Epoch, Identity, Profile, Zone
-from gridtokenx.ledger.run import BlockInputs, BlockResult
+from gridtokenx.ledger.run import BlockInputs
 from gridtokenx.ledger.schema import decode_value
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader, StateView
 from gridtokenx.ledger.transaction import FLAG_ALL_OR_NOTHING, Transaction, decode_transaction, encode_payload
 from gridtokenx.market.book import Books
 from gridtokenx.market.clock import WINDOW_MS, window_at
-from gridtokenx.market.posting import Fill
 
 BANGKOK = timezone(timedelta(hours=7), "Asia/Bangkok")
 VALID_FOR = 1 << 40
 NO_SIGNATURE = bytes(SIGNATURE_BYTES)
 MAX_CATCH_UP_BLOCKS = 100_000
-
-Party = bytes | str | PrivateKey
-"""An account: its 32-byte address, `gtx1...`, or its key."""
-
-
-@frozen
-class Refusal:
-    """A transaction that no block could take; `reason` begins with the name of the code."""
-
-    reason: str
-
-
-@frozen
-class Mined:
-    """A block: what came of the transactions in it (by ticket), and its trades."""
-
-    header: Header
-    receipts: dict[int, Receipt | Refusal]
-    fills: tuple[Fill, ...]
-
 
 @define
 class _Waiting:
@@ -151,6 +132,11 @@ class Chain:
             found = self._keys[name] = PrivateKey(digest(Domain.FORK, codec.encode(["key", self.salt, name])))
         return found
 
+    @property
+    def override(self) -> Override:
+        """Sets what on the live chain takes an operator, a regulator or a power cut."""
+        return Override(self)
+
     # ------------------------------------------------------------ transactions
 
     def submit(self, sender: Party, *operations: Operation, fee_uthb: int | None = None,
@@ -182,6 +168,14 @@ class Chain:
             if not outcome.ok:
                 raise OperationFailed(int(outcome.code), f"{operation.NAME}: {outcome.code.name}")
         return [outcome.data for outcome in receipt.outcomes]
+
+    def report(self, window: int, readings: Mapping[int, tuple[int, int]]) -> None:
+        """Readings of a window that is over: meter -> (injected Wh, withdrawn Wh), as if the meters had sent them.
+
+        A collector of the fork's own reports them, in blocks made at once. The meters' keys become the fork's, since
+        nobody here has the real ones. Raises ForkError naming the readings that were refused; the others are taken.
+        """
+        report(self, window, readings)
 
     @property
     def waiting(self) -> int:
@@ -249,7 +243,7 @@ class Chain:
                              header.hash)
         waiting = self._transactions(parameters)
         result, included, refused = build_block(self.head, inputs, [made for made, _ in waiting], self._books)
-        mined = _mined(result, included, refused, {made.id: entry.ticket for made, entry in waiting})
+        mined = mined_from(result, included, refused, {made.id: entry.ticket for made, entry in waiting})
         self._pool = [entry for entry in self._pool if entry.ticket not in mined.receipts]
         self.head = compact(result.state)
         self.blocks.append(mined)
@@ -347,27 +341,6 @@ def books_of(state: StateReader, max_orders: int = 1 << 17) -> Books:
 
 def _all(state: StateReader, space: Space) -> list[Any]:
     return [decode_value(key, raw) for key, raw in state.scan(bytes((space,)))]
-
-
-def _mined(result: BlockResult, included: Iterable[Transaction], refused: Iterable[tuple[Transaction, str]],
-           tickets: dict[bytes, int]) -> Mined:
-    receipts: dict[int, Receipt | Refusal] = {}
-    for transaction, receipt in zip(included, result.receipts, strict=True):
-        receipts[tickets[transaction.id]] = receipt
-    for transaction, reason in refused:
-        receipts[tickets[transaction.id]] = Refusal(reason)
-    return Mined(result.header, receipts, result.trades)
-
-
-def address_of(party: Party) -> bytes:
-    """The address of an account. Raises ForkError (or GridTokenXError) for what is none."""
-    if isinstance(party, PrivateKey):
-        return party.public
-    if isinstance(party, str):
-        return decode_address(party)
-    if len(party) != 32:
-        raise ForkError(f"an address has 32 bytes, not {len(party)}")
-    return party
 
 
 def _market_ms(to: datetime | int) -> int:

@@ -43,10 +43,15 @@ def lapse(context: Context, order_id: int, order: Order) -> None:
     What was due by the parent's time can be spent at once, anything later from the next block on, so that it makes
     no difference which of the three it was.
     """
+    left_at_gate(context.session, spaces.window_of(order_id), order)
+    close(context, order_id, order)
+
+
+def close(context: Context, order_id: int, order: Order) -> None:
+    """Takes an order out of state and gives back what it held."""
     session, window, quantity = context.session, spaces.window_of(order_id), order.remaining_wh
     meter: Meter = session.get(spaces.meter(order.meter))
     remove_order(session, order_id, order, meter.owner)
-    left_at_gate(session, window, order)
     if due_ms(order, window) <= context.parent_ms:
         positions.return_now(session, window, order.meter, order.side, quantity)
         if order.side == BUY:

@@ -35,4 +35,22 @@ def network_parts(session: Session, trade: Trade) -> list[tuple[bytes, int]]:
         rates.append((corridor.network, corridor.wheel_uthb_kwh))
     buyer: Zone = session.get(spaces.zone(trade.buy_zone))
     rates.append((buyer.network, buyer.wheel_uthb_kwh))
-    return path_parts(trade.delivered_wh, rates)
+    parts = path_parts(trade.delivered_wh, rates)
+    if sum(part for _, part in parts) != trade.wheel_uthb:
+        return _shares(trade.wheel_uthb, rates)
+    return parts
+
+
+def _shares(wheel_uthb: int, rates: list[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
+    """What the buyer paid, in proportion to the rates: only in a fork can they change between trade and settlement."""
+    total = sum(rate for _, rate in rates)
+    if not total:
+        return [(rates[0][0], wheel_uthb)]
+    shares = []
+    cumulative = shared = 0
+    for network, rate in rates:
+        cumulative += rate
+        due = round_half_up(cumulative * wheel_uthb, total)
+        shares.append((network, due - shared))
+        shared = due
+    return shares

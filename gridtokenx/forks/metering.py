@@ -1,0 +1,98 @@
+"""Readings on a fork: its own collector reports them, signed by keys that the meters are given for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from gridtokenx.crypto.keys import PrivateKey
+from gridtokenx.forks.errors import ForkError
+from gridtokenx.forks.mined import Refusal
+from gridtokenx.ledger import spaces
+from gridtokenx.ledger.metering_records import Collector, Quality
+from gridtokenx.ledger.operations import ReportReadings, sign_reading
+from gridtokenx.ledger.receipts import Code, Receipt
+from gridtokenx.ledger.records import Meter
+from gridtokenx.ledger.session import Session
+
+if TYPE_CHECKING:
+    from gridtokenx.forks.chain import Chain
+
+READINGS_OF_A_TRANSACTION = 256
+NAMED_MOST = 3
+ALL_ZONES = (1 << 64) - 1
+
+
+def report(chain: Chain, window: int, readings: Mapping[int, tuple[int, int]]) -> None:
+    """Reports readings of a window, as `Chain.report` says. Raises ForkError."""
+    if window >= chain.window:
+        raise ForkError(f"window {window} is not over; the one that is running is {chain.window}")
+    numbers = sorted(readings)
+    _adopt(chain, numbers)
+    collector = _collector(chain, -(-len(numbers) // READINGS_OF_A_TRANSACTION))
+    sent: dict[int, list[int]] = {}
+    for first in range(0, len(numbers), READINGS_OF_A_TRANSACTION):
+        part = numbers[first:first + READINGS_OF_A_TRANSACTION]
+        signed = tuple(
+            sign_reading(meter_key(chain, number), chain.chain_id, number, window, *readings[number],
+                         int(Quality.MEASURED), 0)
+            for number in part)
+        sent[chain.submit(collector, ReportReadings(signed))] = part
+    refused: list[tuple[int, str]] = []
+    for mined in chain.flush():
+        for ticket, receipt in mined.receipts.items():
+            if ticket in sent:
+                refused += _refused(receipt, sent[ticket])
+    if refused:
+        named = ", ".join(f"meter {number} {reason}" for number, reason in refused[:NAMED_MOST])
+        raise ForkError(f"{len(refused)} of {len(numbers)} readings were refused: {named}")
+
+
+def _refused(receipt: Receipt | Refusal, numbers: list[int]) -> list[tuple[int, str]]:
+    """(meter, why) of what a transaction of readings did not bring in."""
+    if isinstance(receipt, Refusal):
+        return [(number, receipt.reason) for number in numbers]
+    outcome, = receipt.outcomes
+    if not outcome.ok:                          # none was taken: the code is that of the first
+        return [(numbers[0], outcome.code.name), *((number, "as well") for number in numbers[1:])]
+    refused = outcome.data[1:]                  # after how many were taken: index and code of each that was not
+    return [(numbers[index], Code(code).name) for index, code in zip(refused[::2], refused[1::2], strict=True)]
+
+
+def meter_key(chain: Chain, number: int) -> PrivateKey:
+    """The key that a meter has on this fork once it has reported here."""
+    return chain.key(f"meter {number}")
+
+
+def _adopt(chain: Chain, numbers: list[int]) -> None:
+    """Gives meters keys of the fork, those that do not have them yet."""
+    strange: dict[int, Meter] = {}
+    for number in numbers:
+        meter: Meter | None = chain.record(spaces.meter(number))
+        if meter is None:
+            raise ForkError(f"no meter {number}")
+        if meter.key != meter_key(chain, number).public:
+            strange[number] = meter
+    if not strange:
+        return
+
+    def change(session: Session) -> None:
+        for number, meter in strange.items():
+            own = meter_key(chain, number).public
+            session.put(spaces.meter_key(meter.key), None)
+            session.put(spaces.meter_key(own), spaces.number(number))
+            session.put(spaces.meter(number), evolve(meter, key=own))
+
+    chain.edit(change)
+
+
+def _collector(chain: Chain, transactions: int) -> bytes:
+    address = chain.key("collector").public
+    if chain.record(spaces.collector(address)) is None:
+        chain.edit(lambda session: session.put(spaces.collector(address), Collector(ALL_ZONES)))
+    needed = transactions * chain.parameters.min_fee_uthb
+    if chain.account(address).balance < needed:
+        chain.override.balance(address, 1_000 * needed)
+    return address
