@@ -31,7 +31,6 @@ from gridtokenx.ledger.build import build_block
 from gridtokenx.ledger.operations import Operation
 from gridtokenx.ledger.parameters import Parameters, read_parameters
 from gridtokenx.ledger.queries import market_clock
-from gridtokenx.ledger.receipts import Code
 from gridtokenx.ledger.records import Account, AccountKeys, Corridor, Epoch, Identity, Profile, Zone
 from gridtokenx.ledger.run import BlockInputs
 from gridtokenx.ledger.schema import decode_value
@@ -163,7 +162,7 @@ class Chain:
             if receipt is not None:
                 break
         if isinstance(receipt, Refusal):
-            raise OperationFailed(int(Code[receipt.reason.split(":")[0]]), receipt.reason)
+            raise OperationFailed(int(receipt.code), f"{receipt.code.name}: {receipt.reason}")
         for operation, outcome in zip(operations, receipt.outcomes, strict=True):
             if not outcome.ok:
                 raise OperationFailed(int(outcome.code), f"{operation.NAME}: {outcome.code.name}")

@@ -53,7 +53,7 @@ def report(chain: Chain, window: int, readings: Mapping[int, tuple[int, int]]) -
 def _refused(receipt: Receipt | Refusal, numbers: list[int]) -> list[tuple[int, str]]:
     """(meter, why) of what a transaction of readings did not bring in."""
     if isinstance(receipt, Refusal):
-        return [(number, receipt.reason) for number in numbers]
+        return [(number, receipt.code.name) for number in numbers]
     outcome, = receipt.outcomes
     if not outcome.ok:                          # none was taken: the code is that of the first
         return [(numbers[0], outcome.code.name), *((number, "as well") for number in numbers[1:])]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from attrs import frozen
 
 from gridtokenx.ledger.block import Header
-from gridtokenx.ledger.receipts import Receipt
+from gridtokenx.ledger.receipts import Code, Receipt
 from gridtokenx.ledger.run import BlockResult
 from gridtokenx.ledger.transaction import Transaction
 from gridtokenx.market.posting import Fill
@@ -15,8 +15,9 @@ from gridtokenx.market.posting import Fill
 
 @frozen
 class Refusal:
-    """A transaction that no block could take; `reason` begins with the name of the code."""
+    """A transaction that no block could take, and why."""
 
+    code: Code
     reason: str
 
 
@@ -29,12 +30,12 @@ class Mined:
     fills: tuple[Fill, ...]
 
 
-def mined_from(result: BlockResult, included: Iterable[Transaction], refused: Iterable[tuple[Transaction, str]],
+def mined_from(result: BlockResult, included: Iterable[Transaction], refused: Iterable[tuple[Transaction, Code, str]],
                tickets: dict[bytes, int]) -> Mined:
     """`tickets` are by transaction id."""
     receipts: dict[int, Receipt | Refusal] = {}
     for transaction, receipt in zip(included, result.receipts, strict=True):
         receipts[tickets[transaction.id]] = receipt
-    for transaction, reason in refused:
-        receipts[tickets[transaction.id]] = Refusal(reason)
+    for transaction, code, reason in refused:
+        receipts[tickets[transaction.id]] = Refusal(code, reason)
     return Mined(result.header, receipts, result.trades)
