@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
@@ -39,6 +39,10 @@ from gridtokenx.ledger.state import StateReader, StateView
 from gridtokenx.ledger.transaction import FLAG_ALL_OR_NOTHING, Transaction, decode_transaction, encode_payload
 from gridtokenx.market.book import Books
 from gridtokenx.market.clock import WINDOW_MS, window_at
+
+if TYPE_CHECKING:
+    from gridtokenx.forks.compare import Difference
+    from gridtokenx.forks.frames import Frames
 
 BANGKOK = timezone(timedelta(hours=7), "Asia/Bangkok")
 VALID_FOR = 1 << 40
@@ -130,6 +134,18 @@ class Chain:
         if found is None:
             found = self._keys[name] = PrivateKey(digest(Domain.FORK, codec.encode(["key", self.salt, name])))
         return found
+
+    @property
+    def identity(self) -> Identity:
+        """What genesis fixed: chain id, rules, and how market time runs."""
+        found: Identity = self.record(spaces.IDENTITY)
+        return found
+
+    @property
+    def frames(self) -> Frames:
+        """All that is on the chain as data frames."""
+        from gridtokenx.forks.frames import Frames
+        return Frames(self)
 
     @property
     def override(self) -> Override:
@@ -231,9 +247,8 @@ class Chain:
                     self.flush()
 
     def _until(self, market_ms: int) -> Mined:
-        identity: Identity = self.record(spaces.IDENTITY)
         missing = market_ms - self.now_ms
-        return self.mine(max(1, -(-missing // identity.market_rate)))
+        return self.mine(max(1, -(-missing // self.identity.market_rate)))
 
     def _mine(self, parameters: Parameters, step_ms: int) -> tuple[Mined, bool]:
         header = self.head.header
@@ -288,6 +303,11 @@ class Chain:
         del self.blocks[point.blocks:]
         if regrouped:
             self._books = books_of(self.head, self.max_orders)
+
+    def diff(self, other: Chain) -> Difference:
+        """What is different between this chain and another one, as both stand: trade, prices, flows, bills, money."""
+        from gridtokenx.forks.compare import compare
+        return compare(self, other)
 
     def edit(self, change: Edit) -> None:
         """A block that sets records of state as `change(session)` does: what no operation could.

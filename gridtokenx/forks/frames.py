@@ -1,0 +1,223 @@
+"""Everything on a chain as tables: Polars data frames, Arrow underneath (`frame.to_arrow()`, `frame.to_pandas()`).
+
+Integers in base units with the unit in the column's name, as in state: Wh, uTHB (a millionth of a baht), mTHB/kWh, ppm.
+`delivery` is the beginning of a window in Thailand. Rows come in the order of the state's keys, so that equal
+chains give equal frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from attrs import asdict, frozen
+
+from gridtokenx.crypto.bech32m import encode_address
+from gridtokenx.grid.kinds import Source
+from gridtokenx.ledger import funds
+from gridtokenx.ledger.parameters import REGISTRY
+from gridtokenx.ledger.records import Account, CorridorWindow, Identity, Market, Meter, Order, Trade
+from gridtokenx.ledger.schema import decode_value
+from gridtokenx.ledger.spaces import Space, meter, window_of
+from gridtokenx.market.clock import WINDOW_MS, MarketClock
+from gridtokenx.market.orders import Side
+from gridtokenx.market.rules import BillRule
+
+if TYPE_CHECKING:
+    from gridtokenx.forks.chain import Chain
+
+TIME = pl.Datetime("ms", "Asia/Bangkok")
+Row = tuple[Any, ...]
+Schema = dict[str, Any]
+
+_WINDOW: Schema = {"window": pl.Int64, "delivery": TIME}
+_TRADES: Schema = _WINDOW | {
+    "number": pl.Int64, "height": pl.Int64, "buyer": pl.String, "seller": pl.String, "buy_meter": pl.Int64,
+    "sell_meter": pl.Int64, "buy_zone": pl.Int64, "sell_zone": pl.Int64, "taker": pl.String,
+    "price_mthb_kwh": pl.Int64, "delivered_wh": pl.Int64, "injected_wh": pl.Int64, "value_uthb": pl.Int64,
+    "wheel_uthb": pl.Int64, "fee_uthb": pl.Int64, "vat_uthb": pl.Int64, "source": pl.String, "profile": pl.Int64,
+    "path": pl.List(pl.Int64)}
+_ORDERS: Schema = _WINDOW | {
+    "order": pl.UInt64, "meter": pl.Int64, "owner": pl.String, "zone": pl.Int64, "side": pl.String,
+    "price_mthb_kwh": pl.Int64, "quantity_wh": pl.Int64, "remaining_wh": pl.Int64}
+_ACCOUNTS: Schema = {
+    "account": pl.String, "participant": pl.Int64, "balance_uthb": pl.Int64, "bids_uthb": pl.Int64,
+    "proceeds_uthb": pl.Int64, "locked_uthb": pl.Int64, "dues_uthb": pl.Int64, "total_uthb": pl.Int64}
+_METERS: Schema = {
+    "meter": pl.Int64, "owner": pl.String, "participant": pl.Int64, "zone": pl.Int64, "source": pl.String,
+    "tariff": pl.Int64, "injection_w": pl.Int64, "withdrawal_w": pl.Int64, "boundary": pl.Int64}
+_READINGS: Schema = _WINDOW | {
+    "meter": pl.Int64, "injected_wh": pl.Int64, "withdrawn_wh": pl.Int64, "quality": pl.Int64, "revision": pl.Int64}
+_SETTLEMENTS: Schema = _WINDOW | {
+    "meter": pl.Int64, "owner": pl.String, "zone": pl.Int64, "injected_wh": pl.Int64, "withdrawn_wh": pl.Int64,
+    "bought_wh": pl.Int64, "sold_wh": pl.Int64, "supplied_wh": pl.Int64, "taken_wh": pl.Int64, "quality": pl.Int64,
+    "pays_uthb": pl.Int64}
+_BILLS: Schema = _WINDOW | {
+    "meter": pl.Int64, "owner": pl.String, "rule": pl.String, "quantity_wh": pl.Int64, "rate_uthb_kwh": pl.Int64,
+    "amount_uthb": pl.Int64}
+_ENERGY: Schema = _WINDOW | {"zone": pl.Int64} | dict.fromkeys((
+    "minted_wh", "consumed_wh", "supplied_wh", "taken_wh", "bought_wh", "sold_wh", "losses_wh", "imports_wh",
+    "exports_wh", "residual_wh", "tolerance_wh", "flagged", "meters", "estimated", "short_uthb_kwh",
+    "long_uthb_kwh"), pl.Int64)
+_PRICES: Schema = _WINDOW | dict.fromkeys((
+    "zone", "trades", "traded_wh", "value_uthb", "last_mthb_kwh", "low_mthb_kwh", "high_mthb_kwh", "renewable_wh"),
+    pl.Int64) | {"average_mthb_kwh": pl.Float64}
+_FLOWS: Schema = _WINDOW | dict.fromkeys((
+    "corridor", "forward_wh", "backward_wh", "forward_left_wh", "backward_left_wh", "net_forward_wh"), pl.Int64)
+_BLOCKS: Schema = {"height": pl.Int64, "hash": pl.String, "market": TIME, "transactions": pl.Int64,
+                   "trades": pl.Int64, "traded_wh": pl.Int64}
+_PARAMETERS: Schema = {"parameter": pl.String, "value": pl.Int64, "unit": pl.String, "help": pl.String}
+
+
+@frozen(eq=False)
+class Frames:
+    """`chain.frames`: every method reads the chain as it stands now."""
+
+    chain: Chain
+
+    def trades(self) -> pl.DataFrame:
+        """Trades that state still holds, and those made here that it has cleared since."""
+        found: dict[tuple[int, int], Row] = {}
+        for mined in self.chain.blocks:
+            for fill in mined.fills:
+                found[fill.window, fill.number] = self._trade(fill.window, fill.number, fill.trade,
+                                                              fill.buyer, fill.seller)
+        for key, trade in self._records(Space.TRADE):
+            window, number = _number(key, 1, 5), _number(key, 5, 9)
+            found[window, number] = self._trade(window, number, trade, self._owner(trade.buy_meter),
+                                                self._owner(trade.sell_meter))
+        return _frame(_TRADES, [found[place] for place in sorted(found)])
+
+    def orders(self) -> pl.DataFrame:
+        """Orders that rest in the books."""
+        rows = []
+        for key, order in self._records(Space.ORDER):
+            record: Order = order
+            number = _number(key, 1, 9)
+            window = window_of(number)
+            rows.append((window, _start(window), number, record.meter, encode_address(self._owner(record.meter)),
+                         record.zone, _side(record.side), record.price, record.quantity_wh, record.remaining_wh))
+        return _frame(_ORDERS, rows)
+
+    def accounts(self) -> pl.DataFrame:
+        """Money as it can be spent in the next block."""
+        rows = []
+        for key, raw in self._records(Space.ACCOUNT):
+            found: Account = funds.settled(raw, self.chain.height + 1)
+            rows.append((encode_address(key[1:]), found.participant, found.balance, found.bids, found.proceeds,
+                         found.locked, found.dues, found.total))
+        return _frame(_ACCOUNTS, rows)
+
+    def meters(self) -> pl.DataFrame:
+        rows = []
+        for key, record in self._records(Space.METER):
+            found: Meter = record
+            rows.append((_number(key, 1, 5), encode_address(found.owner), found.participant, found.zone,
+                         Source(found.source).name.lower(), found.tariff, found.injection_w, found.withdrawal_w,
+                         found.boundary))
+        return _frame(_METERS, rows)
+
+    def readings(self) -> pl.DataFrame:
+        """As the meters signed them; boundary meters' injected is what came into their zone."""
+        return _frame(_READINGS, [
+            (*_window(key), _number(key, 5, 9), found.injected_wh, found.withdrawn_wh, found.quality, found.revision)
+            for key, found in self._records(Space.READING)])
+
+    def settlements(self) -> pl.DataFrame:
+        """A row per settled meter and window; `pays_uthb` below zero is received."""
+        return _frame(_SETTLEMENTS, [
+            (*_window(key), _number(key, 5, 9), encode_address(found.owner), found.zone, found.injected,
+             found.withdrawn, found.bought, found.sold, found.supplied, found.taken, found.quality,
+             sum(line[3] for line in found.lines))
+            for key, found in self._records(Space.SETTLEMENT)])
+
+    def bills(self) -> pl.DataFrame:
+        """Every line of every meter and window: above zero the owner pays."""
+        return _frame(_BILLS, [
+            (*_window(key), _number(key, 5, 9), encode_address(found.owner), BillRule(rule).name.lower(), quantity,
+             rate, amount)
+            for key, found in self._records(Space.SETTLEMENT) for rule, quantity, rate, amount in found.lines])
+
+    def energy(self) -> pl.DataFrame:
+        """The balance of every settled window and zone (MARKET 7)."""
+        rows = []
+        for key, found in self._records(Space.BALANCE):
+            fields = asdict(found)
+            rows.append((*_window(key), key[5], *(fields[name.removesuffix("_wh")] if name.endswith("_wh")
+                                                  else fields[name] for name in list(_ENERGY)[3:])))
+        return _frame(_ENERGY, rows)
+
+    def prices(self) -> pl.DataFrame:
+        """Trade of a window by the buyers' zone; the average is weighted by energy and in mTHB/kWh."""
+        rows = []
+        for key, record in self._records(Space.MARKET):
+            found: Market = record
+            rows.append((*_window(key), key[5], found.trades, found.traded_wh, found.value_uthb, found.last_price,
+                         found.low_price, found.high_price, found.renewable_wh,
+                         found.value_uthb / found.traded_wh if found.traded_wh else None))
+        return _frame(_PRICES, rows)
+
+    def flows(self) -> pl.DataFrame:
+        """Corridors in the windows that used or changed them: capacity, what is left, and the net flow forward."""
+        rows = []
+        for key, record in self._records(Space.CORRIDOR_WINDOW):
+            found: CorridorWindow = record
+            rows.append((*_window(key), key[5], found.forward_wh, found.backward_wh, found.forward_left_wh,
+                         found.backward_left_wh, found.forward_wh - found.forward_left_wh))
+        return _frame(_FLOWS, rows)
+
+    def blocks(self) -> pl.DataFrame:
+        """The blocks that were made here."""
+        identity: Identity = self.chain.identity
+        clock = MarketClock(identity.genesis_ms, identity.market_start_ms, identity.market_rate)
+        return _frame(_BLOCKS, [
+            (mined.header.height, mined.header.hash.hex(), clock.at(mined.header.timestamp_ms), len(mined.receipts),
+             len(mined.fills), sum(fill.trade.delivered_wh for fill in mined.fills)) for mined in self.chain.blocks])
+
+    def parameters(self) -> pl.DataFrame:
+        values = self.chain.parameters
+        return _frame(_PARAMETERS, [(entry.name, getattr(values, entry.name), entry.unit, entry.help)
+                                    for entry in REGISTRY])
+
+    # ------------------------------------------------------------ inside
+
+    def _records(self, space: Space) -> Iterator[tuple[bytes, Any]]:
+        for key, raw in self.chain.head.scan(bytes((space,))):
+            yield key, decode_value(key, raw)
+
+    def _owner(self, number: int) -> bytes:
+        found: Meter = self.chain.record(meter(number))
+        return found.owner
+
+    def _trade(self, window: int, number: int, trade: Trade, buyer: bytes, seller: bytes) -> Row:
+        return (window, _start(window), number, trade.height, encode_address(buyer), encode_address(seller),
+                trade.buy_meter, trade.sell_meter, trade.buy_zone, trade.sell_zone, _side(trade.taker_side),
+                trade.price, trade.delivered_wh, trade.injected_wh, trade.value_uthb, trade.wheel_uthb,
+                trade.fee_uthb, trade.vat_uthb, Source(trade.source).name.lower(), trade.profile, list(trade.path))
+
+
+def _frame(schema: Schema, rows: list[Row]) -> pl.DataFrame:
+    frame = pl.DataFrame(rows, schema={name: pl.Int64 if kind == TIME else kind for name, kind in schema.items()},
+                         orient="row")
+    times = [name for name, kind in schema.items() if kind == TIME]
+    return frame.with_columns(
+        pl.from_epoch(pl.col(name), "ms").dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Bangkok")
+        for name in times)
+
+
+def _start(window: int) -> int:
+    return window * WINDOW_MS
+
+
+def _window(key: bytes) -> tuple[int, int]:
+    window = _number(key, 1, 5)
+    return window, _start(window)
+
+
+def _number(key: bytes, first: int, end: int) -> int:
+    return int.from_bytes(key[first:end], "big")
+
+
+def _side(side: int) -> str:
+    return Side(side).name.lower()
