@@ -38,7 +38,9 @@ from gridtokenx.network.settings import PeerGone, RemoteError
 from gridtokenx.node.config import load_config
 from gridtokenx.node.feed import Feed
 from gridtokenx.node.main import serve
+from gridtokenx.node.reads import Reads
 from gridtokenx.node.rpc import RpcServer
+from gridtokenx.node.view import NodeView
 
 HOUSES = [key(f"house {number}") for number in range(3)]
 
@@ -227,8 +229,9 @@ async def test_trades_are_told_once_while_a_checkpoint_is_being_taken_in(tmp_pat
     authorities = (Authority("A0", AUTHORITY_KEYS[0].public),)
     cluster = Cluster(evolve(chain, genesis_ms=CLUSTER_START_MS, authorities=authorities), tmp_path)
     [member] = cluster.members
-    server = RpcServer(SimpleNamespace(replica=member.replica, feed=Feed({})), cluster.genesis,  # type: ignore[arg-type]
-                       member.database, None, "")  # type: ignore[arg-type]
+    view = NodeView(member.replica, Feed({}), member.database, trio.Lock())
+    server = RpcServer(SimpleNamespace(replica=member.replica), cluster.genesis,  # type: ignore[arg-type]
+                       Reads(view, {}), None, None)  # type: ignore[arg-type]
     wallet = Wallet(None, cluster.genesis)  # type: ignore[arg-type]
 
     def do(sender: PrivateKey, *operations: Operation) -> None:

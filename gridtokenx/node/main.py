@@ -22,11 +22,14 @@ from gridtokenx.node.assembly import Parts, assemble
 from gridtokenx.node.chain import Chain
 from gridtokenx.node.config import NodeConfig, load_network_key, load_node_key
 from gridtokenx.node.epochs import members_of
+from gridtokenx.node.facts import NodeFacts
 from gridtokenx.node.lost_log import OpenedLog, leave_mark, open_log
 from gridtokenx.node.machine import RealMachine
 from gridtokenx.node.pool import Pool
+from gridtokenx.node.reads import Reads
 from gridtokenx.node.rpc import RpcServer
 from gridtokenx.node.service import Checkpoints
+from gridtokenx.node.view import NodeView
 from gridtokenx.store.database import Database
 from gridtokenx.store.errors import NotInitialised
 
@@ -132,7 +135,9 @@ async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: Pr
         on_barred=lambda epoch: leave_mark(config.node.data_dir, epoch)))
     chain, consensus = service.replica.chain, service.replica.consensus
     log.info("recovered", checkpoint=chain.base.header.height, final=chain.head.header.height, epoch=consensus.epoch)
-    rpc = RpcServer(service, genesis, database, config, __version__)
+    reads = Reads(NodeView(service.replica, service.feed, database, service.chain_lock), service.feed.authority_names)
+    facts = NodeFacts(service, genesis, reads, config.node.name, __version__)
+    rpc = RpcServer(service, genesis, reads, facts, config.rpc)
     service.network.serve_rpc(rpc.handle)
     async with service.running():
         log.info("started", name=config.node.name, authority=service.feed.authority_names.get(key.public, ""),
