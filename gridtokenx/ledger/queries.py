@@ -137,30 +137,42 @@ def _order_map(order_id: int, found: Order) -> Map:
     }
 
 
-def open_orders(state: StateReader, address: bytes, limit: int = 500) -> list[Map]:
-    """An account's open orders, first due first; what has lapsed but was not swept yet is left out."""
+def open_orders(state: StateReader, address: bytes, limit: int = 500, after: tuple[int, int] = (0, 0)) -> list[Map]:
+    """An account's open orders, first due first, after the one of that (due ms, id); lapsed ones are left out."""
     now_ms = market_clock(state).now_ms
     found: list[Map] = []
     for key, _ in state.scan(spaces.orders_of(address)):
         if len(found) == limit:
             break
-        if int.from_bytes(key[33:41], "big") > now_ms:
+        due = int.from_bytes(key[33:41], "big")
+        if due > now_ms and (due, int.from_bytes(key[41:], "big")) > after:
             entry = order(state, int.from_bytes(key[41:], "big"))
             if entry is not None:
                 found.append(entry)
     return found
 
 
+Levels = dict[int, list[int]]
+"""Price mTHB/kWh -> [Wh shown, orders]."""
+
+
+def depth(state: StateReader, window: int) -> dict[int, tuple[Levels, Levels]]:
+    """Zone -> (bids, asks) of a window's orders that have not lapsed."""
+    now_ms = market_clock(state).now_ms
+    found: dict[int, tuple[Levels, Levels]] = {}
+    for _, raw in state.scan(spaces.orders_of_window(window)):
+        resting = Order.decode(raw)
+        if due_ms(resting, window) > now_ms:
+            sides = found.setdefault(resting.zone, ({}, {}))
+            level = sides[resting.side].setdefault(resting.price, [0, 0])
+            level[0] += resting.remaining_wh - resting.hidden_wh
+            level[1] += 1
+    return found
+
+
 def book(state: StateReader, window: int, zone: int, levels: int = 10) -> Map:
     """The best prices of both sides: `[price mTHB/kWh, Wh, orders]`, best first, of orders that have not lapsed."""
-    now_ms = market_clock(state).now_ms
-    sides: tuple[dict[int, list[int]], dict[int, list[int]]] = ({}, {})
-    for _, raw in state.scan(spaces.orders_of_window(window)):
-        found = Order.decode(raw)
-        if found.zone == zone and due_ms(found, window) > now_ms:
-            level = sides[found.side].setdefault(found.price, [0, 0])
-            level[0] += found.remaining_wh - found.hidden_wh
-            level[1] += 1
+    sides = depth(state, window).get(zone, ({}, {}))
     return {
         "window": window, "zone": zone,
         "bids": [[price, *sides[BUY][price]] for price in sorted(sides[BUY], reverse=True)[:levels]],
@@ -180,19 +192,18 @@ def prices(state: StateReader, window: int) -> list[Map]:
     """
     session = Session(state, market_clock(state).height + 1)
     allowed = window_band(session, read_parameters(state), window)
-    rows = []
+    rows, resting = [], depth(state, window)
     for zone in zones(state):
         raw = state.get(spaces.market(window, zone["zone"]))
         traded = Market() if raw is None else Market.decode(raw)
-        depth = book(state, window, zone["zone"], 1)
+        bids, asks = resting.get(zone["zone"], ({}, {}))
         rows.append({
             "zone": zone["zone"], "name": zone["name"], "window": window, "traded_wh": traded.traded_wh,
             "value_uthb": traded.value_uthb, "trades": traded.trades,
             "last_price_mthb_kwh": traded.last_price if traded.trades else None,
             "low_price_mthb_kwh": traded.low_price if traded.trades else None,
             "high_price_mthb_kwh": traded.high_price if traded.trades else None,
-            "bid_mthb_kwh": depth["bids"][0][0] if depth["bids"] else None,
-            "ask_mthb_kwh": depth["asks"][0][0] if depth["asks"] else None,
+            "bid_mthb_kwh": max(bids, default=None), "ask_mthb_kwh": min(asks, default=None),
             "band_low_mthb_kwh": allowed.low, "band_high_mthb_kwh": allowed.high,
         })
     return rows
