@@ -72,8 +72,8 @@ def corridors(state: StateReader, window: int) -> list[Map]:
 def landed_book(state: StateReader, window: int, zone: int, levels: int) -> Map:
     """What a new order of the zone would meet over all paths that have capacity left, best first.
 
-    `asks`: `[landed price, zone, path, limit, Wh shown, orders]`, with wheeling and losses in the price; `bids` the same
-    with the netback. Prices in uTHB/kWh, asks' rounded up and bids' rounded down; limits in mTHB/kWh.
+    `asks`: `[landed price, zone, path, limit, Wh shown, orders]`, with wheeling and losses in the price; `bids` the
+    same with the netback. Prices in uTHB/kWh, asks' rounded up and bids' rounded down; limits in mTHB/kWh.
     """
     clock = market_clock(state)
     session = Session(state, clock.height + 1)

@@ -172,12 +172,13 @@ def depth(state: StateReader, window: int) -> dict[int, tuple[Levels, Levels]]:
 
 def book(state: StateReader, window: int, zone: int, levels: int = 10) -> Map:
     """The best prices of both sides: `[price mTHB/kWh, Wh, orders]`, best first, of orders that have not lapsed."""
-    sides = depth(state, window).get(zone, ({}, {}))
-    return {
-        "window": window, "zone": zone,
-        "bids": [[price, *sides[BUY][price]] for price in sorted(sides[BUY], reverse=True)[:levels]],
-        "asks": [[price, *sides[SELL][price]] for price in sorted(sides[SELL])[:levels]],
-    }
+    return {"window": window, "zone": zone, **best_levels(depth(state, window).get(zone, ({}, {})), levels)}
+
+
+def best_levels(sides: tuple[Levels, Levels], most: int) -> Map:
+    """`bids` and `asks` of one zone as lists, best first."""
+    return {"bids": [[price, *sides[BUY][price]] for price in sorted(sides[BUY], reverse=True)[:most]],
+            "asks": [[price, *sides[SELL][price]] for price in sorted(sides[SELL])[:most]]}
 
 
 def zones(state: StateReader) -> list[Map]:
