@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Chain", "__version__", "fork", "new_chain"]
+__all__ = ["Chain", "__version__", "fork", "load", "new_chain"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from attrs import evolve
+from click.testing import CliRunner
 from ledger_support import EGAT, ISSUER, START_MS, THB, genesis, key
 from node_support import BAHT, OTHER, TRADER, Cluster, small_genesis, transfer
 
 import gridtokenx
+from gridtokenx.cli import cli
 from gridtokenx.errors import InvariantError
 from gridtokenx.forks import Chain, ForkError, OperationFailed, Refusal
 from gridtokenx.forks.layers import flatten
@@ -207,3 +210,74 @@ def test_many_blocks_lie_in_few_layers(chain: Chain) -> None:
     assert depth < 12
     assert chain.head.header.state_root == root_of(chain)
     assert chain.head.header.proposer == b"" and EGAT.public
+
+
+# ---------------------------------------------------------------- dumps
+
+
+def test_a_dumped_fork_goes_on_where_it_was(parent: Path, tmp_path: Path) -> None:
+    with gridtokenx.fork(parent) as chain:
+        chain.send(TRADER, Transfer(OTHER.public, 5 * BAHT))
+        chain.advance()
+        chain.submit(TRADER, Transfer(OTHER.public, BAHT))
+        with pytest.raises(ForkError, match="1 transactions wait"):
+            chain.dump(tmp_path)
+        chain.flush()
+        for _ in range(2):
+            chain.dump(tmp_path)
+        header, provenance = chain.head.header, chain.provenance
+        chain.send(TRADER, Transfer(OTHER.public, 2 * BAHT))
+        after = chain.head.header
+    assert len(list((parent / "leases").iterdir())) == 1
+    for _ in range(2):
+        with gridtokenx.load(tmp_path) as again:
+            assert (again.head.header, again.provenance) == (header, provenance)
+            again.send(TRADER, Transfer(OTHER.public, 2 * BAHT))
+            assert again.head.header == after
+            assert again.head.header.state_root == root_of(again)
+    lease, = (parent / "leases").iterdir()
+    assert str(tmp_path) in lease.read_text()
+    lease.unlink()
+
+
+def test_a_new_chain_can_be_dumped_too(chain: Chain, tmp_path: Path) -> None:
+    chain.send(ISSUER, Deposit(ALICE, THB))
+    chain.dump(tmp_path / "made" / "for it")
+    with gridtokenx.load(tmp_path / "made" / "for it") as again:
+        assert again.account(ALICE).balance == THB
+        assert again.key("a").public == chain.key("a").public
+
+
+def test_damaged_and_orphaned_dumps_are_refused(parent: Path, tmp_path: Path) -> None:
+    with pytest.raises(ForkError, match="holds no fork"):
+        gridtokenx.load(tmp_path)
+    with gridtokenx.fork(parent) as chain:
+        file = chain.dump(tmp_path)
+    raw = file.read_bytes()
+    for place in (0, len(raw) // 2, len(raw) - 1):
+        file.write_bytes(raw[:place] + bytes((raw[place] ^ 1,)) + raw[place + 1:])
+        with pytest.raises(ForkError, match="checksum"):
+            gridtokenx.load(tmp_path)
+    content = raw[:-32].replace(str(parent).encode(), str(parent.with_name("x" * len(parent.name))).encode())
+    file.write_bytes(content + sha256(content).digest())
+    with pytest.raises(ForkError, match="not there any more"):
+        gridtokenx.load(tmp_path)
+    for lease in (parent / "leases").iterdir():
+        lease.unlink()
+
+
+def test_the_command_forks_a_directory(parent: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "fork")
+    done = CliRunner().invoke(cli, ["fork", "--from", str(parent), "--height", "3", "--out", out, "--json"])
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)
+    with gridtokenx.load(out) as chain, gridtokenx.fork(parent, 3) as same:
+        assert facts["chain_id"] == chain.chain_id.hex() == same.chain_id.hex()
+        assert (facts["parent"]["height"], facts["height"]) == (3, 4)
+        assert facts["state_root"] == same.head.header.state_root.hex() == chain.head.header.state_root.hex()
+    again = CliRunner().invoke(cli, ["fork", "--from", str(parent), "--out", out])
+    assert again.exit_code and "holds a fork already" in again.output
+    later = CliRunner().invoke(cli, ["fork", "--from", str(parent), "--height", "99999", "--out", str(tmp_path / "b")])
+    assert later.exit_code and "It can be at heights 0 to" in later.output
+    for lease in (parent / "leases").iterdir():
+        lease.unlink()

@@ -35,6 +35,7 @@ COMMANDS = {
     "prices": ("tariffs", "Indicative prices of the zones."),
     "tariffs": ("tariffs", "What utilities charge and pay, and since when."),
     "certificate": ("certificate", "Certificates of renewable energy: list, issue, sell, retire."),
+    "fork": ("fork", "Take a chain as of any height, to try things on."),
     "market": ("market", "Run files of orders through the matching engine."),
 }
 

@@ -15,8 +15,9 @@ from types import TracebackType
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.forks.errors import ForkError
 from gridtokenx.ledger.block import Header, decode_header
-from gridtokenx.store.database import Database
+from gridtokenx.store.database import LEASES_DIRECTORY, Database
 from gridtokenx.store.errors import HeightUnknown
+from gridtokenx.store.leases import files_of
 from gridtokenx.store.snapshot import HistoricSnapshot
 
 RENEW_AFTER_S = 0.5
@@ -93,6 +94,13 @@ class Base:
         self._lease_until_s = time.monotonic() + LEASE_MS / 2000
         if before is not None:
             before.unlink(missing_ok=True)
+
+    def keep(self, until_ms: int, owner: str) -> None:
+        """Has the history kept until then (Unix ms), also after `close`; in place of what `owner` had kept before."""
+        before = files_of(self.path / LEASES_DIRECTORY, owner)
+        self._database.take_lease(self.height, until_ms, owner)
+        for path in before:
+            path.unlink(missing_ok=True)
 
     # ------------------------------------------------------------ the end
 

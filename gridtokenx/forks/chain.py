@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from itertools import count
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from gridtokenx import codec
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.crypto.keys import SIGNATURE_BYTES, PrivateKey
 from gridtokenx.forks.base import Base
+from gridtokenx.forks.dump import dump
 from gridtokenx.forks.edits import Edit, edit_block
 from gridtokenx.forks.errors import ForkError, OperationFailed
 from gridtokenx.forks.layers import compact
@@ -325,6 +327,14 @@ class Chain:
             self._books.commit(after.header.hash, before.header.hash, ())
         self.blocks.append(Mined(after.header, {}, ()))
         self.head = compact(after)
+
+    def dump(self, directory: str | Path) -> Path:
+        """Writes what was changed here into `directory`, for `gridtokenx.load`; snapshots and `blocks` are left out.
+
+        The parent is not copied, but keeps the history that this fork reads for another 30 days. Raises ForkError
+        while transactions wait.
+        """
+        return dump(self, Path(directory), self._base)
 
     def close(self) -> None:
         """Gives the parent's directory back; harmless when called again."""

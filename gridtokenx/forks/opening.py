@@ -9,6 +9,7 @@ from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.forks.base import Base
 from gridtokenx.forks.chain import Chain
+from gridtokenx.forks.dump import read_dump
 from gridtokenx.forks.provenance import first_block, provenance_of
 from gridtokenx.ledger.genesis import Genesis, load_genesis
 
@@ -34,6 +35,17 @@ def new_chain(genesis: Genesis | str | Path, *, salt: str = "", max_orders: int 
     """A new chain from a genesis, or the path of a genesis file. Raises GenesisError naming the key that is wrong."""
     content = genesis if isinstance(genesis, Genesis) else load_genesis(genesis)
     return Chain(content.view(), None, salt or content.salt, max_orders)
+
+
+def load(directory: str | Path, *, max_orders: int = 1 << 17) -> Chain:
+    """A chain that `Chain.dump` wrote, as it stood then. Raises ForkError when its parent is gone or another one."""
+    head, provenance, salt, base = read_dump(Path(directory))
+    try:
+        return Chain(head, provenance, salt, max_orders, base=base)
+    except BaseException:
+        if base is not None:
+            base.close()
+        raise
 
 
 def _authority(salt: str) -> PrivateKey:

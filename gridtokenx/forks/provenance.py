@@ -12,6 +12,7 @@ from attrs import frozen
 from gridtokenx import codec
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.forks.edits import edit_block
+from gridtokenx.forks.errors import ForkError
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.authority_records import AuthorityChanges
 from gridtokenx.ledger.block import Header
@@ -22,6 +23,7 @@ from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.state import StateReader, StateView
 
 FORK_VERSION = 1
+MAX_PROVENANCE_BYTES = 64 << 10
 Member = tuple[str, bytes]
 
 
@@ -49,6 +51,16 @@ class Provenance:
     @property
     def chain_id(self) -> bytes:
         return digest(Domain.FORK, self.canonical())
+
+
+def decode_provenance(raw: bytes) -> Provenance:
+    """Reads a fork's genesis record. Raises ForkError (or CodecError)."""
+    fields = codec.decode(raw, max_bytes=MAX_PROVENANCE_BYTES)
+    if type(fields) is not list or len(fields) != 9 or fields[:2] != ["fork", FORK_VERSION]:
+        raise ForkError(f"not the genesis record of a fork of version {FORK_VERSION}")
+    parent, height, block_hash, state_root, salt, members, impersonation = fields[2:]
+    return Provenance(parent, height, block_hash, state_root, salt, tuple((name, key) for name, key in members),
+                      impersonation)
 
 
 def provenance_of(header: Header, salt: str, authorities: tuple[Member, ...]) -> Provenance:

@@ -84,3 +84,8 @@ def read_leases(directory: Path, now_ms: int) -> list[Lease]:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
     return sorted(leases, key=lambda lease: lease.height)
+
+
+def files_of(directory: Path, owner: str) -> list[Path]:
+    """The files of an owner's leases, expired ones too. Raises LeaseError for a file that is not a lease."""
+    return [path for path in sorted(directory.glob("*.json")) if (lease := _read(path)) and lease.owner == owner]

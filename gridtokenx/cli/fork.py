@@ -1,0 +1,48 @@
+"""`gridtokenx fork`: takes the chain in a node's data directory, as of any height, to try things on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gridtokenx.cli import output
+from gridtokenx.cli.session import CommandError
+
+
+@click.command()
+@click.option("--from", "source", required=True, metavar="DIRECTORY",
+              type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="A node's data directory; the node may be running.")
+@click.option("--height", type=click.IntRange(min=0), help="The last block to take.  [default: the last checkpoint]")
+@click.option("--out", required=True, metavar="DIRECTORY", type=click.Path(file_okay=False, path_type=Path),
+              help="Where the fork goes; it must not hold one yet.")
+@click.option("--salt", default="fork", show_default=True, help="Forks of one block with other salts are other chains.")
+@click.option("--json", "as_json", is_flag=True, help="Print where it comes from as JSON.")
+def fork(source: Path, height: int | None, out: Path, salt: str, as_json: bool) -> None:
+    """Fork a chain: the state as of a height, without copying it, for `gridtokenx.load(DIRECTORY)` in Python.
+
+    Nothing of the parent is written; it keeps the history that the fork reads for 30 days after its last use.
+    """
+    from gridtokenx import forks
+    from gridtokenx.forks.dump import DUMP_FILE
+
+    if (out / DUMP_FILE).exists():
+        raise CommandError(f"{out} holds a fork already; choose another directory, or remove it")
+    with forks.fork(source, height, salt=salt) as chain:
+        chain.dump(out)
+        provenance = chain.provenance
+        assert provenance is not None
+        facts = {
+            "directory": str(out), "chain_id": chain.chain_id, "height": chain.height,
+            "state_root": chain.head.header.state_root, "market_ms": chain.now_ms,
+            "parent": {"directory": str(source), "chain_id": provenance.parent, "height": provenance.height,
+                       "block_hash": provenance.block_hash, "state_root": provenance.state_root},
+        }
+        if as_json:
+            output.show_json(facts)
+            return
+        click.echo(f"forked chain {provenance.parent.hex()[:16]}… after block {provenance.height:,}, "
+                   f"market time {chain.now:%Y-%m-%d %H:%M}")
+        click.echo(f"the fork is chain {chain.chain_id.hex()[:16]}… in {out}")
+        click.echo(f'next, in Python: import gridtokenx; chain = gridtokenx.load("{out}")')
