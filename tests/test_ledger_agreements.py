@@ -69,6 +69,14 @@ def test_a_bilateral_trade_to_the_last_unit() -> None:
     assert raw is None or Market.decode(raw).trades == 0           # it moves no market price
 
 
+def test_a_counterparty_that_owes_too_much_trades_in_nobodys_transaction() -> None:
+    chain, terms = two_zones(money=30 * THB)
+    chain.settle(chain.settling.window, {2: (0, 10_000)})
+    assert chain.account(H[1]).dues > chain.account(H[1]).balance == 0
+    late = evolve(terms, window=chain.window, price_mthb_kwh=0)
+    assert [outcome.code for outcome in chain.do(H[0], signed(chain, late, H[1]))] == [Code.DUES]
+
+
 def test_agreed_once() -> None:
     chain, terms = two_zones()
     [first] = chain.do(H[1], signed(chain, terms, H[0]))           # the buyer may send it as well

@@ -124,6 +124,19 @@ def test_an_iceberg_shows_slice_after_slice() -> None:
     assert left.sequence > berg.data[0] & 0xFF
 
 
+def test_one_order_takes_several_slices_of_an_iceberg() -> None:
+    chain = trading_chain(3, **FREE)
+    [berg] = chain.do(H[0], order(chain, 1, SELL, 4000, 1000, display_wh=300))
+    [taken] = chain.do(H[2], order(chain, 3, BUY, 4000, 800))
+    assert taken.data[1] == 800
+    assert [fill.trade.delivered_wh for fill in chain.results[-1].trades] == [300, 300, 200]
+    left = in_state(chain, berg)
+    assert (left.remaining_wh, left.hidden_wh) == (200, 100)
+    [rest] = chain.do(H[2], order(chain, 3, BUY, 4000, 200))
+    assert rest.data[1] == 200
+    assert queries.order(chain.head, berg.data[0]) is None
+
+
 def test_filters_by_source_and_zone() -> None:
     sun, south = Profile("sun", 1 << Source.SOLAR, 0b11), Profile("south", 0xFF, 0b10)
     chain = trading_chain(4, profiles=(sun, south), zones=2, lines=((0, 1, 10**6, 10**6, 0, 0),), **FREE)

@@ -240,6 +240,21 @@ def test_uncrossing_goes_on_in_the_next_block() -> None:
     assert late.code is OK
 
 
+@pytest.mark.parametrize("fills", [1, 2])
+def test_uncrossing_goes_on_after_a_restart(fills: int) -> None:
+    """Every block is voted for by a node that has just been started: it loads the point from state."""
+    chain, window = crossed(uncross_fills=fills, uncross_visits=fills + 1)
+    chain.do(GRID, SetCapacity(0, window, window, 40_000, 0))
+    waited = 0
+    while chain.results[-1].unfinished:         # a reason for another block, whoever left the work
+        chain._voter = chain.genesis.books()
+        chain.block()
+        waited += 1
+    assert waited >= 4 // fills
+    assert sum(len(result.trades) for result in chain.results) == 5
+    assert chain.head.get(spaces.work_left(window)) is None
+
+
 def test_uncrossing_left_at_the_gate_leaves_nothing() -> None:
     chain, window = crossed(uncross_fills=1)
     chain.do(GRID, SetCapacity(0, window, window, 40_000, 0))

@@ -80,13 +80,18 @@ class Clock(Record):
 
 @frozen
 class Counters(Record):
-    """The last number given to a participant, a meter, an order; the next priority sequence; orders open now."""
+    """The last number given to a participant, a meter, an order; the next priority sequence; orders that count as open.
+
+    `closed_orders` of these left in block `height`; their places can be taken from the next block on.
+    """
 
     participants: int = 0
     meters: int = 0
     orders: int = 0
     sequence: int = 1
     open_orders: int = 0
+    closed_orders: int = 0
+    height: int = 0
 
 
 @frozen

@@ -44,6 +44,7 @@ from gridtokenx.market.deferred import Deferred
 from gridtokenx.market.desk import Desk
 from gridtokenx.market.halts import check_breaker
 from gridtokenx.market.posting import Fill
+from gridtokenx.market.work import read_timed_key
 
 Mark = tuple[int, int, int, int, int, int]
 _NOT_APPLIED = Outcome(Code.NOT_APPLIED)
@@ -296,10 +297,14 @@ class BlockRun:
             market=self._market_summary(),
         )
         view = StateView(self.parent, result_header, encoded, pages)
+        # What transactions left of uncrossing is due as well: the next block need not wait for its heartbeat.
+        unfinished = self._timed.unfinished or any(
+            key[0] == Space.TIMED and now is not None and read_timed_key(key)[0] <= self.context.now_ms
+            for key, _, now in changes)
         touched = self._sync_books(changes)
         self.books.commit(result_header.hash, inputs.parent_hash, touched)
         return BlockResult(result_header, view, receipts, receipts_raw, tuple(self.desk.fills),
-                           weight + self._timed.spent, self._timed.unfinished, touched, _flags(changes),
+                           weight + self._timed.spent, unfinished, touched, _flags(changes),
                            _overdrawn(session, changes))
 
     def _receipt(self, applied: _Applied) -> Receipt:

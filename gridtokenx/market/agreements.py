@@ -78,6 +78,7 @@ def agree(desk: Desk, sender: bytes, terms: Agreement, signatures: tuple[tuple[b
     check_quantity(terms.delivered_wh, parameters.order_most_wh)
     for meter in meters:
         desk.check_licence(meter)
+        funds.check_dues(session, meter.owner)      # who owes too much trades in nobody's transaction
     other = buyer.owner if sender == seller.owner else seller.owner
     _check_signatures(session, context.identity.chain_id, sender, other, terms, signatures)
     loss, rate = _path(session, seller.zone, buyer.zone, terms.path)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from gridtokenx.ledger import funds, spaces
 from gridtokenx.ledger.context import Context
-from gridtokenx.ledger.records import Counters, Meter, Order
+from gridtokenx.ledger.records import Meter, Order
 from gridtokenx.ledger.session import Session
-from gridtokenx.market import positions
+from gridtokenx.market import places, positions
 from gridtokenx.market.clock import gate_ms
 from gridtokenx.market.indicative import left_at_gate
 from gridtokenx.market.money import buy_escrow
@@ -26,15 +26,12 @@ def escrow_of(order: Order, quantity_wh: int) -> int:
 
 
 def remove_order(session: Session, order_id: int, order: Order, owner: bytes) -> None:
-    """Takes the order and its index entries out of state; its money and capacity are the caller's to return."""
+    """Takes the order and its index entries out of state; money, capacity and place are the caller's to return."""
     window = spaces.window_of(order_id)
     session.put(spaces.order(order_id), None)
     session.put(spaces.orders_of(owner, due_ms(order, window), order_id), None)
     if order.expires_ms:
         session.put(timed_key(order.expires_ms, Work.EXPIRY, order_id), None)
-    counters: Counters = session.get(spaces.COUNTERS)
-    session.put(spaces.COUNTERS, Counters(counters.participants, counters.meters, counters.orders, counters.sequence,
-                                          counters.open_orders - 1))
 
 
 def lapse(context: Context, order_id: int, order: Order) -> None:
@@ -52,7 +49,9 @@ def close(context: Context, order_id: int, order: Order) -> None:
     session, window, quantity = context.session, spaces.window_of(order_id), order.remaining_wh
     meter: Meter = session.get(spaces.meter(order.meter))
     remove_order(session, order_id, order, meter.owner)
-    if due_ms(order, window) <= context.parent_ms:
+    now = due_ms(order, window) <= context.parent_ms
+    places.give_back(session, 1, now=now)
+    if now:
         positions.return_now(session, window, order.meter, order.side, quantity)
         if order.side == BUY:
             funds.return_now(session, meter.owner, bids=escrow_of(order, quantity))

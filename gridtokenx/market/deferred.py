@@ -70,6 +70,7 @@ class Deferred:
     amendment: Amendment | None = None  # of AMEND
     agreed: Agreed | None = None        # of BILATERAL
     borrowed: int = 0                   # of PLACE in a group: what its cancels free and it uses
+    place_borrowed: bool = False        # its place too
     loaded: bool = False                # the window was loaded for this row
     fills_worst: int = 0                # the most fills that the operation may make
     outcome: Outcome | None = None

@@ -20,7 +20,7 @@ from gridtokenx.ledger import funds, spaces, weights
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.market_records import WorkLeft
 from gridtokenx.ledger.receipts import Code, Failed
-from gridtokenx.ledger.records import Counters, Meter, Order, Participant, WindowBook
+from gridtokenx.ledger.records import Meter, Order, Participant, WindowBook
 from gridtokenx.ledger.tariff_records import Series
 from gridtokenx.market import amending, halts, positions
 from gridtokenx.market.book import Books, WindowContent
@@ -41,11 +41,12 @@ from gridtokenx.market.orders import (
     check_quantity,
     market_limit,
 )
+from gridtokenx.market.places import counters, number_order
 from gridtokenx.market.posting import Fill, Posting
 from gridtokenx.market.rates import series_at
 from gridtokenx.market.reference import window_band
 from gridtokenx.market.tariffs import Band
-from gridtokenx.market.work import Work, timed_key
+from gridtokenx.market.work import Work, read_timed_key, timed_key
 
 
 @frozen
@@ -64,7 +65,6 @@ class Desk:
     books: Books | None
     fills: list[Fill] = field(factory=list)
     weight: int = 0                 # of matching and of orders released lazily
-    open_before: int = 0            # orders open when the block's first transaction began
     _rows: list[bytes] = field(factory=list)
     _pending: list[Deferred] = field(factory=list)
     _placed: dict[int, Deferred] = field(factory=dict)          # in this block
@@ -83,8 +83,6 @@ class Desk:
 
     def begin(self) -> None:
         """The block's transactions begin: what timed work did counts as done before."""
-        counters: Counters = self.context.session.get(spaces.COUNTERS)
-        self.open_before = counters.open_orders
         self._before = {}
         self._uncross_fills = self.context.parameters.uncross_fills
         self._uncross_visits = self.context.parameters.uncross_visits
@@ -109,8 +107,9 @@ class Desk:
             if profile and session.get(spaces.profile(profile)) is None:
                 raise Failed(Code.UNKNOWN_PROFILE, f"no filter profile {profile}")
         self.check_licence(meter)
-        if self.open_before + len(self._placed) >= parameters.max_open_orders:
-            raise Failed(Code.BOOK_FULL, f"{parameters.max_open_orders} orders are open; no more are taken")
+        place_borrowed = self._group is not None and self._group.borrow_place()
+        if not place_borrowed:
+            self._find_place(parameters.max_open_orders)
 
         source = 0
         if side == BUY:
@@ -128,11 +127,11 @@ class Desk:
             funds.hold_collateral(session, sender, held - borrowed)
         self.open_window(window)
 
-        order_id = self.next_order_id(window)
+        order_id = self.next_order_id(window, places=0 if place_borrowed else 1)
         order = Order(meter_id, meter.participant, meter.zone, side, price, quantity_wh, quantity_wh, terms.expires_ms,
                       0, term, vat, self.context.height, source, profile, flags & 3, terms.display_wh)
         deferred = Deferred(window, Kind.PLACE, order_id, sender, order, borrowed=borrowed,
-                            fills_worst=weights.most_fills(quantity_wh))
+                            place_borrowed=place_borrowed, fills_worst=weights.most_fills(quantity_wh))
         self._placed[order_id] = deferred
         self.add(deferred, place_row(window, order_id, order, terms.time_in_force, flags & (3 | POST_ONLY_FLAG),
                                         terms.minimum_wh))
@@ -272,12 +271,33 @@ class Desk:
             session.put(spaces.window(window), WindowBook())
             session.put(timed_key(gate_ms(window), Work.GATE, window), spaces.PRESENT)
 
-    def next_order_id(self, window: int) -> int:
+    def next_order_id(self, window: int, places: int = 0) -> int:
+        """An id of the window's, for an order that takes so many places in the books."""
+        return spaces.order_id(window, number_order(self.context.session, places))
+
+    def _find_place(self, most: int) -> None:
+        """When the books are full, an order that was due by the parent's time makes room. Raises Failed(BOOK_FULL)."""
         session = self.context.session
-        counters: Counters = session.get(spaces.COUNTERS)
-        session.put(spaces.COUNTERS, Counters(counters.participants, counters.meters, counters.orders + 1,
-                                              counters.sequence, counters.open_orders))
-        return spaces.order_id(window, counters.orders + 1)
+        if counters(session).open_orders < most:
+            return
+        for key, _ in session.scan(spaces.TIMED_PREFIX):
+            due, kind, item = read_timed_key(key)
+            if due > self.context.parent_ms:
+                break
+            self.weight += weights.VISIT
+            if kind is Work.EXPIRY:
+                found = item
+            elif kind is Work.GATE:
+                first = next(session.scan(spaces.orders_of_window(item)), None)
+                if first is None:
+                    continue
+                found = int.from_bytes(first[0][1:], "big")
+            else:
+                continue
+            self.weight += weights.RELEASE
+            lapse(self.context, found, session.get(spaces.order(found)))
+            return
+        raise Failed(Code.BOOK_FULL, f"{most} orders are open; no more are taken")
 
     # ------------------------------------------------------------ the queue
 
@@ -363,10 +383,9 @@ class Desk:
         windows = sorted({deferred.window for deferred in self._pending})
         for window in windows:
             self.books.ensure(window, self._load)
-        counters: Counters = session.get(spaces.COUNTERS)
         answer = self.books.process(
-            operations, now_ms=self.context.now_ms, next_sequence=counters.sequence, uncross_fills=self._uncross_fills,
-            uncross_visits=self._uncross_visits)
+            operations, now_ms=self.context.now_ms, next_sequence=counters(session).sequence,
+            uncross_fills=self._uncross_fills, uncross_visits=self._uncross_visits)
         self._uncross_fills -= answer.uncross_fills
         self._uncross_visits -= answer.uncross_visits
         posting = Posting(self.context, self.books, answer.next_sequence)

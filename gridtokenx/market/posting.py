@@ -19,8 +19,8 @@ from gridtokenx.ledger import funds, spaces
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.market_records import Trading
 from gridtokenx.ledger.receipts import Code, Outcome
-from gridtokenx.ledger.records import Counters, Market, Meter, Order, Trade, WindowBook, Zone
-from gridtokenx.market import positions
+from gridtokenx.ledger.records import Market, Meter, Order, Trade, WindowBook, Zone
+from gridtokenx.market import places, positions
 from gridtokenx.market.book import Books
 from gridtokenx.market.claims import note_trade
 from gridtokenx.market.closing import due_ms, escrow_of, lapse, remove_order
@@ -95,13 +95,14 @@ class Posting:
         self.windows: dict[int, int] = {}
         self.turnover: dict[int, list[Any]] = {}    # of continuous trades: injected Wh, value, buyers, sellers
         self.flows: dict[tuple[int, int], list[int]] = {}       # (window, corridor) -> change of both residuals
+        self.left = 0                       # places that orders gave back
 
     def post(self, trades: NDArray[Any], results: NDArray[Any], closed: NDArray[Any],
              pending: list[Deferred]) -> None:
         """The engine's answer to the operations `pending`, whose outcomes are set. Raises InvariantError."""
         made, entries = trades[_TRADE_FIELDS].tolist(), closed[_CLOSED_FIELDS].tolist()
         trade_count, closed_count = len(made), len(entries)
-        trade = entry = opened = 0
+        trade = entry = 0
         for index, result in enumerate(results[_RESULT_FIELDS].tolist()):
             deferred = pending[index]
             if deferred.kind is Kind.PLACE:
@@ -110,6 +111,7 @@ class Posting:
                 held = escrow_of(order, order.remaining_wh) if order.side == BUY else 0
                 self.live[deferred.order_id] = _Live(deferred.window, order, deferred.owner, order.quantity_wh, held,
                                                      True)
+                self.left -= deferred.place_borrowed
                 if deferred.borrowed:       # from the group's cancels, whose release is not all free then
                     moves = self._account(deferred.owner)
                     if order.side == BUY:
@@ -124,11 +126,11 @@ class Posting:
             while trade < trade_count and made[trade][-1] == index:
                 self._trade(made[trade])
                 trade += 1
-            opened += self._result(deferred, result)
+            self._result(deferred, result)
             while entry < closed_count and entries[entry][-1] == index:
                 self._closed(entries[entry])
                 entry += 1
-        self._write(opened)
+        self._write()
 
     def _order(self, order_id: int) -> _Live:
         live = self.live.get(order_id)
@@ -304,13 +306,15 @@ class Posting:
             self.lapsed.add(order_id)
             return
         live = self._order(order_id)
-        if live.remaining != remaining:
-            raise InvariantError(f"order {order_id} leaves the engine with {remaining} Wh; state says {live.remaining}")
-        if reason == Reason.SLICE:
+        if reason == Reason.SLICE:      # one operation may use up several: its later fills were posted before
+            if remaining < live.remaining:
+                raise InvariantError(f"a slice of order {order_id} leaves {remaining} Wh; state says {live.remaining}")
             live.sequence = sequence
             live.hidden = remaining - min(remaining, live.order.display_wh)
-        else:
-            self._release(live)
+            return
+        if live.remaining != remaining:
+            raise InvariantError(f"order {order_id} leaves the engine with {remaining} Wh; state says {live.remaining}")
+        self._release(live)
 
     def _amend(self, deferred: Deferred, engine_code: int) -> None:
         """Before the amended order trades: its new terms, and what was held for them and is not needed comes back."""
@@ -352,13 +356,13 @@ class Posting:
         if energy:
             self._position(deferred.window, amendment.meter)[3 if amendment.side == BUY else 2] += energy
 
-    def _result(self, deferred: Deferred, fields: Any) -> int:
-        """Sets the outcome; returns 1 when a new order rests."""
+    def _result(self, deferred: Deferred, fields: Any) -> None:
+        """Sets the outcome, and what becomes of the operation's own order."""
         sequence, filled, remaining, engine_code = fields
         if not deferred.order_id:
             if engine_code not in _GRID_CODES:
                 raise InvariantError(f"the engine refused {deferred.kind.name} of window {deferred.window}")
-            return 0
+            return
         code = _RESULT_CODES.get(engine_code)
         if code is None:
             raise InvariantError(f"the engine refused order {deferred.order_id}: {EngineCode(engine_code).name}")
@@ -367,17 +371,17 @@ class Posting:
         if deferred.kind is not Kind.PLACE and refused:
             changed = deferred.kind is Kind.CANCEL and engine_code == EngineCode.INVALID
             deferred.outcome = Outcome(Code.ORDER_CHANGED if changed else code)
-            return 0
+            return
         if deferred.kind is Kind.BILATERAL:
             assert deferred.agreed is not None
             deferred.outcome = Outcome(code, (order_id, filled, deferred.agreed.injected_wh))
-            return 0
+            return
         live = self._order(order_id)
         if deferred.kind is Kind.CANCEL:
             live.remaining = remaining
             self._release(live)
             deferred.outcome = Outcome(code, (order_id, remaining))
-            return 0
+            return
         rests = engine_code == EngineCode.RESTING or engine_code == EngineCode.REDUCED
         if refused:
             remaining = live.remaining
@@ -386,16 +390,16 @@ class Posting:
             live.sequence = sequence
             if live.order.display_wh and engine_code == EngineCode.RESTING:
                 live.hidden = max(0, remaining - live.order.display_wh)
-            return 1 if deferred.kind is Kind.PLACE else 0
+            return
         live.remaining = remaining
         self._release(live)
-        return 0
 
-    def _write(self, opened: int) -> None:
+    def _write(self) -> None:
         session = self.session
         for order_id, live in self.live.items():
             order = live.order
             if live.gone:
+                self.left += 1
                 if not live.fresh or live.sequence:
                     remove_order(session, order_id, order, live.owner)
                 continue
@@ -425,6 +429,4 @@ class Posting:
         for window, trades in self.windows.items():
             book: WindowBook = session.get(spaces.window(window))
             session.put(spaces.window(window), WindowBook(trades, book.settled, book.gated))
-        counters: Counters = session.get(spaces.COUNTERS)
-        session.put(spaces.COUNTERS, Counters(counters.participants, counters.meters, counters.orders,
-                                              self.next_sequence, counters.open_orders + opened))
+        places.give_back(session, self.left, now=False, sequence=self.next_sequence)
