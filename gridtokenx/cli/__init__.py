@@ -31,6 +31,7 @@ COMMANDS = {
     "grid": ("grid", "Zones whose electricity does not add up."),
     "proof": ("proof", "Fetch a proof of a record or transaction."),
     "verify-proof": ("proof", "Check a proof with the genesis alone."),
+    "snapshot": ("snapshot", "Make a snapshot of a node's state, or a node from one."),
     "audit": ("audit", "Derive a chain anew from its blocks, and say what differs."),
     "prices": ("tariffs", "Indicative prices of the zones."),
     "tariffs": ("tariffs", "What utilities charge and pay, and since when."),

@@ -14,7 +14,10 @@ from gridtokenx.cli.session import CONFIG_NAME
 @click.option("--config", "config_path", type=click.Path(path_type=Path), default=Path(CONFIG_NAME),
               envvar="GRIDTOKENX_CONFIG", show_default=True, help="The node's configuration file.")
 @click.option("--check", "check_only", is_flag=True, help="Check the configuration and stop.")
-def start(config_path: Path, check_only: bool) -> None:
+@click.option("--snapshot", is_flag=True,
+              help="Begin with the newest snapshot that a peer offers, however far behind this node is. Blocks from "
+                   "before it are not held then.")
+def start(config_path: Path, check_only: bool, snapshot: bool) -> None:
     """Run a node in the foreground until SIGTERM or Ctrl-C.
 
     A node whose key is an authority's in genesis is a validator; any other follows the chain as an observer.
@@ -27,4 +30,4 @@ def start(config_path: Path, check_only: bool) -> None:
         return
     from gridtokenx.node.main import run
 
-    sys.exit(run(config))
+    sys.exit(run(config, snapshot=snapshot))

@@ -187,6 +187,10 @@ class StoreSection:
     """A checkpoint is also made when one is due for this long, so that quiet chains keep a short log."""
     history_blocks: int = field(metadata=_by(_integer(0, 1 << 40, "blocks")), default=0)
     """How many blocks back past states stay readable; 0 keeps all."""
+    snapshot_blocks: int = field(metadata=_by(_integer(0, 1 << 40, "blocks")), default=20_000)
+    """A snapshot for new nodes is made every so many blocks, and the two newest are kept; 0 makes none."""
+    snapshot_when_behind: int = field(metadata=_by(_integer(0, 1 << 40, "blocks")), default=5_000)
+    """A new node that is so many blocks behind its peers begins with a snapshot of theirs; 0: it replays all."""
 
 
 @frozen(kw_only=True)

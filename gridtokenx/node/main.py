@@ -29,6 +29,7 @@ from gridtokenx.node.pool import Pool
 from gridtokenx.node.reads import Reads
 from gridtokenx.node.rpc import RpcServer
 from gridtokenx.node.service import Checkpoints
+from gridtokenx.node.snapshots import Snapshots
 from gridtokenx.node.view import NodeView
 from gridtokenx.store.database import Database
 from gridtokenx.store.errors import NotInitialised
@@ -96,21 +97,28 @@ def network_settings(config: NodeConfig, *, authority: bool) -> NetworkConfig:
     )
 
 
-async def serve(config: NodeConfig, stop: trio.Event) -> None:
-    """Runs a node until `stop` is set. Raises GridTokenXError for what keeps it from starting or going on."""
+async def serve(config: NodeConfig, stop: trio.Event, *, snapshot: bool = False) -> None:
+    """Runs a node until `stop` is set; with `snapshot`, one that begins with a snapshot of its peers', as a new one
+    does that is far behind. Raises GridTokenXError for what keeps it from starting or going on."""
+    while await _serve_once(config, stop, snapshot):
+        snapshot = False            # on with the database that was built of it
+
+
+async def _serve_once(config: NodeConfig, stop: trio.Event, snapshot: bool) -> bool:
+    """True if the node is to start again, on a database that is ready to be put in its place."""
     log = structlog.get_logger("node")
     genesis = load_genesis(config.node.genesis)
     key = load_node_key(config)
     database = open_database(config, genesis)
     try:
-        with closing(database.snapshot()) as snapshot:
-            listed = key.public in {public for _, public in members_of(snapshot)}
+        with closing(database.snapshot()) as present:
+            listed = key.public in {public for _, public in members_of(present)}
         opened = open_log(config.node.data_dir, genesis, database, listed=listed)
         if opened.lost:
             log.warning("log_lost", consequence="this authority follows the chain and signs nothing until the next "
                                                 "epoch begins")
         try:
-            await _serve(config, stop, genesis, key, database, opened)
+            return await _serve(config, stop, genesis, key, database, opened, snapshot)
         finally:
             opened.log.close()
     finally:
@@ -118,7 +126,7 @@ async def serve(config: NodeConfig, stop: trio.Event) -> None:
 
 
 async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: PrivateKey, database: Database,
-                 opened: OpenedLog) -> None:
+                 opened: OpenedLog, snapshot: bool) -> bool:
     log = structlog.get_logger("node")
 
     def network(chain: Chain, consensus: Consensus) -> Network:
@@ -139,15 +147,28 @@ async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: Pr
     facts = NodeFacts(service, genesis, reads, config.node.name, __version__)
     rpc = RpcServer(service, genesis, reads, facts, config.rpc)
     service.network.serve_rpc(rpc.handle)
-    async with service.running():
+    snapshots = Snapshots(config, genesis, database, service, snapshot)
+    again = False
+
+    async def begin(stopped: trio.CancelScope) -> None:
+        nonlocal again
+        if await snapshots.begin():
+            again = True
+            stopped.cancel()
+
+    async with service.running(), trio.open_nursery() as nursery:
+        nursery.start_soon(snapshots.serve)
+        nursery.start_soon(begin, nursery.cancel_scope)
         log.info("started", name=config.node.name, authority=service.feed.authority_names.get(key.public, ""),
                  height=chain.head.header.height, addresses=service.network.addresses)
         await stop.wait()
         log.info("stopping")
+        nursery.cancel_scope.cancel()
     chain.close()
+    return again
 
 
-async def _until_signalled(config: NodeConfig) -> None:
+async def _until_signalled(config: NodeConfig, snapshot: bool) -> None:
     stop = trio.Event()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
@@ -156,11 +177,11 @@ async def _until_signalled(config: NodeConfig) -> None:
                     stop.set()
                     return
             nursery.start_soon(listen)
-            await serve(config, stop)
+            await serve(config, stop, snapshot=snapshot)
             nursery.cancel_scope.cancel()
 
 
-def run(config: NodeConfig) -> int:
+def run(config: NodeConfig, *, snapshot: bool = False) -> int:
     """Runs until SIGTERM or Ctrl-C. Exit codes: 0 stopped on request, 2 cannot start, 3 a broken invariant."""
     configure_logging(config)
     sys.setswitchinterval(SWITCH_S)
@@ -169,7 +190,7 @@ def run(config: NodeConfig) -> int:
     log = structlog.get_logger("node")
     code = 0
     try:
-        trio.run(_until_signalled, config)
+        trio.run(_until_signalled, config, snapshot)
     except* InvariantError as group:
         code = EXIT_INVARIANT
         for error in _leaves(group):

@@ -15,7 +15,7 @@ from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.block import decode_header
 from gridtokenx.ledger.genesis import Genesis
-from gridtokenx.ledger.records import Authorities, Peaks
+from gridtokenx.ledger.records import Peaks
 from gridtokenx.ledger.state import StateView
 from gridtokenx.light.format import MAX_CLAIMS, Ancestor, Boundary, Finality, Proof, StateClaim, TransactionClaim
 from gridtokenx.node.chain import Chain, ChainBlock, epoch_end
@@ -23,6 +23,7 @@ from gridtokenx.node.sync import encode_stored_certificate
 from gridtokenx.store.chain import StoredBoundary
 from gridtokenx.store.database import MAX_BOUNDARIES, Database
 from gridtokenx.store.errors import StoreError
+from gridtokenx.store.finality import changes_of_list, first_list
 
 MAX_DISTANCE = 65_536
 """Headers between a block and the next certificate that are read to show the one an ancestor of the other."""
@@ -42,7 +43,7 @@ class Prover:
         self._database = database
         self._chain = chain
         self._genesis = genesis.header().encode()
-        self._authorities = Authorities(tuple((a.name, a.public) for a in genesis.authorities)).encode()
+        self._authorities = first_list(genesis)
         self._changes: list[Boundary] = []
         self._next_epoch = 0
 
@@ -165,16 +166,6 @@ class Prover:
                                   "whole chain")
             peaks = mountain_range.append(peaks, digest(Domain.HEADER, header))
         return peaks
-
-
-def changes_of_list(rows: Sequence[StoredBoundary]) -> list[Boundary]:
-    """Those of the boundaries that hand over to another list than their own."""
-    found = []
-    for row in rows:
-        header = decode_header(row.header)
-        if header.next_authorities_hash != header.authorities_hash:
-            found.append(Boundary(row.header, row.certificate, row.authorities))
-    return found
 
 
 def _boundary(block: ChainBlock) -> StoredBoundary | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gridtokenx.errors import GridTokenXError
 from gridtokenx.node.chain import Chain
 from gridtokenx.node.sync import (
     MAX_ANSWER_BYTES,
@@ -10,6 +11,11 @@ from gridtokenx.node.sync import (
     encode_stored_certificate,
 )
 from gridtokenx.store.database import Database
+
+
+class NotHeld(GridTokenXError):
+    """Blocks from before the snapshot that this node began with; others have them."""
+
 
 StoredBlock = tuple[bytes, list[bytes], bytes | None]
 """Raw header, raw transactions, stored certificate."""
@@ -33,6 +39,8 @@ def final_block(database: Database, chain: Chain, height: int) -> StoredBlock | 
 def answer_for(database: Database, chain: Chain, from_height: int, most: int) -> bytes:
     """As many blocks from `from_height` (1 or more) as fit; empty when there are none or none can be proven."""
     head = chain.head.header.height
+    if max(1, from_height) < database.first_height:
+        raise NotHeld(f"this node began with a snapshot and holds blocks from height {database.first_height} on")
     blocks: list[StoredBlock] = []
     size = 0
     height = max(1, from_height)

@@ -129,6 +129,8 @@ class Service:
         self.me = replica.consensus.me
         self.certificates_verified = 0
         """Of blocks that came by sync or gossip; for people to look at."""
+        self.hold_sync = False
+        """While a snapshot is fetched: it will hold what sync would ask for."""
         self.overloaded = 0
         """Transactions refused unread."""
         self._checkpoints = checkpoints
@@ -394,7 +396,7 @@ class Service:
             with trio.move_on_after(SYNC_POLL_S if not self.is_authority else SYNC_LOOK_S):
                 await self._want_sync.wait()
             self._want_sync = trio.Event()
-            while True:
+            while not self.hold_sync:
                 peers = list(dict.fromkeys([*self._sync_holders, *(
                     peer.public for peer in self.network.peers() if peer.connected)]))
                 if not peers:

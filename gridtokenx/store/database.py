@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -59,6 +60,7 @@ from gridtokenx.store.leases import Lease, read_leases, write_lease
 from gridtokenx.store.meta import read_meta, write_meta
 from gridtokenx.store.migrations import bring_up_to_date
 from gridtokenx.store.pruning import Pruned, delete_history
+from gridtokenx.store.restoring import NEW_DIRECTORY, install
 from gridtokenx.store.schema import (
     FORMAT_VERSION,
     HEADERS,
@@ -71,6 +73,7 @@ from gridtokenx.store.schema import (
     META_GENESIS,
     META_PRUNE_TARGET,
     META_RULES,
+    STATE,
     TABLES,
     height_key,
 )
@@ -170,9 +173,11 @@ class Database:
         Raises NotInitialised, WrongChain, WrongVersion (another format, or rules that are not in `known_rules`),
         DatabaseDamaged, DirectoryInUse.
         """
-        _require_data(path)
+        if not (path / NEW_DIRECTORY).exists():
+            _require_data(path)
         lock = DirectoryLock(path)
         try:
+            install(path)
             return cls._open(path, lock, expected_chain_id, known_rules, map_bytes)
         except BaseException:
             lock.release()
@@ -339,6 +344,28 @@ class Database:
         except BaseException:
             transaction.abort()
             raise
+
+    def state_slices(self, height: int, rows: int) -> Iterator[list[tuple[bytes, bytes]]]:
+        """All (key, value) as of `height`, ascending, up to `rows` at a time, each in a read transaction of its own:
+        a long look that keeps no pages from being used again. Take a lease on the height first.
+
+        Raises HistoryPruned, HeightUnknown.
+        """
+        start = b""
+        while True:
+            with self.state_at(height) as past:
+                found = list(islice(past.scan(b"", start), rows))
+            if found:
+                yield found
+            if len(found) < rows:
+                return
+            start = found[-1][0] + b"\x00"
+
+    def state_bytes(self) -> int:
+        """About how many bytes the present state takes."""
+        with self._read() as transaction:
+            facts = transaction.stat(db=self._tables[STATE])
+        return int((facts["leaf_pages"] + facts["overflow_pages"]) * facts["psize"])
 
     def last_change(self, key: bytes) -> int | None:
         """Height of the last block that changed a state key, as far as history is kept; 0 for one of genesis."""

@@ -64,9 +64,9 @@ class _Reader:
             check_keys((key,), MAX_STATE_KEY_BYTES, "a state key")
         return value
 
-    def _current(self, prefix: bytes, table: bytes = STATE) -> Iterator[tuple[bytes, bytes]]:
+    def _current(self, prefix: bytes, table: bytes = STATE, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         with self._reading().cursor(db=self._tables[table]) as cursor:
-            if cursor.set_range(prefix):
+            if cursor.set_range(max(prefix, start)):
                 for key, value in cursor.iternext():
                     if not key.startswith(prefix):
                         return
@@ -118,12 +118,12 @@ class HistoricSnapshot(_Reader):
         """A page of the trie as of `height`."""
         return self._as_of(path, PAGES, PAGE_HISTORY)
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All (key, value) as of `height` whose key starts with `prefix`, ascending."""
+    def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """All (key, value) as of `height` whose key starts with `prefix`, ascending; from key `start` on."""
         try:
-            changed = self._changed_since(prefix)
+            changed = self._changed_since(prefix, start)
             earlier = next(changed, None)
-            for key, value in self._current(prefix):
+            for key, value in self._current(prefix, start=start):
                 while earlier is not None and earlier[0] < key:
                     if earlier[1] is not None:
                         yield earlier[0], earlier[1]
@@ -157,16 +157,19 @@ class HistoricSnapshot(_Reader):
             raise translate(error, self._path) from error
         return self._present(key, table)
 
-    def _changed_since(self, prefix: bytes) -> Iterator[tuple[bytes, bytes | None]]:
+    def _changed_since(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes | None]]:
         """Keys with the prefix that changed after `height`, ascending, with their values as of `height`."""
         above = height_key(self.height + 1)
         with self._reading().cursor(db=self._tables[STATE_HISTORY]) as cursor:
-            found = cursor.set_range(prefix)
+            found = cursor.set_range(max(prefix, start))
             while found:
                 row = cursor.key()
                 if not row.startswith(prefix):
                     return
                 key = row[:-HEIGHT_BYTES]
+                if key < start:
+                    found = cursor.set_range(key + _PAST_EVERY_HEIGHT)
+                    continue
                 if row[-HEIGHT_BYTES:] < above:
                     found = cursor.set_range(key + above)
                     continue
