@@ -99,8 +99,8 @@ def audit(path: Path, chain_id: bytes | None = None, progress: Progress = _silen
     with Database.open_read_only(path, chain_id) as database, TemporaryDirectory(prefix="gridtokenx-audit-") as folder:
         genesis = _genesis(database)
         if database.first_height > 1:
-            raise AuditError(f"{path} began with a snapshot and holds blocks from height {database.first_height} on; an "
-                             "audit derives the chain from genesis: audit a node that has all of it")
+            raise AuditError(f"{path} began with a snapshot and holds blocks from height {database.first_height} on; "
+                             "an audit derives the chain from genesis: audit a node that has all of it")
         report = Report(genesis.chain_id, genesis.name, database.executed_height)
         scratch = _scratch(Path(folder) / "data", genesis)
         try:
