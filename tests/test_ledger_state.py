@@ -10,15 +10,16 @@ from gridtokenx.ledger import records, spaces, tariff_records
 from gridtokenx.ledger.records import Account, Order, Position
 from gridtokenx.ledger.schema import decode_value, encode_value
 from gridtokenx.ledger.session import Session, encode_changes
-from gridtokenx.ledger.state import EmptyState, StateView
+from gridtokenx.ledger.state import EmptyState, Recent, StateView
 
 HEADER = genesis().header()
 keys = st.binary(min_size=1, max_size=3)
+Layers = list[dict[bytes, bytes | None]]
 layers = st.lists(st.dictionaries(keys, st.one_of(st.none(), st.binary(max_size=2)), max_size=8), max_size=6)
 
 
 @given(layers, keys)
-def test_a_view_is_the_sum_of_its_layers(changes: list[dict[bytes, bytes | None]], prefix: bytes) -> None:
+def test_a_view_is_the_sum_of_its_layers(changes: Layers, prefix: bytes) -> None:
     view = StateView(EmptyState(), HEADER)
     model: dict[bytes, bytes] = {}
     for layer in changes:
@@ -34,6 +35,28 @@ def test_a_view_is_the_sum_of_its_layers(changes: list[dict[bytes, bytes | None]
     for where in {k for layer in changes for k in layer}:
         assert view.get(where) == view.page(where) == model.get(where)
     assert view.get(b"absent key") is None
+
+
+@given(layers, layers, layers, keys)
+def test_recent_blocks_read_as_one_layer(below: Layers, recently: Layers, above: Layers, prefix: bytes) -> None:
+    """As a node has it: the store's state, final blocks merged over it one by one, and blocks not final yet."""
+    base = StateView(EmptyState(), HEADER)
+    for layer in below:
+        base = StateView(base, HEADER, layer, layer)
+    recent, final, plain = Recent(base), base, base
+    for layer in recently:
+        plain = StateView(plain, HEADER, layer, layer)
+        recent.add(plain)
+        final = StateView(StateView(EmptyState(), HEADER), HEADER, layer, layer)    # nothing is asked of what is below
+        final.recent = recent
+        assert list(final.scan(prefix)) == list(plain.scan(prefix))
+        for where in {*layer, prefix}:
+            assert final.get(where) == plain.get(where)
+    for layer in above:
+        final, plain = StateView(final, HEADER, layer, layer), StateView(plain, HEADER, layer, layer)
+    assert list(final.scan(prefix)) == list(plain.scan(prefix))
+    for where in {where for layer in (*below, *recently, *above) for where in layer}:
+        assert (final.get(where), final.page(where)) == (plain.get(where), plain.page(where))
 
 
 def test_a_session_undoes_and_tells_net_changes() -> None:

@@ -8,6 +8,7 @@ native checker.
 from __future__ import annotations
 
 from enum import IntEnum
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -161,9 +162,10 @@ def check_changes(session: Session, changes: list[tuple[bytes, Any, Any]]) -> No
 
 
 def _records(entries: list[Entry]) -> np.ndarray[Any, Any]:
+    # By way of one flat array: one made of tuples costs six times as much.
+    flat = np.fromiter(chain.from_iterable(entries), np.int64, 3 * len(entries)).reshape(-1, 3)
     records = np.empty(len(entries), RECORD)
-    if entries:         # by columns: an array made of tuples costs three times as much
-        records["group"], records["identity"], records["amount"] = zip(*entries, strict=True)
+    records["group"], records["identity"], records["amount"] = flat[:, 0], flat[:, 1], flat[:, 2]
     return records
 
 

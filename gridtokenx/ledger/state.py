@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from heapq import merge
+from itertools import chain
 from typing import Protocol
 
 from gridtokenx.ledger import trie
@@ -41,27 +42,57 @@ class EmptyState:
 
 
 class Recent:
-    """The changes of several blocks over `base`, merged: what reads at the last of them need not walk through."""
+    """The changes of several blocks over `base`, merged: what reads at the last of them need not walk through.
 
-    __slots__ = ("base", "pages", "values")
+    One thread may read while another adds a block: readers of that block's descendants see the same either way.
+    """
+
+    __slots__ = ("_added", "_keys", "_read", "base", "pages", "values")
 
     def __init__(self, base: StateReader) -> None:
         self.base = base
         self.values: dict[bytes, bytes | None] = {}
         self.pages: dict[bytes, bytes | None] = {}
+        self._read: dict[bytes, bytes | None] = {}      # what was read of `base`, which does not change
+        self._added: dict[int, list[list[bytes]]] = {}  # keys of `values` by space, as blocks added them
+        self._keys: dict[int, tuple[int, list[bytes]]] = {}     # those of so many blocks together, ascending
 
     def add(self, view: StateView) -> None:
         """Takes in the changes of the next block."""
-        self.values.update(view.changes)
+        values = self.values
+        added: dict[int, list[bytes]] = {}
+        for key in view.changes:
+            if key not in values:
+                added.setdefault(key[0], []).append(key)
+        values.update(view.changes)
         self.pages.update(view.pages)
+        for space, keys in added.items():
+            self._added.setdefault(space, []).append(keys)
 
     def get(self, key: bytes) -> bytes | None:
         values = self.values
-        return values[key] if key in values else self.base.get(key)
+        if key in values:
+            return values[key]
+        read = self._read
+        if key in read:
+            return read[key]
+        value = read[key] = self.base.get(key)
+        return value
 
     def page(self, path: bytes) -> bytes | None:
         pages = self.pages
         return pages[path] if path in pages else self.base.page(path)
+
+    def range(self, prefix: bytes, depth: int) -> Iterator[tuple[bytes, int, bytes | None]] | None:
+        """What was changed under `prefix`, a byte at least; None if nothing was."""
+        space = prefix[0]
+        added = self._added.get(space, ())
+        blocks, keys = self._keys.get(space, (0, []))
+        if blocks < len(added):
+            fresh = added[blocks:]
+            keys = sorted([*keys, *sorted(chain.from_iterable(fresh))])     # two ascending runs are merged
+            self._keys[space] = blocks + len(fresh), keys
+        return _layer(keys, prefix, self.values, depth)
 
 
 class StateView:
@@ -117,6 +148,13 @@ class StateView:
             layer = reader._range(prefix, len(layers))
             if layer is not None:
                 layers.append(layer)
+            recent = reader.recent
+            if recent is not None and prefix:
+                layer = recent.range(prefix, len(layers))
+                if layer is not None:
+                    layers.append(layer)
+                reader = recent.base
+                break
             reader = reader.parent
         if not layers:
             yield from reader.scan(prefix)
@@ -133,18 +171,23 @@ class StateView:
         keys = self._sorted
         if keys is None:
             keys = self._sorted = sorted(self.changes)
-        start = bisect_left(keys, prefix)
-        if start == len(keys) or not keys[start].startswith(prefix):
-            return None
-        return _layer(keys, start, prefix, self.changes, depth)
+        return _layer(keys, prefix, self.changes, depth)
 
     def prove(self, key: bytes) -> trie.Proof:
         """The proof under `header.state_root` that `key` has its value, or has none."""
         return trie.prove(self.page, self.header.state_root, key)
 
 
-def _layer(keys: list[bytes], start: int, prefix: bytes, changes: dict[bytes, bytes | None],
-           depth: int) -> Iterator[tuple[bytes, int, bytes | None]]:
+def _layer(keys: list[bytes], prefix: bytes, changes: dict[bytes, bytes | None],
+           depth: int) -> Iterator[tuple[bytes, int, bytes | None]] | None:
+    start = bisect_left(keys, prefix)
+    if start == len(keys) or not keys[start].startswith(prefix):
+        return None
+    return _changed(keys, start, prefix, changes, depth)
+
+
+def _changed(keys: list[bytes], start: int, prefix: bytes, changes: dict[bytes, bytes | None],
+             depth: int) -> Iterator[tuple[bytes, int, bytes | None]]:
     for index in range(start, len(keys)):
         key = keys[index]
         if not key.startswith(prefix):
