@@ -10,15 +10,20 @@ import cbor2
 import pytest
 from attrs import evolve
 from click.testing import CliRunner
+from ledger_support import Chain, key, trading_chain
 from node_support import BAHT, ISSUER, OTHER, TRADER, Cluster, signed, small_genesis, transfer
 
 from gridtokenx.cli import cli
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.block import decode_header
-from gridtokenx.ledger.operations import Deposit, Withdraw
+from gridtokenx.ledger.metering_records import Energy
+from gridtokenx.ledger.operations import Deposit, PlaceOrder, ReportReadings, Withdraw
 from gridtokenx.ledger.records import Account
+from gridtokenx.ledger.state import StateReader
+from gridtokenx.market.orders import BUY, SELL
 from gridtokenx.node.audit import Report, audit
+from gridtokenx.node.audit_sums import Tally
 from gridtokenx.store.database import Database
 from gridtokenx.store.schema import BODIES, CERTIFICATES, HEADERS, PAGES, RECEIPTS, STATE, height_key, pack, unpack
 
@@ -96,9 +101,9 @@ def test_a_sound_chain_agrees_while_it_is_open_for_writing(store: Database) -> N
 
 
 def test_a_changed_balance_is_found_and_named(store: Database) -> None:
-    key = spaces.account(TRADER.public)
-    account = Account.decode(get(store, STATE, key))
-    put(store, STATE, key, evolve(account, balance=account.balance + 1).encode())
+    name = spaces.account(TRADER.public)
+    account = Account.decode(get(store, STATE, name))
+    put(store, STATE, name, evolve(account, balance=account.balance + 1).encode())
     report = audit(store.path)
     assert f"account {encode_address(TRADER.public)}: balance is {account.balance + 1}, the blocks give " \
            f"{account.balance}" in findings(report)
@@ -180,8 +185,7 @@ def test_the_command_says_it_and_exits_so(sound: Path, store: Database, tmp_path
     good = CliRunner().invoke(cli, ["audit", str(sound)])
     assert good.exit_code == 0, good.output
     assert "ALL AGREES" in good.output
-    key = spaces.account(TRADER.public)
-    put(store, STATE, key, Account(balance=1).encode())
+    put(store, STATE, spaces.account(TRADER.public), Account(balance=1).encode())
     bad = CliRunner().invoke(cli, ["audit", str(store.path)])
     assert bad.exit_code == 1
     assert encode_address(TRADER.public) in bad.output and "DIFFERS in" in bad.output
@@ -189,3 +193,57 @@ def test_the_command_says_it_and_exits_so(sound: Path, store: Database, tmp_path
     assert table["agrees"] is False and table["findings"][0]["where"].startswith("account gtx1")
     assert CliRunner().invoke(cli, ["audit", str(tmp_path)]).exit_code == 2
     assert CliRunner().invoke(cli, ["audit", "--config", str(tmp_path / "none.toml")]).exit_code == 2
+
+
+# ---------------------------------------------------------------- energy
+
+
+def settled() -> tuple[Chain, Tally]:
+    """A chain that settled a window, then took a correction, and what an auditor counts of it."""
+    chain = trading_chain(2)
+    window = chain.window
+    chain.do(key("house 0"), PlaceOrder(1, window, SELL, 4500, 1000))
+    chain.do(key("house 1"), PlaceOrder(2, window, BUY, 5000, 800))
+    chain.settle(window, {1: (700, 300), 2: (50, 1_200)})
+    [done] = chain.do(key("house 0"), ReportReadings((chain.signed(1, window, 900, 250, revision=1),)))
+    assert done.ok
+    tally, parent = Tally(chain.genesis), chain.genesis.view()
+    for transactions, result in zip(chain.transactions, chain.results, strict=True):
+        tally.block(parent, transactions, result)
+        parent = result.state
+    return chain, tally
+
+
+class Other:
+    """A state with one record changed."""
+
+    def __init__(self, state: StateReader, changed: bytes, value: bytes) -> None:
+        self.state, self.changed, self.value = state, changed, value
+
+    def get(self, name: bytes) -> bytes | None:
+        return self.value if name == self.changed else self.state.get(name)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return ((name, self.value if name == self.changed else raw) for name, raw in self.state.scan(prefix))
+
+
+def test_gt_of_accounts_is_that_of_windows_corrections_included() -> None:
+    chain, tally = settled()
+    found: list[str] = []
+
+    def find(height: int | None, where: str, what: str) -> None:
+        found.append(f"{height} {where}: {what}")
+
+    sums = tally.finish(chain.head, find)
+    assert not found
+    # docs/settlement.md 5: the trade of 825 Wh that arrived as 800, other windows estimated, meter 1 corrected.
+    assert (sums.minted_wh, sums.lost_wh) == (950, 25)
+    assert sums.minted_wh + sums.supplied_wh == sums.consumed_wh + sums.lost_wh + sums.taken_wh
+    name = spaces.energy(key("house 0").public)
+    energy = Energy.decode(chain.head.get(name) or b"")
+    tally.finish(Other(chain.head, name, evolve(energy, minted=energy.minted + 1).encode()), find)
+    assert found == ["None GT: accounts have minted 951 Wh; the windows add up to 950"]
+    tally.gt["taken"] += 1
+    found.clear()
+    tally.finish(chain.head, find)
+    assert "None GT: -1 Wh are left over: minted + supplied + bought less consumed, sold and taken" in found

@@ -71,6 +71,10 @@ def as_table(report: Report) -> dict[str, Any]:
     return {**asdict(report), "agrees": report.agrees}
 
 
+def wh(energy: int) -> str:
+    return f"{energy:,} Wh"
+
+
 def _show(report: Report) -> None:
     pairs: list[tuple[str, object]] = [
         ("chain", f"{report.name} ({report.chain_id.hex()[:16]}…)"),
@@ -83,6 +87,9 @@ def _show(report: Report) -> None:
         pairs.append(("THB", f"{output.thb(sums.held_uthb)} in {sums.accounts:,} accounts = "
                              f"{output.thb(sums.genesis_uthb)} of genesis + {output.thb(sums.minted_uthb)} minted - "
                              f"{output.thb(sums.burned_uthb)} burned"))
+        pairs.append(("GT", f"minted {wh(sums.minted_wh)} + supplied by utilities {wh(sums.supplied_wh)} = consumed "
+                            f"{wh(sums.consumed_wh)} + lost {wh(sums.lost_wh)} + taken by utilities "
+                            f"{wh(sums.taken_wh)}"))
         pairs.append(("certificates", f"{sums.certificates:,} of 1 MWh, {sums.retired:,} retired; of "
                                       f"{output.kwh(sums.metered_wh)} that renewable meters injected net, "
                                       f"{output.kwh(sums.claimed_wh)} were claimed"))

@@ -221,7 +221,7 @@ class _Audit:
         self._compare(height, header, stored, result)
         report.transactions += len(transactions)
         report.signatures += sum(len(transaction.signatures) for transaction in transactions)
-        self._tally.block(transactions, result)
+        self._tally.block(self._state, transactions, result)
         self._extend(stored.header, result)
 
     def _who(self, height: int, transactions: Sequence[Transaction]) -> str:
