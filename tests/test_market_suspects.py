@@ -85,3 +85,10 @@ def test_from_a_chain() -> None:
     suspects = zone_suspects(chain.head, 0, range(first - 5, first + 12))
     assert (suspects[0].meter, suspects[0].share_ppm > 990_000, suspects[0].windows) == (2, True, 10)
     assert zone_suspects(chain.head, 1, range(first, first + 10)) == []
+    # A window without the edge's reading, and one without those of the meters, would drown all the others.
+    for window, reported in ((first + 10, {1: (0, 500), 2: (0, 900), 3: (0, 100)}), (first + 11, {4: (9_000, 0)})):
+        chain.until((window + 1) * 900_000)
+        chain.report(window, reported)
+        while chain.settling.window == window:
+            chain.until(chain.now_ms + 600_000)
+    assert zone_suspects(chain.head, 0, range(first, first + 12)) == suspects

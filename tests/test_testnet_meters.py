@@ -21,6 +21,7 @@ from testnet.truth import CHARGER_W, Flow, arrives, corridor_ends, drawn, schedu
 
 TEN = PROFILE_START_S // WINDOW_S + 40
 GENESIS = load_genesis(FOLDER / "genesis.toml")
+EDGE = 1_000        # the supply point's meter
 ZONES, CORRIDORS = GENESIS.zones, GENESIS.corridors
 
 
@@ -82,6 +83,9 @@ class State:
             minted = sum(flow.injected_wh for _, flow in seen)
             self.values[spaces.balance(window, zone)] = Balance(
                 minted=minted, imports=supply.injected_wh, residual=missing, tolerance=1_000, boundary=1).encode()
+            self.values[spaces.meter(EDGE)] = Meter(b"", 0, b"", zone, 0, 0, 0, 0, 0, boundary=1).encode()
+            self.values[spaces.reading(window, EDGE)] = Reading(supply.injected_wh, supply.withdrawn_wh, 0, 0,
+                                                                1).encode()
             for one, flow in seen:
                 meter = one.index + 1
                 self.values[spaces.meter(meter)] = Meter(b"", 1, b"", zone, 0, 0, 0, 0, 0).encode()

@@ -23,6 +23,8 @@ from gridtokenx.market.money import PPM
 
 LEAST_WINDOWS = 8
 """With fewer windows of its own nothing is said about a meter."""
+MOST_ESTIMATED = 10
+"""Windows with more than one reading of so many missing are left out: their residual is that of the estimates."""
 
 
 @frozen
@@ -98,9 +100,9 @@ def zone_suspects(state: StateReader, zone: int, windows: Iterable[int], most: i
         if raw is None:
             continue
         balance = Balance.decode(raw)
-        if not balance.boundary:
+        if not balance.boundary or balance.estimated * MOST_ESTIMATED > balance.meters:
             continue
-        residuals[window], entered[window] = balance.residual, balance.minted + balance.imports
+        edges, seen = 0, dict[int, tuple[int, int]]()
         for key, value in state.scan(spaces.reading(window)):
             number = int.from_bytes(key[5:], "big")
             if number not in zones:
@@ -108,5 +110,12 @@ def zone_suspects(state: StateReader, zone: int, windows: Iterable[int], most: i
                 zones[number] = (meter.zone, meter.boundary)
             reading = Reading.decode(value)
             if zones[number] == (zone, 0) and reading.quality != Quality.ESTIMATED:
-                readings.setdefault(number, {})[window] = (reading.injected_wh, reading.withdrawn_wh)
+                seen[number] = (reading.injected_wh, reading.withdrawn_wh)
+            elif zones[number][0] == zone and zones[number][1]:
+                edges += 1
+        if edges < balance.boundary:        # what is not reported at the edge counts as 0: the residual is of that
+            continue
+        residuals[window], entered[window] = balance.residual, balance.minted + balance.imports
+        for number, values in seen.items():
+            readings.setdefault(number, {})[window] = values
     return likely_meters(residuals, entered, readings, most)
