@@ -55,8 +55,8 @@ class Picture:
             made = self.chain.produced.get(shown, 0)
             if node.status is None:
                 if node.peer.name != OBSERVER or node.problem != "not started":
-                    table.add_row(shown, Text(node.problem.splitlines()[-1][:60], style="red"), "", "", "", "", "",
-                                  str(made))
+                    style = "bold red" if node.answered else "dim"
+                    table.add_row(shown, Text(node.lack, style=style), "", "", "", "", "", str(made))
                 continue
             status = node.status
             table.add_row(shown, "validator" if status["authority"] else "observer", str(status["height"]),
@@ -109,21 +109,23 @@ class Picture:
     def _settlement(self) -> str:
         sums = self.settlement.sums
         if not sums or not sums["windows"]:
-            return "settlement: no window yet"
+            return "settlement: no window yet; the first comes an hour of the market clock after its delivery"
         net = sums["taken_wh"] - sums["supplied_wh"]
         exact = "exact" if not sums["inexact"] else f"{len(sums['inexact'])} WINDOWS DO NOT BALANCE"
-        return (f"settled {sums['windows']} windows: minted {output.kwh(sums['minted_wh'])} = consumed "
-                f"{output.kwh(sums['consumed_wh'])} + losses {output.kwh(sums['losses_wh'])} + net to grid "
-                f"{output.kwh(net)}, {exact}; {self._flags()}")
+        until = output.window(sums["next_window"] - 1)[17:]
+        return (f"settled {sums['windows']} windows until {until}: minted {sums['minted_wh']:,} = consumed "
+                f"{sums['consumed_wh']:,} + losses {sums['losses_wh']:,} + net to grid {net:,} Wh, {exact}")
 
     def _flags(self) -> str:
         flags = self.settlement.flags
         if not flags:
-            return "no flags"
-        first = flags[0]
+            return "no flags: metered electricity adds up in every zone" if self.settlement.sums else ""
+        first, suspect = flags[0], self.settlement.suspect
         name = self.zones[first["zone"]] if first["zone"] < len(self.zones) else first["zone"]
-        return (f"{self.settlement.sums['flags']} FLAGGED, the last in {name}: {first['residual_wh']:,} Wh missing "
-                f"{output.window(first['window'])[11:]}")
+        whose = "" if not suspect else (f"; likely meter {suspect['meter']} ({suspect['licence']}), explains "
+                                        f"{suspect['share_ppm'] / 10_000:.1f} %")
+        return (f"FLAGGED {self.settlement.sums['flags']} times, the last in {name}: {first['residual_wh']:,} Wh "
+                f"missing {output.window(first['window'])[11:]}{whose}")
 
     # ------------------------------------------------------------ whole
 
@@ -137,13 +139,14 @@ class Picture:
             Text(f"GridTokenX testnet   {now_s - self.started_s:5.0f} s   {self._clock()}", style="bold"),
             Panel(self._nodes(), title="peers"), wide, Text(self._confirmation()), Text(self._flow()),
             Text(self._totals()), Text(self._settlement()),
+            Text(self._flags(), style="bold red" if self.settlement.flags else "green"),
             *[Text(message, style="yellow") for message in self.messages],
             Text("Ctrl-C stops everything", style="dim"))
 
     def line(self, now_s: float) -> str:
-        """For a log or a pipe: the same facts in four plain lines."""
+        """For a log or a pipe: the same facts in plain lines."""
         nodes = "  ".join(
-            f"{node.peer.name} {node.height}" if node.status is not None else f"{node.peer.name} DOWN"
+            f"{node.peer.name} {node.lack if node.status is None else node.height}"
             for node in self.nodes if node.status is not None or node.problem != "not started")
         made = "  ".join(f"{name} {self.chain.produced.get(name, 0)}" for name in AUTHORITIES.values())
         prices = "  ".join(f"{name} {zone.last_mthb / 1000:.2f}"
@@ -154,4 +157,4 @@ class Picture:
         return (f"[{now_s - self.started_s:4.0f} s, market {clock}] heights: {nodes} | blocks by: {made}\n"
                 f"        {self._confirmation()}; {self._totals()}\n"
                 f"        {self._flow()} | THB/kWh: {prices or 'no trade yet'}\n"
-                f"        {self._settlement()}")
+                f"        {self._settlement()}" + (f"; {self._flags()}" if self._flags() else ""))

@@ -17,16 +17,26 @@ RETRY_S = 0.5
 RECENT_BLOCKS = 12
 RECENT_FLAGS = 3
 SETTLEMENT_S = 3.0
+SEARCHED_WINDOWS = 96
 
 
 @define(eq=False)
 class NodeView:
-    """One node as last seen; `status` is None while it does not answer, `problem` says why."""
+    """One node as last seen; `status` is None while it does not answer, `problem` says why.
+
+    `answered` tells a node that is down from one that is still starting.
+    """
 
     peer: Peer
     status: dict[str, Any] | None = None
     problem: str = "not started"
     client: Client | None = None
+    answered: bool = False
+
+    @property
+    def lack(self) -> str:
+        """Why there is no status."""
+        return "DOWN" if self.answered else "starting"
 
     @property
     def height(self) -> int:
@@ -39,7 +49,7 @@ class NodeView:
                 async with connect([self.peer.address], timeout_s=3) as client:
                     self.client = client
                     while True:
-                        self.status, self.problem = await client.status(), ""
+                        self.status, self.problem, self.answered = await client.status(), "", True
                         await trio.sleep(POLL_S)
             except ClientError as error:
                 self.client, self.status, self.problem = None, None, str(error)
@@ -110,6 +120,8 @@ class SettlementView:
     sums: dict[str, Any] = field(factory=dict)
     flags: list[dict[str, Any]] = field(factory=list)
     """The newest, newest first."""
+    suspect: dict[str, Any] = field(factory=dict)
+    """The likeliest meter of the zone that was flagged last, with its owner's licence; empty where none is found."""
 
 
 async def follow_settlement(view: SettlementView, addresses: Callable[[], list[str]]) -> None:
@@ -120,9 +132,19 @@ async def follow_settlement(view: SettlementView, addresses: Callable[[], list[s
                 while True:
                     view.sums = await client.call("settled")
                     view.flags = await client.call("flags", None, RECENT_FLAGS)
+                    view.suspect = await _likely(client, view.flags[0]["zone"]) if view.flags else {}
                     await trio.sleep(SETTLEMENT_S)
         except ClientError:
             await trio.sleep(RETRY_S)
+
+
+async def _likely(client: Client, zone: int) -> dict[str, Any]:
+    meters: list[dict[str, Any]] = (await client.call("suspects", zone, SEARCHED_WINDOWS, 1))["meters"]
+    if not meters:
+        return {}
+    meter: Any = await client.call("meter", meters[0]["meter"])
+    holder: Any = await client.call("participant", meter["owner"])
+    return {**meters[0], "licence": holder["licence"]}
 
 
 async def follow_chain(chain: ChainView, addresses: Callable[[], list[str]]) -> None:

@@ -153,7 +153,7 @@ def test_the_lines_of_a_month(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in ("117.5 kWh", "0.9734", "114.3745", "138.9945", "1.6 kW", "counted so far"):
         assert text in shown
     assert CliRunner().invoke(cli, ["bill", who, "--month", "2026-12", "--day", "2026-12-01"]).exit_code == 2
-    assert "no day" in CliRunner().invoke(cli, ["bill", who, "--month", "May"]).output
+    assert "no month" in CliRunner().invoke(cli, ["bill", who, "--month", "May"]).output
 
 
 def test_refusals_say_what_to_do() -> None:

@@ -191,18 +191,22 @@ def test_line_and_screen_show_what_is_known_and_what_is_not() -> None:
     nodes[0].status = {"height": 3, "view": 4, "state_root": b"\xab" * 32, "peers": 4, "pending_transactions": 2,
                        "authority": "EGAT", "chain_name": "testnet", "market_time_s": 1_745_204_400,
                        "market_rate": 180, "window": 1_939_116}
-    nodes[1].problem = "connection refused"
+    nodes[1].answered, nodes[1].problem = True, "connection refused"
     picture.chain.add(block(3), 0.0)
     picture.trading = {"phase": "trading", "bids": 5, "bid_wh": 700, "offers": 6, "offer_wh": 900, "immediate": 1,
                        "cancels": 2, "pending": 3, "refused": {"EXPIRED": 4}, "latencies": 9, "p50_ms": 21.0,
                        "p99_ms": 80.0, "most_ms": 81.0}
     assert "no window yet" in screen()
     picture.settlement.sums = {"windows": 2, "minted_wh": 900, "consumed_wh": 700, "losses_wh": 30, "supplied_wh": 80,
-                               "taken_wh": 250, "inexact": [], "flags": 1}
+                               "taken_wh": 250, "inexact": [], "flags": 1, "next_window": 1_939_117}
+    assert "adds up in every zone" in screen()
     picture.settlement.flags = [{"zone": 1, "residual_wh": 1_500, "window": 1_939_116}]
     for text in (screen(), picture.line(7.0)):
-        for word in ("minted 0.9 kWh = consumed 0.7 kWh + losses 0.03 kWh + net to grid 0.17 kWh, exact",
-                     "Central: 1,500 Wh", "PEA",
+        for word in ("settled 2 windows until 10:15: minted 900 = consumed 700 + losses 30 + net to grid 170 "
+                     "Wh, exact", "FLAGGED 1 times, the last in Central: 1,500 Wh missing 10:00-10:15",
+                     "PEA", "DOWN",
                      "p50 21 ms, p99 80 ms", "5 bids (0.7 kWh)", "4 refused", "Bangkok", "3.00", "10:00"):
             assert word in text
-    assert "connection refused" in screen()
+    picture.settlement.suspect = {"meter": 12, "licence": "TESTNET-0004", "share_ppm": 987_654}
+    assert "likely meter 12 (TESTNET-0004), explains 98.8 %" in screen()
+    assert screen().count("DOWN") == 1 and screen().count("starting") == 3

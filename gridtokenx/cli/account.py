@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 
 
 def address_of(text: str) -> bytes:
-    """The address in `text`: `gtx1…`, or the path of a key file. Raises AddressError or KeystoreError."""
+    """The address in `text`: `gtx1…`, or the path of a key file. Raises AddressError, KeystoreError, CommandError."""
+    if text.lower().startswith("gtx1"):
+        return decode_address(text)
     path = Path(text)
-    if not text.lower().startswith("gtx1") and path.is_file():
-        from gridtokenx.crypto.keystore import read_public
+    if not path.is_file():
+        raise CommandError(f"{text!r} is neither an address, which begins with gtx1, nor a key file that is here")
+    from gridtokenx.crypto.keystore import read_public
 
-        return read_public(path)[0]
-    return decode_address(text)
+    return read_public(path)[0]
 
 
 @click.command()

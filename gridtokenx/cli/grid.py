@@ -13,6 +13,7 @@ from gridtokenx.units import format_kwh
 if TYPE_CHECKING:
     from gridtokenx.client import Client
 
+
 @click.group()
 def grid() -> None:
     """Zones whose electricity does not add up, and which meter may be wrong."""
@@ -52,16 +53,22 @@ def suspects(zone: str, windows: int, limit: int, node: str | None, as_json: boo
 
     A hint to where to send an inspector, not a proof: look at more windows, and at how far the first is ahead.
     """
-    async def look(client: Client) -> Any:
-        return await client.call("suspects", zone_number(zone, await zone_names(client)), windows, limit)
+    async def look(client: Client) -> tuple[Any, str]:
+        names = await zone_names(client)
+        number = zone_number(zone, names)
+        found: Any = await client.call("suspects", number, windows, limit)
+        for row in found["meters"]:
+            row["owner"] = (await client.call("meter", row["meter"]))["owner"]
+            row["licence"] = (await client.call("participant", row["owner"]))["licence"]
+        return found, names[number]
 
-    found = ask(node, look)
+    found, name = ask(node, look)
     if as_json:
         output.show_json(found)
         return
-    click.echo(f"{zone}: {format_kwh(found['residual_wh'])} kWh missing in {found['windows']} settled windows with "
+    click.echo(f"{name}: {format_kwh(found['residual_wh'])} kWh missing in {found['windows']} settled windows with "
                "boundary readings")
-    output.table(["meter", "register", "explains", "missing per Wh shown", "windows"],
-                 [[row["meter"], row["register"], f"{row['share_ppm'] / 10_000:.1f} %",
+    output.table(["meter", "owner's licence", "register", "explains", "missing per Wh shown", "windows"],
+                 [[row["meter"], row["licence"], row["register"], f"{row['share_ppm'] / 10_000:.1f} %",
                    f"{row['slope_ppm'] / 1_000_000:.2f} Wh", row["windows"]] for row in found["meters"]],
-                 right=(0, 2, 3, 4), empty="no meter's readings go with what is missing; it takes 8 windows to tell")
+                 right=(0, 3, 4, 5), empty="no meter's readings go with what is missing; it takes 8 windows to tell")

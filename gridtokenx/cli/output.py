@@ -63,6 +63,16 @@ def kwh(energy: Wh) -> str:
     return f"{format_kwh(energy)} kWh"
 
 
+def kwh_column(energy: Wh) -> str:
+    """To the Wh, without the unit, for columns: 1,631.459."""
+    return f"{'-' if energy < 0 else ''}{abs(energy) // 1000:,}.{abs(energy) % 1000:03}"
+
+
+def thb_column(amount: MicroBaht) -> str:
+    """To the uTHB, without the unit, for columns: 1,234.500000."""
+    return f"{'-' if amount < 0 else ''}{abs(amount) // UTHB_PER_THB:,}.{abs(amount) % UTHB_PER_THB:06}"
+
+
 def price(value: MilliBahtPerKwh) -> str:
     return f"{format_price(value)} THB/kWh"
 

@@ -105,7 +105,7 @@ def ask(node: str | None, work: Callable[[Client], Awaitable[Result]]) -> Result
     """Runs `work` with a connection to the node. Raises ClientError or what `work` raises."""
     import trio
 
-    from gridtokenx.client import connect
+    from gridtokenx.client import NoNode, connect
 
     addresses, network_key = chosen_nodes(node)
 
@@ -120,6 +120,9 @@ def ask(node: str | None, work: Callable[[Client], Awaitable[Result]]) -> Result
             if isinstance(error, GridTokenXError):
                 raise error from group
         raise
+    except NoNode as error:
+        raise CommandError(f"{error}\nIs it running, and is this its address? A node prints its address when it starts "
+                           "(`gridtokenx start`); --node or GRIDTOKENX_NODE names another") from error
 
 
 def query(node: str | None, method: str, *parameters: Any) -> Any:

@@ -10,9 +10,10 @@ import click
 
 from gridtokenx.cli import output
 from gridtokenx.cli.account import address_of
+from gridtokenx.cli.output import kwh_column, thb_column
 from gridtokenx.cli.session import CommandError, ask, json_option, node_option, query, zone_names
 from gridtokenx.crypto.bech32m import encode_address
-from gridtokenx.units import bangkok_date, format_kwh, format_rate, format_thb
+from gridtokenx.units import format_kwh, format_rate
 
 if TYPE_CHECKING:
     from gridtokenx.client import Client
@@ -47,9 +48,9 @@ def label(rule: int) -> str:
 
 def rate(rule: int, value: int) -> str:
     """A line's rate as people read it: per cent in lines of VAT."""
-    if rule in (4, 8, 12, 23):
-        return f"{value / 10_000:g} %"
-    return format_rate(value) if value else ""
+    if not value:           # the trades' own amounts, at many rates
+        return ""
+    return f"{value / 10_000:g} %" if rule in (4, 8, 12, 23) else format_rate(value)
 
 
 # ------------------------------------------------------------------ bill
@@ -76,6 +77,9 @@ def bill(account: str, day: str | None, window: str | None, month: str | None, n
         return
 
     async def look(client: Client) -> tuple[Any, list[str]]:
+        if await client.account(address) is None:
+            raise CommandError(f"{encode_address(address)} is not on this chain yet: it becomes an account with the "
+                               "first THB it receives")
         if window is not None:
             number = (output.parse_window(window) * 900 + 25_200) // 86_400
         elif day is not None:
@@ -87,7 +91,8 @@ def bill(account: str, day: str | None, window: str | None, month: str | None, n
     found, names = ask(node, look)
     if window is not None:
         chosen = output.parse_window(window)
-        found["windows"] = [entry for entry in found["windows"] if entry["window"] == chosen]
+        found = {**{name: found[name] for name in ("address", "day", "first_window")},
+                 "windows": [entry for entry in found["windows"] if entry["window"] == chosen]}
     if as_json:
         output.show_json(found)
         return
@@ -105,8 +110,8 @@ def bill(account: str, day: str | None, window: str | None, month: str | None, n
     _windows(found["windows"], names)
     click.echo()
     output.table(["rule", "line", "kWh", "THB"],
-                 [[total["rule"], label(total["rule"]), format_kwh(total["quantity_wh"]),
-                   format_thb(total["amount_uthb"])] for total in found["rules"]], right=(0, 2, 3))
+                 [[total["rule"], label(total["rule"]), kwh_column(total["quantity_wh"]),
+                   thb_column(total["amount_uthb"])] for total in found["rules"]], right=(0, 2, 3))
     click.echo()
     marks = [f"{found[name]} of {len(found['windows'])} windows {name}" for name in ("estimated", "corrected")
              if found[name]]
@@ -119,10 +124,17 @@ def bill(account: str, day: str | None, window: str | None, month: str | None, n
     ])
 
 
+def parse_month(text: str) -> int:
+    """A month in Bangkok, 2025-04, as 12 x year + month - 1. Raises CommandError."""
+    try:
+        first = date.fromisoformat(f"{text}-01")
+    except ValueError:
+        raise CommandError(f"{text!r} is no month; give one such as 2025-04") from None
+    return 12 * first.year + first.month - 1
+
+
 def _month(node: str | None, address: bytes, text: str, as_json: bool) -> None:
-    first = parse_day(f"{text}-01")
-    year, number, _ = bangkok_date(first)
-    found = query(node, "month", address, 12 * year + number - 1)
+    found = query(node, "month", address, parse_month(text))
     if as_json:
         output.show_json(found)
         return
@@ -137,8 +149,8 @@ def _month(node: str | None, address: bytes, text: str, as_json: bool) -> None:
         if entry["billed"]:
             output.table(["rule", "line", "quantity", "rate", "THB"],
                          [[line["rule"], label(line["rule"]), _quantity(line), rate(line["rule"], line["rate"]),
-                           format_thb(line["amount_uthb"])] for line in entry["lines"]]
-                         + [["", "in all", "", "", format_thb(sum(line["amount_uthb"] for line in entry["lines"]))]],
+                           thb_column(line["amount_uthb"])] for line in entry["lines"]]
+                         + [["", "in all", "", "", thb_column(sum(line["amount_uthb"] for line in entry["lines"]))]],
                          right=(0, 2, 3, 4))
 
 
@@ -149,9 +161,9 @@ def _quantity(line: Any) -> str:
 
 def _windows(entries: Sequence[Any], names: list[str]) -> None:
     rows = [[output.window(entry["window"]), entry["meter"], names[entry["zone"]],
-             *(format_kwh(entry[f"{name}_wh"]) for name in ("withdrawn", "injected", "bought", "sold", "supplied",
+             *(kwh_column(entry[f"{name}_wh"]) for name in ("withdrawn", "injected", "bought", "sold", "supplied",
                                                             "taken")),
-             format_thb(sum(line["amount_uthb"] for line in entry["lines"])), _mark(entry)] for entry in entries]
+             thb_column(sum(line["amount_uthb"] for line in entry["lines"])), _mark(entry)] for entry in entries]
     output.table(["delivery", "meter", "zone", "withdrawn", "injected", "bought", "sold", "supplied", "taken", "THB",
                   ""], rows, right=(1, 3, 4, 5, 6, 7, 8, 9))
 
@@ -169,9 +181,9 @@ def _lines(entry: Any, names: list[str]) -> None:
                f"{output.kwh(entry['supplied_wh'])} = withdrawn {output.kwh(entry['withdrawn_wh'])} + sold "
                f"{output.kwh(entry['sold_wh'])} + taken {output.kwh(entry['taken_wh'])}")
     output.table(["rule", "line", "kWh", "THB/kWh", "THB"],
-                 [[line["rule"], label(line["rule"]), format_kwh(line["quantity_wh"]), rate(line["rule"], line["rate"]),
-                   format_thb(line["amount_uthb"])] for line in entry["lines"]]
-                 + [["", "in all", "", "", format_thb(sum(line["amount_uthb"] for line in entry["lines"]))]],
+                 [[line["rule"], label(line["rule"]), kwh_column(line["quantity_wh"]), rate(line["rule"], line["rate"]),
+                   thb_column(line["amount_uthb"])] for line in entry["lines"]]
+                 + [["", "in all", "", "", thb_column(sum(line["amount_uthb"] for line in entry["lines"]))]],
                  right=(0, 2, 3, 4))
     for trail in entry.get("corrections", ()):
         click.echo(f"  corrected in block {trail['height']}: injected {output.kwh(trail['injected_before'])} -> "
@@ -203,7 +215,9 @@ def window(window: str | None, node: str | None, as_json: bool) -> None:
     click.echo(f"window {number}, delivery {output.window(number)} Bangkok time: {PHASES[found['phase']]}"
                + ("" if at is None else f" {output.moment(at // 1000)}"))
     if not found["zones"]:
-        click.echo("there is no balance: it was not settled, or is so old that it left state")
+        click.echo("there is no balance in state: no meter counted then yet, or `bill_keep_days` have passed since"
+                   if found["phase"] in ("settled", "final") else
+                   f"there is no balance yet; `gridtokenx prices --window {number}` shows its indicative prices")
         return
     click.echo()
     for line in picture(found["totals"]):
@@ -246,10 +260,10 @@ def _column(parts: Sequence[tuple[str, int, str]], whole: int, rows: int) -> lis
 
 def _zones(found: Any) -> None:
     names = ("minted", "supplied", "bought", "consumed", "sold", "taken", "losses", "imports", "exports")
-    rows = [[row["name"], *(format_kwh(row[f"{name}_wh"]) for name in names),
+    rows = [[row["name"], *(kwh_column(row[f"{name}_wh"]) for name in names),
              f"{row['residual_wh']:,} of {row['tolerance_wh']:,}", _zone_mark(row)] for row in found["zones"]]
     totals = found["totals"]
-    rows.append(["in all", *(format_kwh(totals[f"{name}_wh"]) for name in names), "", ""])
+    rows.append(["in all", *(kwh_column(totals[f"{name}_wh"]) for name in names), "", ""])
     output.table(["zone, kWh", *names, "residual Wh", ""], rows, right=tuple(range(1, 11)))
     source = totals["minted_wh"] + totals["supplied_wh"]
     sink = totals["consumed_wh"] + totals["losses_wh"] + totals["taken_wh"]
