@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Consensus under faults, from seeds: `scripts/simulate.sh --seeds 1000`; `--bugs` for the table of seeded bugs.
+# Whole nodes under faults, from seeds: `scripts/simulate.sh --seeds 1000 --jobs 2`; `--core` for consensus alone,
+# `--bugs` for the table of seeded bugs. docs/simulation.md says what is simulated.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -37,7 +37,8 @@ from gridtokenx.node.pool import Pool
 from gridtokenx.node.records import FrameKind, GetBlock, GetTransactions, LogKind, Transactions, encode_frame
 from gridtokenx.node.replica import Channel, Job
 from gridtokenx.store.database import Database
-from gridtokenx.store.errors import LogError
+from gridtokenx.store.errors import LogError, LogFailed
+from gridtokenx.store.simulated_disk import SimulatedDisk
 
 
 @pytest.fixture
@@ -404,6 +405,19 @@ def test_damaged_log_is_set_aside(cluster: Cluster) -> None:
         opened.log.close()
     assert (opened.lost, opened.barred) == (True, -1)
     assert (member.path / "log.lost-1").is_dir()
+
+
+def test_a_full_disk_is_named_and_nothing_is_taken_for_lost(cluster: Cluster) -> None:
+    cluster.crash(4)
+    with Database.open(cluster.members[4].path, cluster.genesis.chain_id, map_bytes=64 << 20) as database:
+        disk = SimulatedDisk(full=True)
+        with pytest.raises(LogFailed, match="No space left"):
+            open_log(Path("/data"), cluster.genesis, database, disk=disk)
+        with pytest.raises(LogFailed, match="No space left"):
+            leave_mark(Path("/data"), 3, disk=disk)
+        disk.full = False
+        opened = open_log(Path("/data"), cluster.genesis, database, disk=disk)
+        assert (opened.lost, opened.barred) == (False, -1)
 
 
 def test_authority_with_its_log_signs(cluster: Cluster) -> None:

@@ -101,6 +101,27 @@ async def test_what_gossip_refuses_ends_nothing(cluster: Cluster) -> None:
     assert service.feed.produced == {"": 3}
 
 
+async def test_what_clients_hear_is_durable(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by the simulator: finality that came in a turn without an own vote was told before its sync."""
+    service, _ = service_of(cluster)
+    log, told = cluster.members[0].log, []
+    monkeypatch.setattr(Feed, "final", lambda _, block: told.append(log.end_position - log.durable_position))
+    block = cluster.members[0].chain.finals()[-1]
+    await service._carry_out(Turn(log=[(LogKind.BLOCK, b"what it rests on")], finals=[block]))
+    assert told == [0]
+
+
+async def test_who_left_the_list_asks_for_blocks_at_once(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by the simulator: it waited for up to 30 s, as an authority does."""
+    service, network = service_of(cluster)
+    monkeypatch.setattr(network, "set_authorities", lambda keys: None, raising=False)
+    service._epoch_began()
+    assert not service._want_sync.is_set()
+    monkeypatch.setattr(service.replica.consensus, "core", None)
+    service._epoch_began()
+    assert service._want_sync.is_set()
+
+
 async def test_log_does_not_fill_up_while_nothing_is_signed(cluster: Cluster) -> None:
     """An authority that only catches up has no vote that would make it sync; the log buffers 64 MiB at most."""
     service, _ = service_of(cluster)

@@ -93,9 +93,9 @@ def test_a_bug_is_caught(name):
 def test_a_failure_prints_the_command_that_replays_it(capsys):
     (bug,) = (bug for bug in BUGS if bug.name == "quorum of 2f + 1")
     with bug.switched_on():
-        assert main(["--seeds", "5", "--no-latency"]) == 1
+        assert main(["--core", "--seeds", "5", "--no-latency"]) == 1
     out = capsys.readouterr().out
-    assert "Violation" in out and "replay: python -m gridtokenx.sim --seeds 1 --start 0 --verbose" in out
+    assert "Violation" in out and "replay: scripts/simulate.sh --core --seeds 1 --start 0 --verbose" in out
 
 
 def test_too_many_events_in_a_second_are_a_violation():

@@ -66,7 +66,7 @@ async def assemble(parts: Parts) -> Service:
     consensus = Consensus(
         key.public, parts.signer or KeySigner(key, genesis.chain_id),
         lambda epoch: KeyVerifier(epoch.authorities, genesis.chain_id), start, recovered,
-        int(trio.current_time() * 1000), parts.machine.clock_ms(), lost=parts.opened.lost, barred=parts.opened.barred)
+        round(trio.current_time() * 1000), parts.machine.clock_ms(), lost=parts.opened.lost, barred=parts.opened.barred)
     replica = Replica(chain, parts.pool, consensus, key, evidence)
     network = parts.network(chain, consensus)
     network.set_authorities(consensus.keys)

@@ -6,6 +6,8 @@ that epoch's number, up to the end of which nothing may be signed. It is durable
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -14,7 +16,7 @@ from attrs import frozen
 from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.store.database import Database
 from gridtokenx.store.disk import Disk, RealDisk
-from gridtokenx.store.errors import LogError, LogLost
+from gridtokenx.store.errors import LogError, LogFailed, LogLost
 from gridtokenx.store.log import Log, set_aside
 from gridtokenx.store.segment import SEGMENT_BYTES
 
@@ -35,9 +37,24 @@ class OpenedLog:
 def open_log(data_dir: Path, genesis: Genesis, database: Database, *, listed: bool = True, disk: Disk | None = None,
              segment_bytes: int = SEGMENT_BYTES) -> OpenedLog:
     """The node's log. A lost one is set aside and the mark left; an empty one beside blocks was lost if the node is
-    `listed` as an authority at the checkpoint, else it never had anything in it. Raises LogError for what does not fit.
+    `listed` as an authority at the checkpoint, else it never had anything in it.
+
+    Raises LogError for what does not fit, LogFailed if the disk refuses.
     """
-    disk = disk or RealDisk()
+    with _refusals(data_dir):
+        return _open(data_dir, genesis, database, listed, disk or RealDisk(), segment_bytes)
+
+
+@contextmanager
+def _refusals(data_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LogFailed(f"{data_dir}: the disk refused: {error}") from error
+
+
+def _open(data_dir: Path, genesis: Genesis, database: Database, listed: bool, disk: Disk,
+          segment_bytes: int) -> OpenedLog:
     path = data_dir / LOG_DIRECTORY
     fresh = False
     try:
@@ -72,14 +89,15 @@ def read_mark(data_dir: Path, disk: Disk) -> str | None:
 
 
 def leave_mark(data_dir: Path, epoch: int | None = None, *, disk: Disk | None = None) -> None:
-    """Durable when it returns."""
+    """Durable when it returns. Raises LogFailed if the disk refuses."""
     disk = disk or RealDisk()
     new = data_dir / (LOST_MARK + ".new")
-    if new.name in disk.names(data_dir):
-        disk.remove(new)
-    file = disk.create(new)
-    file.pwrite(0, b"" if epoch is None else f"{epoch}\n".encode())
-    file.sync()
-    file.close()
-    disk.rename(new, data_dir / LOST_MARK)
-    disk.sync_directory(data_dir)
+    with _refusals(data_dir):
+        if new.name in disk.names(data_dir):
+            disk.remove(new)
+        file = disk.create(new)
+        file.pwrite(0, b"" if epoch is None else f"{epoch}\n".encode())
+        file.sync()
+        file.close()
+        disk.rename(new, data_dir / LOST_MARK)
+        disk.sync_directory(data_dir)

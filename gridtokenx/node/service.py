@@ -265,7 +265,7 @@ class Service:
                 self._inbox.drop_bulk()
 
     def _now(self) -> None:
-        self.replica.at(int(trio.current_time() * 1000), self._machine.clock_ms())
+        self.replica.at(round(trio.current_time() * 1000), self._machine.clock_ms())
 
     async def _take(self, item: _Item) -> None:
         match item:
@@ -303,8 +303,9 @@ class Service:
             for kind, payload in turn.log:
                 self._log_file.append(int(kind), payload)
                 self._unsynced_bytes += len(payload)
-            if turn.must_sync or self._unsynced_bytes > MAX_UNSYNCED_BYTES:
-                # Also without votes of its own, as while catching up: the log buffers only so much.
+            if turn.must_sync or turn.finals or self._unsynced_bytes > MAX_UNSYNCED_BYTES:
+                # What is told to be final is final here after a power failure too. And also without votes of its own,
+                # as while catching up: the log buffers only so much.
                 await self._machine.in_thread(self._log_file.sync)
                 self._unsynced_bytes = 0
             for outgoing in turn.sends:
@@ -335,6 +336,8 @@ class Service:
         self.network.set_authorities({*self._former, *self._listed})
         self.feed.authority_names.update(
             (public, name) for name, public in members_of(self.replica.chain.state))
+        if not self.is_authority:
+            self._want_sync.set()       # nobody sends blocks to one who left the list: from now on it asks for them
         self._log.info("epoch", number=self.replica.consensus.epoch, authorities=len(self._listed),
                        member=self.is_authority, signs=self.replica.consensus.standing.may_sign)
 

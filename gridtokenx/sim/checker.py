@@ -5,15 +5,17 @@ It sees what leaves a node and what a node calls final, and the register of all 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol
+
 from attrs import define, field
 
 from gridtokenx.consensus.config import HeldBlock
 from gridtokenx.consensus.messages import Certificate, Kind, Propose, Vote, vote_content
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.ledger.block import Header
-from gridtokenx.sim.disk import Disk, block_key, certificate_key, final_key, vote_key
+from gridtokenx.sim.disk import Key, block_key, certificate_key, final_key, vote_key
 from gridtokenx.sim.registry import Registry
-from gridtokenx.sim.toy import Schedule
 from gridtokenx.sim.world import Violation
 
 
@@ -22,6 +24,24 @@ def smallest_safe_quorum(n: int) -> int:
     3f < n."""
     f = max(faulty for faulty in range(n) if 3 * faulty < n)
     return next(q for q in range(1, n + 1) if 2 * q - n > f)
+
+
+class Durable(Protocol):
+    """Says what is durable at a node."""
+
+    keys: set[Key]
+
+
+class Epochs(Protocol):
+    """Which heights an epoch has, and which nodes are its authorities, by number and in order."""
+
+    def epoch_at(self, height: int) -> int: ...
+
+    def members(self, epoch: int) -> tuple[int, ...]: ...
+
+    def root_height(self, epoch: int) -> int: ...
+
+    def boundary(self, epoch: int) -> int: ...
 
 
 @define
@@ -37,11 +57,11 @@ class Final:
 class Checker:
     """`honest` are the indexes that follow the protocol. Raises Violation."""
 
-    schedule: Schedule
+    schedule: Epochs
     honest: frozenset[int]
     registry: Registry
     genesis: Header
-    disks: dict[int, Disk]
+    disks: Mapping[int, Durable]
     forgetful: set[int] = field(factory=set)             # whose log was put back to an older one
     chain: list[Final] = field(factory=list)             # index = height - 1
     final_transactions: dict[bytes, int] = field(factory=dict)
@@ -58,6 +78,12 @@ class Checker:
 
     def _nullified(self, epoch: int, view: int) -> bool:
         return len(self.registry.signers(Kind.NULLIFY, epoch, view)) >= self._quorum(epoch)
+
+    def _surely_nullified(self, epoch: int, view: int) -> bool:
+        """Votes that were signed and never left count for nothing here."""
+        left = sum(node not in self.honest or (node, Kind.NULLIFY, epoch, view) in self._sent
+                   for node in self.registry.signers(Kind.NULLIFY, epoch, view))
+        return left >= self._quorum(epoch)
 
     # -------------------------------------------------------- what happens to logs
 
@@ -210,7 +236,7 @@ class Checker:
             raise Violation(f"height {block.header.height} is finalized by a certificate of epoch {certificate.epoch}")
         if self._finalizations.setdefault(place, certificate.digest) != certificate.digest:
             raise Violation(f"two blocks are finalized in view {certificate.view}")
-        if self._nullified(*place):
+        if self._surely_nullified(*place):
             raise Violation(f"view {certificate.view} is both finalized and nullified")
 
     def _new_final(self, block: HeldBlock) -> None:

@@ -15,17 +15,22 @@ class Registry:
     """All signatures of one run; also the Verifier of all its cores."""
 
     def __init__(self) -> None:
-        self._signed: set[tuple[int, bytes]] = set()
+        self._signed: dict[tuple[int, bytes], bytes] = {}
         self._signers: defaultdict[tuple[int, int, int, bytes], set[int]] = defaultdict(set)
 
     def sign(self, signer: int, content: bytes) -> bytes:
-        self._signed.add((signer, content))
+        signature = self._signature(signer, content)
+        self.record(signer, content, signature)
+        return signature
+
+    def record(self, signer: int, content: bytes, signature: bytes) -> None:
+        """A signature made elsewhere, by a real key."""
+        self._signed[signer, content] = signature
         epoch, kind, view, name = codec.decode(content)
         self._signers[kind, epoch, view, name].add(signer)
-        return self._signature(signer, content)
 
     def verify(self, signer: int, content: bytes, signature: bytes) -> bool:
-        return (signer, content) in self._signed and signature == self._signature(signer, content)
+        return self._signed.get((signer, content)) == signature
 
     def signers(self, kind: Kind, epoch: int, view: int, name: bytes = b"") -> set[int]:
         """Who ever signed that vote."""

@@ -149,11 +149,7 @@ class Database:
                     if transaction.stat(db=tables[META])["entries"]:
                         found = read_meta(transaction, tables, META_CHAIN, bytes)
                         raise AlreadyInitialised(f"{path} already holds chain {found.hex()}; choose an empty directory")
-                    write_blocks(transaction, tables, [block])
-                    for name, value in ((META_FORMAT, FORMAT_VERSION), (META_CHAIN, chain_id),
-                                        (META_RULES, rules_version), (META_GENESIS, genesis), (META_EXECUTED, 0),
-                                        (META_FLOOR, 0), (META_PRUNE_TARGET, 0), (META_FIRST, 1)):
-                        write_meta(transaction, tables, name, value)
+                    write_genesis(transaction, tables, block, chain_id, genesis, rules_version)
                 extend_file(environment, place)
                 sync_directory(place)
                 sync_directory(path)
@@ -483,7 +479,10 @@ class Database:
                 raise StoreError(f"{self.path} is open read-only")
             with environment.begin(write=True) as transaction:
                 yield transaction
-            extend_file(environment, self.path / ENVIRONMENT_DIRECTORY)
+            self._grow_file()
+
+    def _grow_file(self) -> None:
+        extend_file(self._living(), self.path / ENVIRONMENT_DIRECTORY)
 
     def _query(self, read: Callable[..., _Answer], *arguments: Any) -> _Answer:
         with self._read() as transaction:
@@ -493,6 +492,16 @@ class Database:
         executed = self.executed_height
         if not 0 <= height <= executed:
             raise HeightUnknown(f"no block at height {height}; the last checkpoint is at {executed}")
+
+
+def write_genesis(transaction: Transaction, tables: Tables, block: FinalizedBlock, chain_id: bytes, genesis: bytes,
+                  rules_version: int) -> None:
+    """The first contents of a database: block 0, which was checked, and what says which chain it is."""
+    write_blocks(transaction, tables, [block])
+    for name, value in ((META_FORMAT, FORMAT_VERSION), (META_CHAIN, chain_id), (META_RULES, rules_version),
+                        (META_GENESIS, genesis), (META_EXECUTED, 0), (META_FLOOR, 0), (META_PRUNE_TARGET, 0),
+                        (META_FIRST, 1)):
+        write_meta(transaction, tables, name, value)
 
 
 def _require_data(path: Path) -> None:

@@ -2,11 +2,14 @@
 
 What a power failure leaves, chosen by the caller's random generator: of each unsynced write every 512-byte
 sector on its own, or none; of a file's size any value it had since its last sync; of a directory's entries, each
-name on its own, any state since the directory's last sync. Synced data always survives.
+name on its own, any state since the directory's last sync. Synced data always survives. What a killed process leaves
+is all that it wrote, still not synced.
 """
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -31,11 +34,15 @@ class _Inode:
 @define(eq=False)
 class SimulatedDisk:
     """A `Disk`. `power_after` operations that change something from now, `PowerLost` is raised, with that
-    operation in an undecided state; then call `lose_power` and open everything again."""
+    operation in an undecided state; then call `lose_power`, or `kill_process`, and open everything again.
+
+    While `full`, no file is made and none grows. `on_durable` hears of every write that is durable from now on."""
 
     seed: int = 0
     power_after: int | None = None
     syncs: int = 0
+    full: bool = False
+    on_durable: Callable[[bytes], None] | None = None
     _names: dict[Path, _Inode] = field(factory=dict)
     _past: dict[Path, list[_Inode | None]] = field(factory=dict)
     _random: Random = field(init=False)
@@ -46,8 +53,7 @@ class SimulatedDisk:
 
     def lose_power(self, random: Random) -> None:
         """Forgets a random part of what was not synced; open files are invalid from now on."""
-        self._generation += 1
-        self.power_after = None
+        self.kill_process()
         for path in sorted(self._past):
             inode = random.choice([*self._past[path], self._names.get(path)])
             if inode is None:
@@ -56,7 +62,12 @@ class SimulatedDisk:
                 self._names[path] = inode
         self._past.clear()
         for path in sorted(self._names):
-            _settle(self._names[path], random)
+            self._durable(_settle(self._names[path], random))
+
+    def kill_process(self) -> None:
+        """Open files are invalid from now on; nothing is lost, nothing is durable that was not."""
+        self._generation += 1
+        self.power_after = None
 
     # ------------------------------------------------------------ Disk
 
@@ -69,9 +80,10 @@ class SimulatedDisk:
     def create(self, path: Path) -> File:
         if path in self._names:
             raise FileExistsError(path)
+        self._check_room()
         self._remember(path)
         self._names[path] = _Inode()
-        self._operation()
+        self.step()
         return _SimulatedFile(self, self._names[path], True)
 
     def open(self, path: Path, *, write: bool) -> File:
@@ -85,15 +97,15 @@ class SimulatedDisk:
             self._remember(path)
             self._remember(renamed)
             self._names[renamed] = self._names.pop(path)
-        self._operation()
+        self.step()
 
     def remove(self, path: Path) -> None:
         self._remember(path)
         del self._names[path]
-        self._operation()
+        self.step()
 
     def sync_directory(self, path: Path) -> None:
-        self._operation()
+        self.step()
         for found in [found for found in self._past if path in found.parents]:
             del self._past[found]
 
@@ -111,14 +123,25 @@ class SimulatedDisk:
     def _remember(self, path: Path) -> None:
         self._past.setdefault(path, []).append(self._names.get(path))
 
-    def _operation(self) -> None:
+    def _durable(self, writes: list[bytes]) -> None:
+        if self.on_durable is not None:
+            for data in writes:
+                self.on_durable(data)
+
+    def _check_room(self) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on the simulated disk")
+
+    def step(self) -> None:
+        """One operation that changes something; a database on this disk counts its own here too."""
         if self.power_after is not None:
             self.power_after -= 1
             if self.power_after <= 0:
                 raise PowerLost("the simulated power failed")
 
 
-def _settle(inode: _Inode, random: Random) -> None:
+def _settle(inode: _Inode, random: Random) -> list[bytes]:
+    """Decides what survives; returns the unsynced writes that did as a whole."""
     sizes = [len(inode.durable)]
     content = bytearray(inode.durable)
     for offset, data in inode.writes:
@@ -132,7 +155,9 @@ def _settle(inode: _Inode, random: Random) -> None:
                 content[start:stop] = data[start - offset:stop - offset]
     inode.durable = bytes(content[:random.choice(sizes)])
     inode.content = bytearray(inode.durable)
+    whole = [data for offset, data in inode.writes if inode.durable[offset:offset + len(data)] == data]
     inode.writes.clear()
+    return whole
 
 
 class _SimulatedFile:
@@ -155,17 +180,21 @@ class _SimulatedFile:
         if not self._writable:
             raise OSError("this file is open for reading")
         content = self._inode.content
+        if offset + len(data) > len(content):
+            self._disk._check_room()
         content.extend(bytes(max(0, offset + len(data) - len(content))))
         content[offset:offset + len(data)] = data
         self._inode.writes.append((offset, bytes(data)))
-        self._disk._operation()
+        self._disk.step()
 
     def sync(self) -> None:
         self._check()
-        self._disk._operation()
+        self._disk.step()
         self._disk.syncs += 1
         self._inode.durable = bytes(self._inode.content)
+        writes = [data for _, data in self._inode.writes]
         self._inode.writes.clear()
+        self._disk._durable(writes)
 
     def size(self) -> int:
         self._check()

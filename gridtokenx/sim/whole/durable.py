@@ -1,0 +1,45 @@
+"""What a node's log proves to be durable, read from the bytes that reached the disk, by a reader of its own."""
+
+from __future__ import annotations
+
+import struct
+
+from gridtokenx.consensus.messages import Certificate, Kind, Propose, Vote, decode_message
+from gridtokenx.crypto.hashing import Domain, digest
+from gridtokenx.node.records import LogKind, decode_block
+from gridtokenx.sim.disk import Key, block_key, certificate_key, final_key, vote_key
+
+_BATCH = struct.Struct(">4sIQQQ")
+_CHECKSUM_BYTES = 16
+_RECORD = struct.Struct(">BI")
+
+
+def keys_of_write(data: bytes) -> set[Key]:
+    """Of one write to a segment: what its records prove; nothing for a header or a filling of zeros."""
+    if data[:4] != b"GTXB":
+        return set()
+    _, count, _, _, _ = _BATCH.unpack_from(data)
+    at, found = _BATCH.size + _CHECKSUM_BYTES, set()
+    for _ in range(count):
+        kind, length = _RECORD.unpack_from(data, at)
+        at += _RECORD.size
+        found.update(_keys(kind, data[at:at + length]))
+        at += length
+    return found
+
+
+def _keys(kind: int, payload: bytes) -> list[Key]:
+    if kind == LogKind.BLOCK:
+        return [block_key(digest(Domain.HEADER, decode_block(payload)[0]))]
+    if kind != LogKind.MESSAGE:
+        return []
+    message = decode_message(payload)
+    match message:
+        case Vote():
+            return [vote_key(message.kind, message.epoch, message.view, message.digest)]
+        case Propose():
+            return [vote_key(Kind.NOTARIZE, message.epoch, message.view, digest(Domain.HEADER, message.header))]
+        case Certificate():
+            keys = [certificate_key(message.kind, message.epoch, message.view, message.digest)]
+            return [*keys, final_key(message.digest)] if message.kind is Kind.FINALIZE else keys
+    return []
