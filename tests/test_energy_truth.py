@@ -1,7 +1,8 @@
 """Energy that is not there: each attempt is refused with its code, flagged, or stopped by the conservation check.
 
-What no operation can do is put into a block's changes by hand here; the check must name it. Refusals of readings are
-in test_ledger_readings.py, double corrections and flags in test_ledger_settlement.py.
+What no operation can do is put into a block's changes by hand here; the check must name it. `docs/settlement.md` 10
+lists one test for each attempt; all refusals of readings are in test_ledger_readings.py, and how flags rise and fall in
+test_ledger_settlement.py.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from collections.abc import Callable
 
 import pytest
 from attrs import evolve
-from ledger_support import TAX, Chain, key, trading_chain
+from ledger_support import FEE, TAX, Chain, key, trading_chain
 
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import funds, spaces
 from gridtokenx.ledger.conservation import check_changes
-from gridtokenx.ledger.metering_records import Due, Lot
-from gridtokenx.ledger.operations import PlaceOrder
+from gridtokenx.ledger.metering_records import Due, Lot, Reading
+from gridtokenx.ledger.operations import PlaceOrder, ReportReadings, SignedReading
 from gridtokenx.ledger.receipts import Code
 from gridtokenx.ledger.session import Session
+from gridtokenx.ledger.spaces import Space
+from gridtokenx.market.clock import WINDOW_MS
+from gridtokenx.market.deadlines import deadline_ms
 from gridtokenx.market.orders import BUY, SELL
 
 H = [key(f"house {number}") for number in range(4)]
@@ -39,6 +43,74 @@ def test_energy_cannot_be_sold_twice() -> None:
     assert [o.code for o in chain.do(H[0], sold)] == [Code.OK]
     chain.do(H[1], PlaceOrder(2, chain.window, BUY, 5000, 700))
     assert [o.code for o in chain.do(H[0], sold)] == [Code.NO_CAPACITY]
+
+
+def report(chain: Chain, *readings: SignedReading) -> Code:
+    [outcome] = chain.do(H[0], ReportReadings(readings))
+    return outcome.code
+
+
+def waiting_chain() -> tuple[Chain, int]:
+    """A window that has ended and waits for readings; meters can do 10 000 Wh each way."""
+    chain = trading_chain(2)
+    window = chain.settling.window
+    chain.until((window + 1) * WINDOW_MS)
+    return chain, window
+
+
+def test_a_reading_above_capacity_is_refused() -> None:
+    chain, window = waiting_chain()
+    assert report(chain, chain.signed(1, window, 10_001, 0)) is Code.ABOVE_CAPACITY
+    assert report(chain, chain.signed(1, window, 0, 10_001)) is Code.ABOVE_CAPACITY
+    assert chain.head.get(spaces.reading(window, 1)) is None
+
+
+def test_a_forged_meter_is_refused() -> None:
+    chain, window = waiting_chain()
+    assert report(chain, chain.signed(1, window, 700, 0, signer=key("meter 1"))) is Code.BAD_READING_SIGNATURE
+    raised = evolve(chain.signed(1, window, 700, 0), injected_wh=7_000)
+    assert report(chain, raised) is Code.BAD_READING_SIGNATURE
+    assert report(chain, chain.signed(9, window, 700, 0)) is Code.UNKNOWN_METER
+    assert chain.head.get(spaces.reading(window, 1)) is None
+
+
+def test_a_replayed_reading_mints_nothing() -> None:
+    chain, window = waiting_chain()
+    measured = chain.signed(1, window, 700, 0)
+    assert report(chain, measured) is Code.OK
+    assert report(chain, measured) is Code.READING_KNOWN
+    assert report(chain, evolve(measured, window=window - 1)) is Code.METER_NOT_THEN
+    chain.until(deadline_ms(chain.settling, window))
+    chain.block()
+    lots = [Lot.decode(raw) for _, raw in chain.head.scan(bytes((Space.LOT,)))]
+    assert [lot.minted_wh for lot in lots] == [700]
+    assert report(chain, measured) is Code.READING_KNOWN      # settled by now
+
+
+def test_a_correction_counts_once() -> None:
+    chain, window = settled_chain()
+    corrected = chain.signed(1, window, 900, 300, revision=1)
+    assert report(chain, corrected) is Code.OK
+    worth = chain.account(H[0]).balance
+    assert report(chain, corrected) is Code.READING_KNOWN
+    assert report(chain, chain.signed(1, window, 950, 300, revision=1)) is Code.READING_CONFLICT
+    assert report(chain, chain.signed(1, window, 700, 300)) is Code.READING_SUPERSEDED
+    assert chain.account(H[0]).balance == worth - 3 * FEE
+    assert Reading.decode(chain.head.get(spaces.reading(window, 1)) or b"").injected_wh == 900
+    assert Lot.decode(chain.head.get(spaces.lot(window, 1)) or b"").minted_wh == 900
+
+
+def test_a_lot_cannot_be_spent_twice() -> None:
+    """Neither is more delivered nor more claimed of it than was minted, nor is it minted again."""
+    for tamper, message in ((_put(lambda w: spaces.lot(w, 1), delivered_wh=2 * 700), "LOT .* is impossible"),
+                            (_put(lambda w: spaces.lot(w, 1), claimed_wh=2 * 700), "LOT .* is impossible"),
+                            (_second_lot, "minted Wh of lots.*LOT")):
+        test_what_is_not_there_is_named(tamper, message)
+
+
+def test_delivered_is_at_most_injected_less_losses() -> None:
+    """825 Wh at 3 % loss arrive as 800: a trade of 801 is named."""
+    test_what_is_not_there_is_named(_put(lambda w: spaces.trade(w, 0), delivered_wh=801), "")
 
 
 Tamper = Callable[[Session, int], None]
