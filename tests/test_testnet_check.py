@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from attrs import evolve
+from click.testing import CliRunner
 
+from testnet.__main__ import main
 from testnet.facts import Facts, Fault, Money, Settled, Theft, as_json, judge
 from testnet.latency import Latencies
 
@@ -106,3 +109,16 @@ def test_quantiles_never_flatter_and_stay_within_one_percent() -> None:
     assert latencies.most_ms() == 1000
     latencies.add(0.0123456)
     assert latencies.quantile_ms(0.0) >= 1
+
+
+@pytest.mark.parametrize(("facts", "code", "words"), [
+    (GOOD, 0, "CHECK PASSED"),
+    (evolve(GOOD, settled=evolve(SETTLED, minted_wh=901)), 1, "CHECK FAILED: minted = consumed + losses + net to grid"),
+    (evolve(GOOD, money=[*GOOD.money[:4], money("nepo", held_uthb=129)]), 1, "CHECK FAILED: THB held"),
+])
+def test_the_exit_code_says_it(facts: Facts, code: int, words: str, tmp_path: Path,
+                               monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("testnet.__main__.trio.run", lambda *_: facts)
+    result = CliRunner().invoke(main, ["--for", "5", "--check", "--run-dir", str(tmp_path / "run")])
+    assert (result.exit_code, words in result.output) == (code, True), result.output
+    assert CliRunner().invoke(main, ["--for", "5", "--run-dir", str(tmp_path / "unchecked")]).exit_code == 0
