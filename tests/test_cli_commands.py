@@ -15,6 +15,7 @@ from gridtokenx.cli import COMMANDS, cli, output
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.crypto.keystore import load_key
+from gridtokenx.json_form import plain
 from gridtokenx.node.config import load_config, load_node_key
 from gridtokenx.units import UnitError
 from testnet.layout import FOLDER
@@ -238,6 +239,6 @@ def test_windows_are_read_and_shown_in_bangkok_time() -> None:
 
 def test_json_shows_addresses_as_addresses_and_hashes_as_hex() -> None:
     public = PrivateKey(bytes.fromhex(SEED)).public
-    shown = output.plain({"owner": public, "hash": bytes(32), "issuers": [public], "list": [[1, b"\xff"]]})
+    shown = plain({"owner": public, "hash": bytes(32), "issuers": [public], "list": [[1, b"\xff"]]})
     assert shown == {"owner": encode_address(public), "hash": "00" * 32, "issuers": [encode_address(public)],
                      "list": [[1, "ff"]]}

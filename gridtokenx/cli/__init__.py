@@ -16,6 +16,7 @@ COMMANDS = {
     "init": ("init", "Make a node's folder: configuration, key and data directory."),
     "keys": ("keys", "Make, show and import key files."),
     "start": ("start", "Run a node in the foreground."),
+    "gateway": ("gateway", "Serve HTTP over a node's data, only reading."),
     "status": ("chain", "What the network is doing, as one node sees it."),
     "block": ("chain", "Show a block, or the latest ones."),
     "transaction": ("chain", "What became of a transaction."),

@@ -10,6 +10,7 @@ from gridtokenx.cli import output
 from gridtokenx.cli.session import CommandError, json_option, node_option, query
 from gridtokenx.client import code_name
 from gridtokenx.crypto.bech32m import encode_address
+from gridtokenx.json_form import plain
 
 
 @click.command()
@@ -78,7 +79,7 @@ def _shown(name: str, value: Any) -> object:
         return f"{output.moment_ms(value)} Bangkok time ({value})"
     if name == "transaction_ids":
         return ", ".join(identity.hex() for identity in value) or "none"
-    shown = output.plain(value, name)
+    shown = plain(value, name)
     if isinstance(shown, dict):
         return ", ".join(f"{key} {item}" for key, item in shown.items())
     return shown
@@ -112,9 +113,9 @@ def transaction(identity: str, node: str | None, as_json: bool) -> None:
 def _outcome(outcome: Any) -> str:
     """One operation's receipt, `[code, data...]`."""
     if isinstance(outcome, list) and outcome and isinstance(outcome[0], int):
-        data = " ".join(str(item) for item in output.plain(outcome[1:]))
+        data = " ".join(str(item) for item in plain(outcome[1:]))
         return f"{code_name(outcome[0])} {data}".rstrip()
-    return str(output.plain(outcome))
+    return str(plain(outcome))
 
 
 @click.command()

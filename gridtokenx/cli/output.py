@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gridtokenx.crypto.bech32m import encode_address
+from gridtokenx.json_form import plain
 from gridtokenx.units import (
     UTHB_PER_THB,
     MicroBaht,
@@ -27,21 +27,6 @@ from gridtokenx.units import (
     format_thb,
     window_at,
 )
-
-# Fields that hold an address or a public key; all other byte strings are shown in hex.
-ADDRESS_FIELDS = frozenset({"address", "public", "account", "owner", "proposer", "sender", "network", "utility", "tax",
-                            "market_operator", "issuers", "registrars", "buyer"})
-
-
-def plain(value: Any, name: str = "") -> Any:
-    """A node's answer in JSON's kinds: addresses as `gtx1…`, other bytes in hex, all else as it is."""
-    if isinstance(value, bytes):
-        return encode_address(value) if name in ADDRESS_FIELDS and len(value) == 32 else value.hex()
-    if isinstance(value, dict):
-        return {str(key): plain(item, str(key)) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item, name) for item in value]
-    return value
 
 
 def show_json(value: Any) -> None:

@@ -12,6 +12,7 @@ import click
 
 from gridtokenx.cli import output
 from gridtokenx.cli.session import CommandError, json_option, node_option, query
+from gridtokenx.json_form import plain
 
 if TYPE_CHECKING:
     from gridtokenx.light.verify import Proven
@@ -186,10 +187,10 @@ def _show(proven: Proven) -> None:
         click.echo(f"\n{_space(key)} {key[1:].hex()}" + (": NOT in the state" if value is None else ""))
         record = None if value is None else _record(key, value)
         if isinstance(record, dict):
-            output.facts([(name, output.plain(field, name)) for name, field in record.items()])
+            output.facts([(name, plain(field, name)) for name, field in record.items()])
         elif record is not None:
-            output.facts([("value", output.plain(record))])
+            output.facts([("value", plain(record))])
     for entry in proven.transactions:
         click.echo(f"\ntransaction {entry.id.hex()}")
-        output.facts([("number", entry.index), ("receipts", json.dumps(output.plain(_receipts(entry))))])
+        output.facts([("number", entry.index), ("receipts", json.dumps(plain(_receipts(entry))))])
     click.echo("\nPROVEN")

@@ -8,6 +8,7 @@ environment wins. Paths are relative to the file that names them; in an override
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
@@ -108,6 +109,45 @@ def _addresses(pattern: re.Pattern[str], example: str, *, least: int = 0) -> Par
     return parse
 
 
+def _http_listen(key: str, value: Any, base: Path) -> str:
+    del base
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if value == "":
+        return ""
+    try:
+        ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        port = ""
+    if not (port.isascii() and port.isdigit() and int(port) <= 65_535):
+        raise _fail(key, value, 'an IP address and port such as 127.0.0.1:9480 is wanted, or "" for none')
+    return str(value)
+
+
+def _origin(text: str) -> bool:
+    return text == "*" or re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", text) is not None
+
+
+def _ip_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _list_of(good: Callable[[str], bool]) -> Parser:
+    example = "https://example.org" if good is _origin else "127.0.0.1/32"
+
+    def parse(key: str, value: Any, base: Path) -> tuple[str, ...]:
+        del base
+        if isinstance(value, str):                  # from the environment
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        if not isinstance(value, list) or any(not isinstance(item, str) or not good(item) for item in value):
+            raise _fail(key, value, f"a list of entries such as {example} is wanted")
+        return tuple(value)
+    return parse
+
+
 def _by(parser: Parser) -> dict[str, Parser]:
     """Field metadata: how the key's value is read."""
     return {"parser": parser}
@@ -166,6 +206,27 @@ class RpcSection:
 
 
 @frozen(kw_only=True)
+class HttpSection:
+    """The HTTP interface, off unless `listen` is set; a client is an IPv4 address or an IPv6 /64."""
+
+    listen: str = field(metadata=_by(_http_listen), default="")
+    max_connections: int = field(metadata=_by(_integer(1, 65_536, "connections")), default=512)
+    max_connections_per_client: int = field(metadata=_by(_integer(1, 65_536, "connections")), default=64)
+    max_requests_per_s: int = field(metadata=_by(_integer(1, 1_000_000, "requests")), default=100)
+    """Of one client, twice as many at once."""
+    max_body_bytes: int = field(metadata=_by(_integer(1024, 16 << 20, "bytes")), default=262_144)
+    request_timeout_ms: int = field(metadata=_by(_integer(100, 600_000, "milliseconds")), default=15_000)
+    max_subscriptions: int = field(metadata=_by(_integer(1, 1024, "subscriptions")), default=32)
+    """Of one WebSocket."""
+    max_queued_messages: int = field(metadata=_by(_integer(16, 1 << 20, "messages")), default=2048)
+    """Of one WebSocket: a client that lets more wait is dropped."""
+    cors_origins: tuple[str, ...] = field(metadata=_by(_list_of(_origin)), default=())
+    """Origins whose pages may read; "*" is all."""
+    trusted_proxies: tuple[str, ...] = field(metadata=_by(_list_of(_ip_network)), default=())
+    """Networks whose X-Forwarded-For is believed."""
+
+
+@frozen(kw_only=True)
 class PoolSection:
     """Limits of the pool of pending transactions."""
 
@@ -201,6 +262,7 @@ class NodeConfig:
     network: NetworkSection
     log: LogSection
     rpc: RpcSection
+    http: HttpSection
     pool: PoolSection
     store: StoreSection
     source: Path
@@ -208,8 +270,8 @@ class NodeConfig:
 
 
 SECTIONS: dict[str, type[Any]] = {
-    "node": NodeSection, "network": NetworkSection, "log": LogSection, "rpc": RpcSection, "pool": PoolSection,
-    "store": StoreSection,
+    "node": NodeSection, "network": NetworkSection, "log": LogSection, "rpc": RpcSection, "http": HttpSection,
+    "pool": PoolSection, "store": StoreSection,
 }
 Section = TypeVar("Section")
 

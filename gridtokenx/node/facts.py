@@ -18,16 +18,18 @@ Map = dict[str, Any]
 class NodeFacts:
     """One node, for its rpc and HTTP interfaces. `state` is read: hold the view's lock."""
 
+    takes_transactions = True
+
     def __init__(self, service: Service, genesis: Genesis, reads: Reads, name: str, version: str) -> None:
         self._service = service
         self._chain = service.replica.chain
         self._genesis = genesis
-        self._reads = reads
+        self.reads = reads
         self._name = name
         self._version = version
 
     def status(self) -> Map:
-        service, chain, names = self._service, self._chain, self._reads.names
+        service, chain, names = self._service, self._chain, self.reads.names
         header = chain.head.header
         core = service.replica.core
         statistics = None if core is None else core.statistics()
@@ -49,7 +51,7 @@ class NodeFacts:
 
     def peers(self) -> list[Map]:
         return [{
-            "public": peer.public, "name": peer.name or self._reads.names.get(peer.public, ""),
+            "public": peer.public, "name": peer.name or self.reads.names.get(peer.public, ""),
             "address": peer.address, "connected": peer.connected, "connected_s": int(peer.connected_s),
             "outbound": peer.outbound, "authority": peer.authority, "linked": peer.linked,
             "sent_bytes": peer.sent_bytes, "received_bytes": peer.received_bytes, "dropped": peer.dropped,
@@ -78,6 +80,6 @@ class NodeFacts:
         """The fate of each, once all are final or refused, or after the timeout. Raises FeedFull."""
         with trio.move_on_after(timeout_s):
             for transaction_id in ids:
-                if self._reads.fate(transaction_id)["state"] in ("pending", "unknown"):
+                if self.reads.fate(transaction_id)["state"] in ("pending", "unknown"):
                     await self._service.feed.wait(transaction_id)
-        return [self._reads.fate(transaction_id) for transaction_id in ids]
+        return [self.reads.fate(transaction_id) for transaction_id in ids]

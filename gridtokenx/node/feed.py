@@ -37,6 +37,8 @@ class Feed:
     authority_names: dict[bytes, str]
     produced: dict[str, int] = field(factory=dict)
     _subscribers: dict[int, tuple[int, Callable[[dict[str, Any]], None]]] = field(factory=dict)
+    changed: trio.Event = field(factory=trio.Event)
+    """Set at the next final block, and then another one."""
     _next: int = 1
     _recent: dict[bytes, Final] = field(factory=dict)
     _waiting: dict[bytes, list[trio.Event]] = field(factory=dict)
@@ -67,6 +69,8 @@ class Feed:
             self._recent[transaction_id] = Final(block.header.height, index, code)
             for event in self._waiting.pop(transaction_id, ()):
                 event.set()
+        self.changed.set()
+        self.changed = trio.Event()
         while len(self._recent) > RECENT_FINAL:
             del self._recent[next(iter(self._recent))]
         if self._subscribers:

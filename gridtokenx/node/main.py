@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import signal
 import sys
 from contextlib import closing
@@ -18,6 +17,7 @@ from gridtokenx.errors import GridTokenXError, InvariantError
 from gridtokenx.ledger.genesis import Genesis, load_genesis
 from gridtokenx.network.network import Network
 from gridtokenx.network.settings import Hello, NetworkConfig, Rate, Topic
+from gridtokenx.node import logs
 from gridtokenx.node.assembly import Parts, assemble
 from gridtokenx.node.chain import Chain
 from gridtokenx.node.config import NodeConfig, load_network_key, load_node_key
@@ -42,33 +42,6 @@ SWITCH_S = 0.0005
 """A thread that computes (a checkpoint, a big block) gives way to the event loop so often. With Python's default of
 5 ms every call that lets go of the interpreter, as each signature check does, waits that long to get it back."""
 EXIT_INVARIANT = 3
-
-
-def configure_logging(config: NodeConfig) -> None:
-    """structlog to standard error or a file, JSON or pretty."""
-    level = getattr(logging, config.log.level.upper())
-    stream = sys.stderr if config.log.file is None else config.log.file.open("a", encoding="utf-8")
-    renderer: structlog.types.Processor
-    if config.log.format == "json":
-        renderer = structlog.processors.JSONRenderer()
-    else:
-        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty())
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            lambda _, __, event: {"node": config.node.name, **event},
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info if config.log.format == "json" else _unchanged,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
-        cache_logger_on_first_use=True,
-    )
-
-
-def _unchanged(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
-    return event
 
 
 def open_database(config: NodeConfig, genesis: Genesis) -> Database:
@@ -159,6 +132,10 @@ async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: Pr
     async with service.running(), trio.open_nursery() as nursery:
         nursery.start_soon(snapshots.serve)
         nursery.start_soon(begin, nursery.cancel_scope)
+        if config.http.listen:
+            from gridtokenx.api.node import serve_http  # nodes without the interface do without FastAPI
+
+            nursery.start_soon(serve_http, facts, config.http)
         log.info("started", name=config.node.name, authority=service.feed.authority_names.get(key.public, ""),
                  height=chain.head.header.height, addresses=service.network.addresses)
         await stop.wait()
@@ -183,7 +160,7 @@ async def _until_signalled(config: NodeConfig, snapshot: bool) -> None:
 
 def run(config: NodeConfig, *, snapshot: bool = False) -> int:
     """Runs until SIGTERM or Ctrl-C. Exit codes: 0 stopped on request, 2 cannot start, 3 a broken invariant."""
-    configure_logging(config)
+    logs.configure(config.node.name, config.log.level, config.log.format, config.log.file)
     sys.setswitchinterval(SWITCH_S)
     gc.freeze()                                 # what is imported stays: no need to look through it again
     gc.set_threshold(GC_ALLOCATIONS, 10, 20)

@@ -43,6 +43,10 @@ class View(Protocol):
         """Final blocks above `stored_height`, oldest first."""
         ...
 
+    async def newer(self, height: int) -> None:
+        """Returns when the newest final block is above `height`."""
+        ...
+
     def private_state(self) -> AbstractContextManager[StateReader]:
         """`state` for one other thread; to be entered on the event loop with the lock held."""
         ...
@@ -83,6 +87,10 @@ class NodeView:
     def unstored(self) -> Sequence[ChainBlock]:
         return self._chain.finals()
 
+    async def newer(self, height: int) -> None:
+        while self.head.height <= height:
+            await self._feed.changed.wait()
+
     def private_state(self) -> AbstractContextManager[StateReader]:
         return self._chain.private_state()
 
@@ -102,6 +110,7 @@ class StoredView:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.lock = trio.Lock()
+        self._changed = trio.Event()
         self._snapshot = database.snapshot()
         self._view = self._read()
 
@@ -119,6 +128,8 @@ class StoredView:
         old, self._snapshot = self._snapshot, self.database.snapshot()
         self._view = self._read()
         old.close()
+        self._changed.set()
+        self._changed = trio.Event()
         return True
 
     @property
@@ -135,6 +146,10 @@ class StoredView:
 
     def unstored(self) -> Sequence[ChainBlock]:
         return ()
+
+    async def newer(self, height: int) -> None:
+        while self.head.height <= height:
+            await self._changed.wait()
 
     @contextmanager
     def private_state(self) -> Iterator[StateReader]:

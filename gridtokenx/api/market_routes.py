@@ -1,0 +1,197 @@
+"""Endpoints about trading and the grid: orders, books, trades, statistics, prices, grid status."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from gridtokenx.api import models
+from gridtokenx.api.answers import at_head, at_length, decode_cursor, encode_cursor, to_address
+from gridtokenx.api.backend import Backend, Map
+from gridtokenx.api.errors_of import errors_of
+from gridtokenx.api.problems import Problem, unknown
+from gridtokenx.api.submissions import REQUEST_BODY, Submissions
+from gridtokenx.ledger import grid_queries, queries, settlement_queries, tariff_queries
+from gridtokenx.ledger.operations import CancelOrder, PlaceOrder
+from gridtokenx.ledger.spaces import MAX_WINDOW
+from gridtokenx.ledger.state import StateReader
+
+ADDRESS = "^(gtx1[02-9ac-hj-np-z]{58}|[0-9a-f]{64})$"
+CURSOR = "^[A-Za-z0-9_-]{1,64}$"
+MAX_LISTED = 500
+MAX_LEVELS = 200
+MAX_WINDOWS = 672
+FLAGS = 50
+
+Window = Annotated[int, Path(ge=0, le=MAX_WINDOW, description="Unix seconds // 900")]
+OrderId = Annotated[str, Path(pattern="^[0-9]{1,19}$")]
+WhichWindow = Annotated[int | None, Query(ge=0, le=MAX_WINDOW)]
+WhichZone = Annotated[int | None, Query(ge=0, le=63)]
+Limit = Annotated[int, Query(ge=1, le=MAX_LISTED)]
+Cursor = Annotated[str | None, Query(pattern=CURSOR, description="`next` of the page before")]
+Account = Annotated[str, Query(pattern=ADDRESS)]
+WaitMs = Annotated[int, Query(ge=0, le=60_000)]
+
+
+def orders_page(state: StateReader, address: bytes, limit: int, cursor: str | None) -> Map:
+    """An account's open orders, first due first, with the cursor of the next page."""
+    after = (0, 0) if cursor is None else decode_cursor(cursor, 2)
+    items = queries.open_orders(state, address, limit, (after[0], after[1]))
+    more = len(items) == limit
+    return {"items": items, "next": encode_cursor(items[-1]["expires_ms"], items[-1]["order"]) if more else None}
+
+
+def trades_page(backend: Backend, limit: int, cursor: str | None, **where: Any) -> Map:
+    """Trades newest first, with the cursor of the next page."""
+    below = None if cursor is None else decode_cursor(cursor, 2)
+    found = backend.reads.trades(limit, below=None if below is None else (below[0], below[1]), **where)
+    return {"items": [trade for _, trade in found],
+            "next": encode_cursor(*found[-1][0]) if len(found) == limit else None}
+
+
+def zone_books(state: StateReader, window: int, zone: int | None, levels: int) -> Map:
+    """The books of one zone or of all, from one look at the window's orders."""
+    resting = queries.depth(state, window)
+    rows = []
+    for entry in queries.zones(state):
+        if zone in (None, entry["zone"]):
+            rows.append({"zone": entry["zone"], "name": entry["name"],
+                         **queries.best_levels(resting.get(entry["zone"], ({}, {})), levels)})
+    return {"window": window, "height": queries.market_clock(state).height, "zones": rows}
+
+
+def check_zone(state: StateReader, zone: int | None) -> None:
+    """Raises Problem for a zone that the grid does not have."""
+    if zone is not None:
+        listed = queries.zones(state)
+        if zone >= len(listed):
+            raise unknown(f"no zone {zone}; there are 0 to {len(listed) - 1}")
+
+
+def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
+    router, reads = APIRouter(), backend.reads
+
+    def coming(window: int | None) -> int:
+        """The window asked for, or the next one open for trading."""
+        return queries.market_clock(reads.view.state).tradable.start if window is None else window
+
+    # ------------------------------------------------------------ orders
+
+    @router.get("/energy/orders", response_model=models.Orders, responses=errors_of(404), tags=["energy"])
+    async def orders(request: Request, account: Account, limit: Limit = 100, cursor: Cursor = None) -> Response:
+        """An account's open orders, first due first."""
+        address = to_address(account)
+        return await at_head(request, reads, lambda: orders_page(reads.view.state, address, limit, cursor))
+
+    @router.get("/energy/orders/{order_id}", response_model=models.Order, responses=errors_of(404), tags=["energy"])
+    async def order(request: Request, order_id: OrderId) -> Response:
+        """An open order. One that was filled, cancelled or has lapsed is not in the state any more."""
+        def look() -> Map:
+            found = queries.order(reads.view.state, int(order_id))
+            if found is None:
+                raise unknown(f"order {order_id} is not open")
+            return found
+
+        return await at_head(request, reads, look)
+
+    @router.post("/energy/orders", response_model=models.Transaction, tags=["energy"],
+                 responses=errors_of(403, 413, 415, 422, 503) | {202: {
+                     "model": models.Transaction, "description": "in the pool, not final yet"}},
+                 openapi_extra=REQUEST_BODY)
+    async def place(request: Request, wait_ms: WaitMs = 0) -> Response:
+        """Hands in a signed transaction that places orders. Its receipts have the orders' ids."""
+        raw = await submissions.read(request)
+        _check_operations(submissions.decoded(raw).operations, PlaceOrder.KIND, None)
+        return await submissions.submit(request, raw, wait_ms)
+
+    @router.delete("/energy/orders/{order_id}", response_model=models.Transaction, tags=["energy"],
+                   responses=errors_of(403, 413, 415, 422, 503) | {202: {
+                       "model": models.Transaction, "description": "in the pool, not final yet"}},
+                   openapi_extra=REQUEST_BODY)
+    async def cancel(request: Request, order_id: OrderId, wait_ms: WaitMs = 0) -> Response:
+        """Hands in a signed transaction that cancels this order."""
+        raw = await submissions.read(request)
+        _check_operations(submissions.decoded(raw).operations, CancelOrder.KIND, int(order_id))
+        return await submissions.submit(request, raw, wait_ms)
+
+    # ------------------------------------------------------------ books, trades, prices
+
+    @router.get("/energy/orderbook/{window}", response_model=models.OrderBook, responses=errors_of(404),
+                tags=["energy"])
+    async def orderbook(request: Request, window: Window, zone: WhichZone = None,
+                        levels: Annotated[int, Query(ge=1, le=MAX_LEVELS)] = 20) -> Response:
+        """Open orders of a window by zone and price. Prices are limits; `/landed` has them with wheeling and losses."""
+        def look() -> Map:
+            check_zone(reads.view.state, zone)
+            return zone_books(reads.view.state, window, zone, levels)
+
+        return await at_head(request, reads, look)
+
+    @router.get("/energy/orderbook/{window}/landed", response_model=models.LandedBook, responses=errors_of(404),
+                tags=["energy"])
+    async def landed(request: Request, window: Window, zone: Annotated[int, Query(ge=0, le=63)],
+                     levels: Annotated[int, Query(ge=1, le=MAX_LEVELS)] = 20) -> Response:
+        """What a new order of a zone would meet over all paths with capacity left: landed asks, netback bids."""
+        def look(state: StateReader) -> Map:
+            check_zone(state, zone)
+            return {"height": queries.market_clock(state).height,
+                    **grid_queries.landed_book(state, window, zone, levels)}
+
+        return await at_length(request, reads, look)
+
+    @router.get("/energy/trades", response_model=models.Trades, responses=errors_of(404), tags=["energy"])
+    async def trades(request: Request, account: Annotated[str | None, Query(pattern=ADDRESS)] = None,
+                     window: WhichWindow = None, zone: WhichZone = None, limit: Limit = 100,
+                     cursor: Cursor = None) -> Response:
+        """Trades, newest first: of all, of an account, of a window, of a zone (buying or selling)."""
+        address = None if account is None else to_address(account)
+        return await at_head(request, reads, lambda: trades_page(
+            backend, limit, cursor, account=address, window=window, zone=zone))
+
+    @router.get("/energy/stats", response_model=models.Stats, responses=errors_of(), tags=["energy"])
+    async def stats(request: Request, windows: Annotated[int, Query(ge=1, le=MAX_WINDOWS)] = 96) -> Response:
+        """Participants, meters and orders, and what was traded in the windows around now: half past, half coming."""
+        def look() -> Map:
+            state = reads.view.state
+            clock = queries.market_clock(state)
+            first = max(0, clock.now_ms // 900_000 - windows // 2)
+            return {"height": clock.height, **grid_queries.counters(state),
+                    "windows": grid_queries.traded(state, first, first + windows - 1)}
+
+        return await at_head(request, reads, look)
+
+    @router.get("/energy/prices", response_model=models.Prices, responses=errors_of(), tags=["energy"])
+    async def prices(request: Request, window: WhichWindow = None) -> Response:
+        """Per zone traded, best and indicative prices of a window (the next one open for trading), and tariffs."""
+        def look() -> Map:
+            state, number = reads.view.state, coming(window)
+            return {"window": number, "height": queries.market_clock(state).height,
+                    "zones": queries.prices(state, number),
+                    "indicative": tariff_queries.indicative_prices(state, number),
+                    "rates": tariff_queries.rates(state, number)}
+
+        return await at_head(request, reads, look)
+
+    @router.get("/grid/status", response_model=models.GridStatus, responses=errors_of(), tags=["grid"])
+    async def grid(request: Request, window: WhichWindow = None) -> Response:
+        """Zones with their last settled balance, corridors with what is left of them in a window, halts and flags."""
+        def look() -> Map:
+            state = reads.view.state
+            return {"height": queries.market_clock(state).height, **grid_queries.grid(state, coming(window)),
+                    "flags": settlement_queries.flags(state, None, FLAGS)}
+
+        return await at_head(request, reads, look)
+
+    return router
+
+
+def _check_operations(operations: tuple[tuple[Any, ...], ...], kind: int, order_id: int | None) -> None:
+    """Raises Problem unless all are of the kind, and cancel the order that the path names."""
+    others = sorted({operation[0] for operation in operations if operation[0] != kind})
+    if others:
+        raise Problem(422, "wrong_operation", f"the transaction has operations of kind {', '.join(map(str, others))}; "
+                                              f"this endpoint takes kind {kind}")
+    if order_id is not None and [operation[1:] for operation in operations] != [(order_id,)]:
+        raise Problem(422, "wrong_operation", f"the transaction does not cancel order {order_id}, and that alone")

@@ -1,0 +1,33 @@
+"""An interface put together: application, protection, feeds and sockets over one backend."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import trio
+
+from gridtokenx import __version__
+from gridtokenx.api.app import make_app, with_route_names
+from gridtokenx.api.backend import Backend
+from gridtokenx.api.follower import Follower
+from gridtokenx.api.listener import HttpServer
+from gridtokenx.api.metrics import Metrics
+from gridtokenx.api.protection import App, Protection
+from gridtokenx.api.settings import HttpSettings
+
+
+@asynccontextmanager
+async def serving(backend: Backend, settings: HttpSettings) -> AsyncIterator[HttpServer]:
+    """Serves until left. Raises CannotListen."""
+    metrics = Metrics(backend)
+    app = cast(App, make_app(backend, metrics, __version__))
+    server = HttpServer(Protection(with_route_names(app), settings, metrics.request), settings)
+    metrics.watch(lambda: server.connections, lambda: server.refused)
+    follower = Follower(backend.reads)
+    follower.listeners.append(lambda height: metrics.block(backend.reads.block(height)))
+    async with server.running(), trio.open_nursery() as nursery:
+        nursery.start_soon(follower.run)
+        yield server
+        nursery.cancel_scope.cancel()

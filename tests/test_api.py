@@ -1,0 +1,296 @@
+"""The HTTP interface of a real node over a real socket: answers, errors, limits; and the gateway beside it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+from api_support import ApiNode, api_node, trade_a_little
+from ledger_support import ISSUER, REGISTRAR
+from test_node_rpc import HOUSES
+
+from gridtokenx.api import models
+from gridtokenx.api.gateway import gateway
+from gridtokenx.api.settings import HttpSettings, client_key, split_listen
+from gridtokenx.crypto.bech32m import encode_address
+from gridtokenx.crypto.hashing import Domain, digest
+from gridtokenx.json_form import plain, with_decimals
+from gridtokenx.ledger.operations import CancelOrder, PlaceOrder, Transfer
+from gridtokenx.ledger.receipts import Code
+from gridtokenx.ledger.transaction import decode_transaction
+from gridtokenx.market.orders import Side
+
+SELLER = encode_address(HOUSES[0].public)
+NOBODY = encode_address(bytes(31) + b"\x01")
+FOUR = 4
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[ApiNode]:
+    async with api_node(tmp_path / "egat") as found:
+        yield found
+
+
+def is_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    found: dict[str, Any] = answer.json()
+    assert (found["status"], found["code"], found["type"]) == (status, code, f"urn:gridtokenx:problem:{code}")
+    assert found["what_to_do"]
+    assert found["request_id"] == answer.headers["x-request-id"]
+    models.ProblemDetails.model_validate(found)
+    return found
+
+
+async def checked(node: ApiNode, path: str, model: Any, **query: Any) -> Any:
+    """The answer, which has exactly the fields that the description says."""
+    found = await node.get(path, **query)
+    model.model_validate(found, strict=True)
+    return found
+
+
+async def test_answers_are_those_of_rpc_and_of_the_described_shape(node: ApiNode) -> None:
+    await trade_a_little(node)
+    status = await checked(node, "/status", models.Status)
+    assert status["chain_id"] == (await node.rpc.call("status"))["chain_id"].hex()
+    top = status["height"]
+    for height in (0, 1, top):
+        block = await checked(node, f"/blocks/{height}", models.Block)
+        assert block == with_decimals(plain(await node.rpc.call("block", [height])))
+        assert await node.get(f"/blocks/hash/{block['hash']}") == block
+    page = await checked(node, "/blocks", models.Blocks, **{"from": 0}, limit=FOUR)
+    assert ([block["height"] for block in page["items"]], page["next"]) == ([0, 1, 2, 3], 4)
+    assert (await node.get("/blocks", limit=2))["next"] is None
+    identity = (await node.get(f"/blocks/{top}"))["transaction_ids"][0]
+    made = await checked(node, f"/transactions/{identity}", models.Transaction)
+    assert (made["state"], made["height"], made["code_name"], made["operations"][0]["name"]) == (
+        "final", top, "OK", "place order")
+    money = await checked(node, f"/accounts/{SELLER}/balance", models.Balance)
+    assert money["balance_uthb"] == (await node.rpc.call("account", [HOUSES[0].public]))["balance_uthb"]
+    assert round(float(money["total_thb"]) * 1_000_000) == money["total_uthb"]
+    assert (await checked(node, f"/accounts/{HOUSES[0].public.hex()}", models.Account))["account"] == money
+    book = await checked(node, f"/energy/orderbook/{node.window}", models.OrderBook, levels=5)
+    told = await node.rpc.call("book", [node.window, 0, 5])
+    assert (book["zones"][0]["bids"], book["zones"][0]["asks"]) == (told["bids"], told["asks"])
+    assert told["bids"]
+    assert told["asks"]
+    landed = await checked(node, f"/energy/orderbook/{node.window}/landed", models.LandedBook, zone=0)
+    assert landed["asks"][0][0] >= 1000 * landed["asks"][0][3]      # wheeling and losses come on top
+    assert landed["asks"][0][3:] == told["asks"][0]
+    prices = await checked(node, "/energy/prices", models.Prices, window=node.window)
+    assert prices["zones"][0]["ask_mthb_kwh"] == told["asks"][0][0]
+    stats = await checked(node, "/energy/stats", models.Stats)
+    assert stats["windows"][0]["trades"] == len((await node.get("/energy/trades"))["items"])
+    grid = await checked(node, "/grid/status", models.GridStatus, window=node.window)
+    assert [zone["name"] for zone in grid["zones"]] == [zone["name"] for zone in prices["zones"]]
+    assert (await checked(node, "/authorities", models.Authorities))["items"][0]["name"] == "EGAT"
+    assert await checked(node, "/network/peers", models.Peers) == {"items": []}
+    numbers = {row["name"]: row["value"] for row in (await checked(node, "/parameters", models.Parameters))["items"]}
+    assert numbers == await node.rpc.call("parameters")
+    assert (await checked(node, f"/accounts/{SELLER}/bills", models.Bill))["windows"] == []
+    assert (await checked(node, f"/accounts/{SELLER}/certificates", models.Certificates))["items"] == []
+
+
+async def test_pages_go_on_where_the_last_one_ended(node: ApiNode) -> None:
+    await trade_a_little(node)
+    for path in ("/energy/trades", f"/accounts/{SELLER}/trades", f"/accounts/{SELLER}/orders"):
+        everything = (await node.get(path, limit=100))["items"]
+        assert len(everything) >= 2
+        found: list[Any] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = await node.get(path, limit=1, **cursor)
+            found += page["items"]
+            if page["next"] is None:
+                break
+            cursor = {"cursor": page["next"]}
+        assert found == everything
+    first, second = (await node.get("/energy/trades", limit=2))["items"]
+    assert first["height"] >= second["height"]
+    orders = await checked(node, "/energy/orders", models.Orders, account=SELLER)
+    assert orders == await node.get(f"/accounts/{SELLER}/orders")
+    single = await checked(node, f"/energy/orders/{orders['items'][0]['order']}", models.Order)
+    assert single == orders["items"][0]
+    assert int(single["order"]) > 1 << 53           # which is why it is text
+    is_problem(await node.http.get("/api/v1/energy/trades", params={"cursor": "AAAA"}), 404, "bad_cursor")
+
+
+async def test_final_data_have_entity_tags(node: ApiNode) -> None:
+    await node.wallet.do(ISSUER, Transfer(REGISTRAR.public, 1))
+    for path in ("/blocks/0", "/blocks/1", "/parameters", "/blocks?from=0&limit=1", "/grid/status"):
+        first = await node.http.get("/api/v1" + path)
+        again = await node.http.get("/api/v1" + path, headers={"if-none-match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b""), path
+        assert again.headers["etag"] == first.headers["etag"]
+    assert "immutable" in (await node.http.get("/api/v1/blocks/1")).headers["cache-control"]
+    tag = (await node.http.get("/api/v1/parameters")).headers["etag"]
+    await node.wallet.do(ISSUER, Transfer(REGISTRAR.public, 1))
+    changed = await node.http.get("/api/v1/parameters", headers={"if-none-match": tag})
+    assert changed.status_code == 200
+
+
+async def test_transactions_are_submitted_signed_as_cbor_or_json(node: ApiNode) -> None:
+    raw = node.wallet.made(ISSUER, Transfer(REGISTRAR.public, 1))
+    answer = await node.http.post("/api/v1/transactions?wait_ms=30000", content=raw,
+                                  headers={"content-type": "application/cbor"})
+    found = answer.json()
+    models.Transaction.model_validate(found, strict=True)
+    assert (answer.status_code, found["state"], found["code"]) == (200, "final", 0)
+    assert found["id"] == digest(Domain.TRANSACTION, raw).hex()
+    assert answer.headers["location"] == f"/api/v1/transactions/{found['id']}"
+    again = await node.http.post("/api/v1/transactions", json={"transaction": raw.hex()})
+    assert again.json() == found
+    parts = decode_transaction(node.wallet.made(ISSUER, Transfer(REGISTRAR.public, 2)))
+    answer = await node.http.post("/api/v1/transactions", json={
+        "payload": parts.payload.hex(),
+        "signatures": [{"public": public.hex(), "signature": signature.hex()} for public, signature in
+                       parts.signatures]})
+    assert answer.status_code in (200, 202)
+    assert answer.json()["id"] == parts.id.hex()
+    with trio.fail_after(30):
+        while (await node.get(f"/transactions/{parts.id.hex()}"))["state"] != "final":
+            await trio.sleep(0.05)
+
+    async def post(content: bytes, kind: str = "application/cbor") -> httpx.Response:
+        return await node.http.post("/api/v1/transactions", content=content, headers={"content-type": kind})
+
+    fresh = node.wallet.made(ISSUER, Transfer(REGISTRAR.public, 3))
+    bad = fresh[:-1] + bytes([fresh[-1] ^ 1])
+    assert is_problem(await post(bad), 422, "refused")["ledger_code_name"] == "BAD_SIGNATURE"
+    assert is_problem(await post(b"junk"), 422, "refused")["ledger_code"] == Code.MALFORMED
+    is_problem(await post(b"{}", "application/json"), 400, "bad_request")
+    is_problem(await post(b"[" * 5000, "application/json"), 400, "bad_request")
+    is_problem(await post(b'{"transaction":"0G"}', "application/json"), 400, "bad_request")
+    is_problem(await post(b"", "application/cbor"), 400, "bad_request")
+    is_problem(await post(b"x", "text/plain"), 415, "unsupported_media_type")
+    is_problem(await post(bytes(70_000)), 413, "too_large")
+    is_problem(await post(bytes(300_000)), 413, "too_large")
+    late = node.wallet.made(ISSUER, Transfer(REGISTRAR.public, 2), nonce=0)
+    assert is_problem(await post(late), 422, "refused")["ledger_code_name"] == "WRONG_NONCE"
+
+
+async def test_orders_are_placed_and_cancelled_by_signed_transactions_only(node: ApiNode) -> None:
+    await trade_a_little(node)
+    headers = {"content-type": "application/cbor"}
+    place = node.wallet.made(HOUSES[0], PlaceOrder(1, node.window, Side.SELL, 5000, 200))
+    answer = await node.http.post("/api/v1/energy/orders?wait_ms=30000", content=place, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (200, 0)
+    order = answer.json()["receipts"][0]["data"][0]
+    assert (await node.get(f"/energy/orders/{order}"))["remaining_wh"] == 200
+    other = node.wallet.made(ISSUER, Transfer(REGISTRAR.public, 1))
+    wrong = await node.http.post("/api/v1/energy/orders", content=other, headers=headers)
+    is_problem(wrong, 422, "wrong_operation")
+    cancel = node.wallet.made(HOUSES[0], CancelOrder(order))
+    elsewhere = await node.http.request("DELETE", f"/api/v1/energy/orders/{order + 1}", content=cancel,
+                                        headers=headers)
+    is_problem(elsewhere, 422, "wrong_operation")
+    answer = await node.http.request("DELETE", f"/api/v1/energy/orders/{order}?wait_ms=30000", content=cancel,
+                                     headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (200, 0)
+    is_problem(await node.http.get(f"/api/v1/energy/orders/{order}"), 404, "unknown")
+
+
+async def test_what_is_wrong_is_a_problem_that_says_what_to_do(node: ApiNode) -> None:
+    for path, status, code in (
+        ("/api/v1/blocks/999999", 404, "unknown"), ("/api/v1/blocks/-1", 400, "bad_request"),
+        ("/api/v1/blocks/x", 400, "bad_request"), ("/api/v1/nothing", 404, "not_found"), ("/", 404, "not_found"),
+        (f"/api/v1/blocks/hash/{'0' * 64}", 404, "unknown"), ("/api/v1/blocks/hash/00", 400, "bad_request"),
+        (f"/api/v1/transactions/{'0' * 64}", 404, "unknown"), (f"/api/v1/accounts/{NOBODY}", 404, "unknown"),
+        (f"/api/v1/accounts/{SELLER[:-1]}q", 404, "unknown"), ("/api/v1/accounts/gtx1", 400, "bad_request"),
+        ("/api/v1/energy/orderbook/5?zone=60", 404, "unknown"), ("/api/v1/energy/orderbook/5/landed?zone=60", 404,
+                                                               "unknown"),
+        ("/api/v1/energy/orders", 400, "bad_request"), ("/api/v1/blocks?limit=0", 400, "bad_request"),
+    ):
+        is_problem(await node.http.get(path), status, code)
+    wrong = await node.http.put("/api/v1/status")
+    is_problem(wrong, 405, "method_not_allowed")
+    assert wrong.headers["allow"] == "GET"
+
+
+async def test_limits_hold_and_other_origins_are_shut_out(tmp_path: Path) -> None:
+    async with api_node(tmp_path / "egat", max_requests_per_s=5, max_connections_per_client=3,
+                        cors_origins=["https://friend.example"]) as node:
+        answers = [await node.http.get("/api/v1/status") for _ in range(12)]
+        assert [answer.status_code for answer in answers[:8]] == [200] * 8
+        limited = [answer for answer in answers if answer.status_code == 429]
+        assert limited
+        is_problem(limited[0], 429, "rate_limited")
+        assert int(limited[0].headers["retry-after"]) >= 1
+        assert "access-control-allow-origin" not in answers[0].headers
+        for origin, allowed in (("https://friend.example", "https://friend.example"), ("https://other.example", None)):
+            answer = await node.http.get("/api/v1/status", headers={"origin": origin})
+            assert answer.headers.get("access-control-allow-origin") == allowed
+        streams = [await trio.open_tcp_stream("127.0.0.1", node.port) for _ in range(3)]
+        with trio.fail_after(10):
+            refused = b""
+            while b"too many connections" not in refused:
+                part = await streams[-1].receive_some()
+                assert part
+                refused += part
+        for stream in streams:
+            await stream.aclose()
+
+
+async def test_health_and_metrics(node: ApiNode) -> None:
+    await trade_a_little(node)
+    assert (await node.http.get("/livez")).text == "ok\n"
+    assert (await node.http.get("/readyz")).text == "ok\n"
+    text = (await node.http.get("/metrics")).text
+    values = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines()
+              if not line.startswith("#")}
+    height = (await node.get("/status"))["height"]
+    assert 0 < values["gridtokenx_blockchain_height"] <= height
+    assert values["gridtokenx_energy_trades_total"] == len((await node.get("/energy/trades"))["items"])
+    assert values["gridtokenx_network_peers"] == 0
+    assert values["gridtokenx_consensus_rounds"] > 0
+    assert values['gridtokenx_api_requests_total{method="GET",route="/livez",status="200"}'] == 2
+
+
+async def test_a_gateway_reads_the_same_and_takes_nothing(node: ApiNode) -> None:
+    await trade_a_little(node)
+    async with gateway(node.folder / "data", HttpSettings(host="127.0.0.1", port=0)) as server, \
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as http:
+        top = (await node.get("/status"))["height"]
+        with trio.fail_after(30):
+            while (await http.get("/api/v1/status")).json()["height"] < top:
+                await trio.sleep(0.05)
+        await node.wallet.do(ISSUER, Transfer(REGISTRAR.public, 1))
+        for path in (f"/blocks/{top}", "/energy/trades", f"/energy/trades?account={SELLER}", f"/accounts/{SELLER}",
+                     f"/energy/orderbook/{node.window}", f"/energy/orderbook/{node.window}/landed?zone=1"):
+            mine, theirs = (await http.get("/api/v1" + path)).json(), await node.get(path)
+            for answer in (mine, theirs):
+                answer.pop("height", None)
+            assert mine == theirs, path
+        raw = node.wallet.made(ISSUER, Transfer(REGISTRAR.public, 1))
+        answer = await http.post("/api/v1/transactions", content=raw, headers={"content-type": "application/cbor"})
+        is_problem(answer, 403, "read_only")
+        with trio.fail_after(30):           # blocks made meanwhile reach it with the next checkpoint
+            while (await http.get("/api/v1/status")).json()["height"] <= top:
+                await trio.sleep(0.05)
+
+
+def test_who_is_counted_behind_proxies() -> None:
+    import ipaddress
+
+    proxies = (ipaddress.ip_network("10.0.0.0/8"),)
+    assert client_key("192.0.2.7", "198.51.100.1", ()) == "192.0.2.7"
+    assert client_key("192.0.2.7", "198.51.100.1", proxies) == "192.0.2.7"
+    assert client_key("10.0.0.1", "198.51.100.1", proxies) == "198.51.100.1"
+    assert client_key("10.0.0.1", "1.1.1.1, 198.51.100.1, 10.9.9.9", proxies) == "198.51.100.1"
+    assert client_key("10.0.0.1", "nonsense", proxies) == "10.0.0.1"
+    assert client_key("2001:db8::1:2", "", ()) == "2001:db8::/64"
+    assert split_listen("[::1]:80") == ("::1", 80)
+    for bad in ("", "80", "host:80", "127.0.0.1:", "127.0.0.1:99999"):
+        with pytest.raises(ValueError, match=r"wanted|not appear"):
+            split_listen(bad)
+
+
+def test_decimals_stand_beside_amounts() -> None:
+    shown = with_decimals({"a_uthb": 1_500_000, "rows": [{"b_wh": None, "price_mthb_kwh": 4500, "r_uthb_kwh": 1}]})
+    assert shown == {"a_uthb": 1_500_000, "a_thb": "1.50", "rows": [
+        {"b_wh": None, "b_kwh": None, "price_mthb_kwh": 4500, "price_thb_kwh": "4.50", "r_uthb_kwh": 1,
+         "r_thb_kwh": "0.000001"}]}
