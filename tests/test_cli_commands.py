@@ -205,7 +205,17 @@ def test_a_node_that_is_not_there_is_named_with_the_reason() -> None:
      "at most 6"),
     (("order", "place", "buy", "1", "4.205", "--key", "k"), "tick"),
     (("order", "place", "buy", "1.0001", "4.2", "--key", "k"), "at most 3"),
-    (("order", "place", "buy", "1", "4.2", "--key", "k", "--force", "time"), "--until"),
+    (("order", "place", "buy", "1", "--key", "k"), "--market"),
+    (("order", "place", "buy", "1", "4.2", "--market", "--key", "k"), "--market"),
+    (("order", "place", "buy", "1", "4.2", "--ioc", "--fok", "--key", "k"), "exclude each other"),
+    (("order", "place", "buy", "1", "4.2", "--ioc", "--post-only", "--key", "k"), "--post-only goes with neither"),
+    (("order", "place", "buy", "1", "4.2", "--fok", "--iceberg", "0.1", "--key", "k"), "--iceberg"),
+    (("order", "place", "sell", "1", "4.2", "--filter", "renewable", "--key", "k"), "buyer's"),
+    (("order", "place", "buy", "1", "4.2", "--good-till", "09:30", "--key", "k"), "quarter hour"),
+    (("order", "amend", "5", "--key", "k"), "--quantity"),
+    (("order", "requote", "--key", "k"), "--cancel"),
+    (("grid", "halt", "2025-04-21T10:00", "--last", "2025-04-21T09:00", "--key", "k"), "1 to 96"),
+    (("bilateral", "show", "pyproject.toml"), "no offer"),
     (("order", "place", "swap", "1", "4.2", "--key", "k"), "buy"),
     (("order", "place", "buy", "1", "4.2"), "--key"),
 ])
@@ -242,3 +252,12 @@ def test_json_shows_addresses_as_addresses_and_hashes_as_hex() -> None:
     shown = plain({"owner": public, "hash": bytes(32), "issuers": [public], "list": [[1, b"\xff"]]})
     assert shown == {"owner": encode_address(public), "hash": "00" * 32, "issuers": [encode_address(public)],
                      "list": [[1, "ff"]]}
+
+
+def test_what_an_order_can_be_refused_with_has_a_hint() -> None:
+    from gridtokenx.cli.session import HINTS
+    from gridtokenx.ledger.receipts import Code
+
+    asked = {code.name for code in Code if 70 <= code < 100} - {"OUT_OF_RANGE"}
+    assert asked - set(HINTS) == set()
+    assert set(HINTS) - {code.name for code in Code} == set()

@@ -38,7 +38,7 @@ def test_the_operators_page_lists_every_key_with_its_default() -> None:
 
 def test_the_rpc_page_lists_every_method() -> None:
     page = (ROOT / "docs" / "rpc.md").read_text()
-    source = (ROOT / "gridtokenx" / "node" / "rpc.py").read_text()
+    source = "".join((ROOT / "gridtokenx" / "node" / name).read_text() for name in ("rpc.py", "market_rpc.py"))
     built = set(re.findall(r'"(\w+)": \(\d, self\._\w+\)', source))
     assert built
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == built

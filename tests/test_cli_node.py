@@ -24,8 +24,9 @@ from gridtokenx.client import Account, Disconnected, NoNode, RequestFailed, conn
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.crypto.keystore import save_key
+from gridtokenx.grid.kinds import Role
 from gridtokenx.ledger.genesis import Authority, dump_genesis, load_genesis
-from gridtokenx.ledger.operations import Deposit, PlaceOrder, Transfer
+from gridtokenx.ledger.operations import Deposit, PlaceOrder, RegisterParticipant, Transfer
 from gridtokenx.ledger.receipts import Code
 from gridtokenx.market.orders import Side
 from gridtokenx.network.identity import with_peer_id
@@ -211,6 +212,71 @@ def test_households_are_enrolled_once_and_trade_with_each_other(node: RunningNod
     assert str(number) in run(node, "order", "list", folder / "seller.key")
     assert "0.2 kWh" in run(node, "order", "cancel", str(number), "--key", folder / "seller.key")
     assert "UNKNOWN_ORDER" in run(node, "order", "cancel", str(number), "--key", folder / "seller.key", fails=True)
+
+
+async def enrol_grid_operator(node: RunningNode) -> int:
+    """Gives it money and a licence; returns a window that is open for a while."""
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            link, chain_id = await linked(node, nursery)
+            status = await (await link.client()).status()
+            issuer, registrar = (Agent(testnet_key(name), chain_id, link, FEE_UTHB) for name in ("issuer", "registrar"))
+            who = testnet_key("a grid operator").public
+            assert (await issuer.do([Deposit(who, 10_000_000)])).ok
+            assert (await registrar.do([RegisterParticipant(
+                who, "G-1", Role.GRID_OPERATOR, 0, status["market_time_s"] * 1000 + 10**10)])).ok
+            nursery.cancel_scope.cancel()
+    return int(status["market_time_s"]) // 900 + 9
+
+
+def test_every_kind_of_order_from_the_command_line(node: RunningNode) -> None:
+    folder = node.folder / "keys"
+    seller, buyer, grid = folder / "seller.key", folder / "buyer.key", node.key("a grid operator")
+    window = str(trio.run(enrol_grid_operator, node))
+    meters = [json.loads(run(node, "account", key, "--json"))["participant"]["meters"][0] for key in (seller, buyer)]
+
+    def place(key: Path, *words: str, fails: bool = False) -> str:
+        return run(node, "order", "place", *words, "--window", window, "--key", key, fails=fails)
+
+    def number(key: Path, *words: str) -> str:
+        return str(json.loads(place(key, *words, "--json"))["receipts"][0][1][0])
+
+    berg = number(seller, "sell", "1", "4.00", "--iceberg", "0.2", "--self-trade", "oldest")
+    assert "0.8 kWh" in run(node, "order", "list", seller)
+    assert "4.00" in run(node, "trade", "book", "North", "--window", window)
+    landed = run(node, "trade", "book", "North", "--window", window, "--landed", "buy")
+    assert "North" in landed and "0.2" in landed
+    assert "KILLED" in place(buyer, "buy", "1.5", "5.00", "--fok", fails=True)
+    assert "WOULD_TRADE" in place(buyer, "buy", "0.1", "5.00", "--post-only", fails=True)
+    assert "0.1 kWh" in place(buyer, "buy", "0.1", "5.00", "--ioc", "--filter", "renewable")
+    assert "1 (renewable)" in place(buyer, "buy", "0.1", "5.00", "--filter", "nuclear", fails=True)
+    assert "0.1 kWh" in place(buyer, "buy", "0.1", "--market", "--min-fill", "0.1")
+    assert "BAD_TIME_IN_FORCE" in place(buyer, "buy", "0.1", "3.00", "--good-till", "2020-01-01T10:00", fails=True)
+    assert "0.688 kWh" in run(node, "order", "amend", berg, "--quantity", "0.9", "--key", seller)
+    resting = number(buyer, "buy", "0.2", "3.00", "--post-only")
+    assert "placed" in run(node, "order", "requote", "--cancel", resting, "--place", "buy", "0.3", "3.10",
+                           "--place", "buy", "0.2", "3.00", "--window", window, "--key", buyer)
+    assert "2" in run(node, "order", "cancel-all", "--window", window, "--key", buyer)
+    assert "no open orders" in run(node, "order", "list", buyer)
+
+    offer = node.folder / "offer.json"
+    run(node, "bilateral", "offer", "0.3", "0.10", "--from", str(meters[0]), "--to", str(meters[1]), "--window", window,
+        "--out", offer, "--key", seller)
+    assert "0.3 kWh" in run(node, "bilateral", "show", offer)
+    assert "your own" in run(node, "bilateral", "accept", offer, "--key", seller, fails=True)
+    assert "delivered  0.3 kWh" in run(node, "bilateral", "accept", offer, "--key", buyer)
+    assert "AGREED_ALREADY" in run(node, "bilateral", "accept", offer, "--key", buyer, fails=True)
+
+    run(node, "grid", "capacity", "0", "10", "20.5", "--window", window, "--key", grid)
+    assert "2.5 kWh" in run(node, "grid", "corridors", "--window", window)
+    assert "NOT_GRID_OPERATOR" in run(node, "grid", "halt", window, "--key", buyer, fails=True)
+    run(node, "grid", "halt", window, "--key", grid)
+    assert "until it is resumed" in run(node, "trade", "status", "--window", window)
+    assert "HALTED" in place(buyer, "buy", "0.1", "3.00", fails=True)
+    run(node, "grid", "resume", window, "--key", grid)
+    assert "open until" in run(node, "trade", "status", "--window", window)
+    assert "renewable" in run(node, "trade", "filters")
+    run(node, "order", "cancel", berg, "--key", seller)
 
 
 def test_the_program_on_the_traders_page_runs(node: RunningNode) -> None:

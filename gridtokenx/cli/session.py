@@ -36,11 +36,34 @@ HINTS = {
     "NO_CAPACITY": "the meter cannot inject or withdraw that much in one window",
     "NOT_METER_OWNER": "the meter belongs to another account; `gridtokenx account` lists yours",
     "UNKNOWN_METER": "`gridtokenx account` lists the account's meters",
+    "PRICE_LIMIT": "prices are 0 to 1 000 THB/kWh",
+    "QUANTITY_LIMIT": "split it: `gridtokenx parameters` shows order_most_wh",
+    "BAD_TIME_IN_FORCE": "--good-till must lie between now and the gate, 15 minutes before delivery",
+    "BAD_CONDITIONS": "an iceberg shows at least a 20th; --min-fill is at most the quantity; --post-only is for orders "
+                      "that stay",
+    "KILLED": "so much was not to be had at this limit, and nothing traded; `gridtokenx trade book ZONE --landed buy` "
+              "shows what is",
+    "WOULD_TRADE": "post-only, and there is a counterpart at this price; nothing traded",
+    "UNKNOWN_PROFILE": "`gridtokenx trade filters` lists the filter profiles",
+    "HALTED": "the window is halted; `gridtokenx trade status` shows until when. Orders can be cancelled",
+    "WORK_LEFT": "resting orders are being traded with each other; send it again in the next block",
+    "BOOK_FULL": "the books are full; cancel orders of your own, or try later",
+    "LICENCE_EXPIRED": "the licence has expired: it can only cancel, until a registrar renews it",
+    "ORDER_CHANGED": "an order to be replaced was filled or amended in this block; look and try again",
+    "NOT_APPLIED": "all or nothing, and one of them could not be done",
+    "ORDER_IN_ALL_OR_NOTHING": "only cancels followed by post-only orders can be all or nothing",
+    "NOT_GRID_OPERATOR": "needs the key of a grid operator (or, for halts, of the market operator)",
+    "UNKNOWN_CORRIDOR": "`gridtokenx grid corridors` lists them",
+    "SET_ALREADY": "another capacity was set in the same block; send it again",
+    "BAD_AGREEMENT": "`gridtokenx bilateral show` says what is in the offer and who signed it",
+    "AGREED_ALREADY": "these terms were carried out; a new offer makes a new trade",
+    "NO_PATH": "`gridtokenx bilateral offer --path` takes one of the paths that it lists",
+    "NO_RESIDUAL": "the path is full; `gridtokenx grid corridors` shows what is left",
+    "DUES": "the account owes utilities more than its credit limit; until that is paid it may only cancel",
     "UNKNOWN_ORDER": "it is filled, cancelled or expired; `gridtokenx order list` shows what is open",
     "VERSION_TOO_LATE": "--since must lie in the future of the market clock; `gridtokenx status` shows it",
     "DAY_BEGUN": "name the holidays so far as they are on the chain; `gridtokenx tariffs` lists them",
     "OTHER_CLASS": "`gridtokenx tariffs` shows the class's name and voltage",
-    "NOT_ORDER_OWNER": "it is another account's order",
     "TOO_FEW_CLAIMS": "`gridtokenx certificate list` shows an account's claims; 1 MWh on one meter makes a certificate",
     "CERTIFICATE_RETIRED": "a retired certificate is used up; `gridtokenx certificate show` says for whom",
     "NOT_CERTIFICATE_OWNER": "`gridtokenx certificate show` says whose it is",
@@ -54,6 +77,14 @@ Result = TypeVar("Result")
 
 class CommandError(GridTokenXError):
     """Something the person at the terminal can mend; the message says how."""
+
+
+class RefusedError(CommandError):
+    """A node did not take the transaction; `code` is the name of the reason's code."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 node_option = click.option(
@@ -166,10 +197,12 @@ def signing_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-def send(node: str | None, key: PrivateKey, operations: Sequence[Operation], timeout_s: int) -> dict[str, Any]:
+def send(node: str | None, key: PrivateKey, operations: Sequence[Operation], timeout_s: int, *,
+         all_or_nothing: bool = False, partly: bool = False) -> dict[str, Any]:
     """Signs `operations` as one transaction, submits it and waits until it is final; its state, with `id`.
 
     Raises CommandError if it is refused, not final in time, or an operation failed: the message has the code's name.
+    With `partly` an operation that failed is the caller's to look at.
     """
     from gridtokenx.client import Account
 
@@ -182,10 +215,12 @@ def send(node: str | None, key: PrivateKey, operations: Sequence[Operation], tim
                                "ask an issuer for a deposit, or anyone for a transfer")
         account = Account(key, status["chain_id"], owner["nonce"])
         signed = account.sign(operations, valid_until_height=status["height"] + VALID_BLOCKS,
-                              fee_uthb=parameters["min_fee_uthb"] * len(operations))
+                              fee_uthb=parameters["min_fee_uthb"] * len(operations), all_or_nothing=all_or_nothing)
         [submission] = await client.submit([signed.raw])
         if not submission.accepted:
-            raise CommandError(f"refused: {code_name(submission.code)}: {submission.message}")
+            name = code_name(submission.code)
+            raise RefusedError(f"refused: {name}: {submission.message}"
+                               + (f" ({HINTS[name]})" if name in HINTS else ""), name)
         [state] = await client.wait([signed.id], timeout_s * 1000)
         return {"id": signed.id, **state}
 
@@ -199,8 +234,10 @@ def send(node: str | None, key: PrivateKey, operations: Sequence[Operation], tim
     if state["state"] != "final":
         raise CommandError(f"not final after {timeout_s} s; it may still become so. Look again with "
                            f"`gridtokenx transaction {identity}`")
-    if state["code"]:
-        name = code_name(state["code"])
+    if state["code"] and not partly:
+        failed = [code for code, _ in state["receipts"] if code > 2]
+        # The others of an all-or-nothing transaction only say that one of them failed.
+        name = code_name(next((code for code in failed if code_name(code) != "NOT_APPLIED"), state["code"]))
         raise CommandError(f"final in block {state['height']}, but it failed with {name}"
                            + (f": {HINTS[name]}" if name in HINTS else ""))
     return state

@@ -1,4 +1,4 @@
-"""`gridtokenx trade`: trades, prices and the order book."""
+"""`gridtokenx trade`: trades, prices, the order book, and whether a window trades."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from gridtokenx.cli.session import (
     zone_names,
     zone_number,
 )
+from gridtokenx.units import format_rate
 
 if TYPE_CHECKING:
     from gridtokenx.client import Client
@@ -25,7 +26,7 @@ MAX_LISTED = 500
 
 @click.group()
 def trade() -> None:
-    """List trades, prices and the order book."""
+    """List trades, prices, the order book, halts and filters."""
 
 
 @trade.command("list")
@@ -93,10 +94,16 @@ def prices(window: str | None, node: str | None, as_json: bool) -> None:
 @click.argument("zone")
 @click.option("--window", metavar="TIME", help="Start of delivery.  [default: the next window open for trading]")
 @click.option("--levels", type=click.IntRange(1, 200), default=10, show_default=True)
+@click.option("--landed", type=click.Choice(["buy", "sell"]),
+              help="Instead: what a buy or sell in ZONE would meet, from all zones, as it arrives there.")
 @node_option
 @json_option
-def book(zone: str, window: str | None, levels: int, node: str | None, as_json: bool) -> None:
+def book(zone: str, window: str | None, levels: int, landed: str | None, node: str | None, as_json: bool) -> None:
     """The order book of ZONE for one delivery window, best prices first."""
+    if landed is not None:
+        _landed(zone, window, levels, landed, node, as_json)
+        return
+
     async def look(client: Client) -> tuple[int, Any]:
         number = await chosen_window(client, window)
         return number, await client.call("book", number, zone_number(zone, await zone_names(client)), levels)
@@ -110,6 +117,89 @@ def book(zone: str, window: str | None, levels: int, node: str | None, as_json: 
             for at in range(max(len(depth["bids"]), len(depth["asks"])))]
     output.table(["orders", "kWh", "bid", "ask", "kWh", "orders"], rows, right=(0, 1, 2, 3, 4, 5),
                  empty="the book is empty")
+
+
+def _landed(zone: str, window: str | None, levels: int, side: str, node: str | None, as_json: bool) -> None:
+    async def look(client: Client) -> tuple[int, Any, list[str]]:
+        number, names = await chosen_window(client, window), await zone_names(client)
+        return number, await client.call("landed", number, zone_number(zone, names), ("buy", "sell").index(side),
+                                         levels), names
+
+    number, rows, names = ask(node, look)
+    if as_json:
+        output.show_json(rows)
+        return
+    what = "landed, what a buyer pays with losses and wheeling" if side == "buy" else "netback, what a seller gets"
+    click.echo(f"{zone}, delivery {output.window(number)} Bangkok time; THB/kWh {what}")
+    output.table(["landed" if side == "buy" else "netback", "limit", "kWh", "orders", "zone", "corridors",
+                  "path carries"],
+                 [[format_rate(row["landed_uthb_kwh"]), _optional(row["price_mthb_kwh"]),
+                   output.kwh(row["shown_wh"]).removesuffix(" kWh"), row["orders"], names[row["zone"]],
+                   " ".join(map(str, row["path"])) or "-",
+                   "-" if row["path_wh"] is None else output.kwh(row["path_wh"])] for row in rows],
+                 right=(0, 1, 2, 3, 6), empty="nothing is offered" if side == "buy" else "nobody asks for anything")
+
+
+@trade.command()
+@click.option("--window", metavar="TIME", help="Start of delivery.  [default: the next window open for trading]")
+@node_option
+@json_option
+def status(window: str | None, node: str | None, as_json: bool) -> None:
+    """Whether a delivery window trades, until when, what the breaker counts; and which windows are halted."""
+    async def look(client: Client) -> tuple[Any, Any]:
+        return (await client.call("trading", await chosen_window(client, window)),
+                await client.call("halts", MAX_LISTED))
+
+    found, halted = ask(node, look)
+    if as_json:
+        output.show_json({**found, "halts": halted})
+        return
+    breaker = found["breaker"]
+    until = found["halted_until_ms"]
+    output.facts([
+        ("delivery", f"{output.window(found['window'])} Bangkok time"),
+        ("trading", {
+            "early": f"opens {output.moment(found['opens_ms'] // 1000)}",
+            "open": f"open until {output.moment(found['gate_ms'] // 1000)}",
+            "halted": "halted until " + ("it is resumed" if until is None else output.moment(until // 1000)),
+            "closed": f"closed since {output.moment(found['gate_ms'] // 1000)}"}[found["phase"]]
+         + (", resting orders are being traded with each other" if found["uncrossing"] else "")),
+        ("band", f"{output.price(found['band_low_mthb_kwh'])} to {output.price(found['band_high_mthb_kwh'])}"),
+        ("trades", found["trades"]),
+        ("breaker", f"{output.kwh(breaker['injected_wh'])} of {output.kwh(breaker['least_wh'])}, {breaker['buyers']} "
+                    f"buyers and {breaker['sellers']} sellers of {breaker['participants']} each"
+                    + ("" if breaker["average_mthb_kwh"] is None
+                       else f", on average {output.price(breaker['average_mthb_kwh'])}")),
+    ])
+    if halted:
+        click.echo()
+        output.table(["halted delivery", "until"], [
+            [output.window(row["window"]), "resumed" if row["halted_until_ms"] is None
+             else output.moment(row["halted_until_ms"] // 1000)] for row in halted])
+
+
+@trade.command()
+@node_option
+@json_option
+def filters(node: str | None, as_json: bool) -> None:
+    """The filter profiles that a buyer can name: which sources, and sellers in which zones, it accepts."""
+    from gridtokenx.grid.kinds import Source
+
+    async def look(client: Client) -> tuple[Any, list[str]]:
+        return await client.call("profiles"), await zone_names(client)
+
+    rows, names = ask(node, look)
+    if as_json:
+        output.show_json(rows)
+        return
+    output.table(["number", "name", "sources", "zones"], [
+        [row["profile"], row["name"], _bits(row["sources"], [source.name.lower() for source in Source]),
+         _bits(row["zones"], names)] for row in rows], right=(0,))
+
+
+def _bits(mask: int, names: list[str]) -> str:
+    found = [name for bit, name in enumerate(names) if mask >> bit & 1]
+    return "all" if len(found) == len(names) else ", ".join(found)
 
 
 async def chosen_window(client: Client, window: str | None) -> int:

@@ -5,6 +5,7 @@ Every function reads a `StateReader` at one height. None stands for what does no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from attrs import asdict, frozen
@@ -133,7 +134,9 @@ def _order_map(order_id: int, found: Order) -> Map:
     return {
         "order": order_id, "window": window, "meter": found.meter, "zone": found.zone, "side": found.side,
         "price_mthb_kwh": found.price, "quantity_wh": found.quantity_wh, "remaining_wh": found.remaining_wh,
-        "expires_ms": due_ms(found, window), "height": found.height,
+        "expires_ms": due_ms(found, window), "height": found.height, "hidden_wh": found.hidden_wh,
+        "display_wh": found.display_wh, "profile": found.profile, "source": found.source,
+        "self_trade": found.self_trade,
     }
 
 
@@ -186,18 +189,21 @@ def zones(state: StateReader) -> list[Map]:
     return [{"zone": key[1], **asdict(Zone.decode(raw))} for key, raw in state.scan(bytes((Space.ZONE,)))]
 
 
-def prices(state: StateReader, window: int) -> list[Map]:
+def prices(state: StateReader, window: int,
+           best: Callable[[int, int, int], list[list[int]]] | None = None) -> list[Map]:
     """Per zone what has been traded in the window, the best prices now, and the band that limits must keep to.
 
-    Prices in mTHB/kWh; None where there is none.
+    Prices in mTHB/kWh; None where there is none. `best(zone, side, levels)` knows the levels; without it they are read
+    from the state.
     """
     session = Session(state, market_clock(state).height + 1)
     allowed = window_band(session, read_parameters(state), window)
-    rows, resting = [], depth(state, window)
+    rows, resting = [], depth(state, window) if best is None else {}
     for zone in zones(state):
         raw = state.get(spaces.market(window, zone["zone"]))
         traded = Market() if raw is None else Market.decode(raw)
-        bids, asks = resting.get(zone["zone"], ({}, {}))
+        bids, asks = resting.get(zone["zone"], ({}, {})) if best is None else (
+            {level[0]: level[1:] for level in best(zone["zone"], side, 1)} for side in (BUY, SELL))
         rows.append({
             "zone": zone["zone"], "name": zone["name"], "window": window, "traded_wh": traded.traded_wh,
             "value_uthb": traded.value_uthb, "trades": traded.trades,

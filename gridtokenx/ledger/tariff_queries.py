@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from attrs import asdict
+from attrs import asdict, evolve
 
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.parameters import read_parameters
@@ -34,14 +35,25 @@ def rates(state: StateReader, window: int) -> Map:
     }
 
 
-def indicative_prices(state: StateReader, window: int) -> list[Map]:
-    """Per zone the indicative price and what it follows from; `published` once the window's gate has fixed it."""
+def indicative_prices(state: StateReader, window: int,
+                      energy: Callable[[int], tuple[int, int, int]] | None = None) -> list[Map]:
+    """Per zone the indicative price and what it follows from; `published` once the window's gate has fixed it.
+
+    `energy(zone)` knows what rests of orders (asked for, offered, renewable Wh); without it the state is read.
+    """
     session, values = Session(state, market_clock(state).height + 1), read_parameters(state)
     raw = state.get(spaces.window(window))
     closed = raw is not None and bool(WindowBook.decode(raw).gated)
     pricing = window_pricing(session, values, window)
     resting: dict[int, Indicative] = {}
-    if not closed:
+    if not closed and energy is not None:
+        for entry in zones(state):
+            demand, supply, renewable = energy(entry["zone"])
+            before = session.get(spaces.indicative(window, entry["zone"])) or Indicative()
+            resting[entry["zone"]] = evolve(
+                before, demand_wh=before.demand_wh + demand, supply_wh=before.supply_wh + supply,
+                renewable_wh=before.renewable_wh + renewable)
+    elif not closed:
         now_ms = market_clock(state).now_ms
         for _, order_raw in state.scan(spaces.orders_of_window(window)):
             found = Order.decode(order_raw)

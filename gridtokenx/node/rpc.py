@@ -9,49 +9,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gridtokenx.crypto.hashing import HASH_BYTES
-from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger import certificate_queries, queries, settlement_queries, spaces, tariff_queries
 from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.network.rpc import RpcSession
 from gridtokenx.network.settings import RemoteError
 from gridtokenx.node.config import RpcSection
 from gridtokenx.node.facts import NodeFacts
+from gridtokenx.node.market_rpc import READ_DEPTH, MarketRpc
 from gridtokenx.node.prove import Prover
 from gridtokenx.node.reads import Reads
+from gridtokenx.node.request import MAX_LISTED, RequestError
+from gridtokenx.node.request import hash_of as _hash
+from gridtokenx.node.request import integer as _integer
+from gridtokenx.node.request import meter_of as _meter_of
+from gridtokenx.node.request import window_of as _window_of
 from gridtokenx.node.service import Service
 from gridtokenx.store.schema import MAX_STATE_KEY_BYTES
 
 MAX_SUBMITTED = 512
-MAX_LISTED = 500
 MAX_WAITED = 512
-MAX_LEVELS = 200
-
-
-class RequestError(GridTokenXError):
-    """Parameters of the wrong number or kind; the message says what the method takes."""
-
-    code = "bad_request"
-
-
-def _integer(value: Any, name: str, low: int, high: int) -> int:
-    if type(value) is not int or not low <= value <= high:
-        raise RequestError(f"{name} must be an integer from {low} to {high}, not {value!r}")
-    return value
-
-
-def _hash(value: Any, name: str) -> bytes:
-    if type(value) is not bytes or len(value) != HASH_BYTES:
-        raise RequestError(f"{name} must be {HASH_BYTES} bytes")
-    return value
-
-
-def _window_of(value: Any) -> int:
-    return _integer(value, "a window", 0, spaces.MAX_WINDOW)
-
-
-def _meter_of(value: Any) -> int:
-    return _integer(value, "a meter's id", 1, (1 << 32) - 1)
 
 
 class RpcServer:
@@ -69,9 +45,7 @@ class RpcServer:
         self._methods: dict[str, tuple[int, Callable[..., Awaitable[Any]]]] = {
             "status": (0, self._status), "submit": (1, self._submit), "transaction": (1, self._transaction),
             "wait": (2, self._wait), "account": (1, self._account), "participant": (1, self._participant),
-            "meter": (1, self._meter), "order": (1, self._order), "orders": (2, self._orders),
-            "trades": (2, self._trades), "book": (3, self._book), "prices": (1, self._prices),
-            "indicative": (1, self._indicative), "rates": (1, self._rates),
+            "meter": (1, self._meter), "trades": (2, self._trades), "rates": (1, self._rates),
             "tariffs": (0, self._tariffs), "month": (2, self._month),
             "block": (1, self._block), "blocks": (2, self._blocks), "authorities": (0, self._authorities),
             "peers": (0, self._peers), "parameters": (0, self._parameters), "genesis": (0, self._genesis_bytes),
@@ -85,6 +59,7 @@ class RpcServer:
             "window": (1, self._window), "settled": (0, self._settled), "dues": (1, self._dues),
             "energy": (1, self._energy), "flags": (2, self._flags), "suspects": (3, self._suspects),
         }
+        self._methods |= MarketRpc(self._chain, genesis, reads.view.lock, reads.at_length).methods
 
     async def handle(self, session: RpcSession, method: str, params: Any) -> Any:
         """One request of one client. Raises RemoteError or a GridTokenXError for what it got wrong."""
@@ -107,7 +82,8 @@ class RpcServer:
         count, handler = known
         if len(arguments) != count:
             raise RequestError(f"{method} takes {count} parameters, not {len(arguments)}")
-        if method in ("submit", "wait", "totals", "certificate_totals", "blocks", "settled", "suspects", "bill"):
+        if method in ("submit", "wait", "totals", "certificate_totals", "blocks", "settled", "suspects", "bill",
+                      *READ_DEPTH):
             return await handler(*arguments)        # they wait for other things, and take the lock in between
         async with self._service.chain_lock:
             return await handler(*arguments)
@@ -183,23 +159,6 @@ class RpcServer:
 
     async def _meter(self, meter_id: Any) -> dict[str, Any] | None:
         return queries.meter(self._chain.state, _meter_of(meter_id))
-
-    async def _order(self, order_id: Any) -> dict[str, Any] | None:
-        return queries.order(self._chain.state, _integer(order_id, "an order's id", 1, (1 << 63) - 1))
-
-    async def _orders(self, address: Any, limit: Any) -> list[dict[str, Any]]:
-        return queries.open_orders(self._chain.state, _hash(address, "an address"),
-                                   _integer(limit, "the limit", 1, MAX_LISTED))
-
-    async def _book(self, window: Any, zone: Any, levels: Any) -> dict[str, Any]:
-        return queries.book(self._chain.state, _integer(window, "a window", 0, spaces.MAX_WINDOW),
-                            _integer(zone, "a zone", 0, 63), _integer(levels, "levels", 1, MAX_LEVELS))
-
-    async def _prices(self, window: Any) -> list[dict[str, Any]]:
-        return queries.prices(self._chain.state, _integer(window, "a window", 0, spaces.MAX_WINDOW))
-
-    async def _indicative(self, window: Any) -> list[dict[str, Any]]:
-        return tariff_queries.indicative_prices(self._chain.state, _integer(window, "a window", 0, spaces.MAX_WINDOW))
 
     async def _tariffs(self) -> dict[str, Any]:
         return tariff_queries.tariffs(self._chain.state)

@@ -35,12 +35,13 @@ from gridtokenx.ledger.operations.transfer_certificate import TransferCertificat
 from gridtokenx.ledger.operations.withdraw import Withdraw
 from gridtokenx.ledger.receipts import Code, Failed
 
-__all__ = ["KINDS", "ActivateAuthority", "AmendOrder", "Block", "BuyCertificate", "CancelOrder", "Deposit", "Evidence",
-           "IssueCertificates", "OfferCertificate", "Operation", "PlaceOrder", "PublishCalendar", "PublishCarbon",
-           "PublishRate", "PublishSchedule", "PublishTariff", "RegisterAuthority", "RegisterBoundaryMeter",
-           "RegisterCollector", "RegisterMeter", "RegisterParticipant", "ReportReadings", "RetireCertificate",
-           "RevokeAuthority", "SetAccountKeys", "SignedReading", "SuspendAuthority", "Transfer", "TransferCertificate",
-           "Withdraw", "kind_of", "parse_operation", "sign_reading"]
+__all__ = ["KINDS", "ActivateAuthority", "AmendOrder", "BilateralTrade", "Block", "BuyCertificate", "CancelOrder",
+           "Deposit", "Evidence", "HaltWindows", "IssueCertificates", "OfferCertificate", "Operation", "PlaceOrder",
+           "PublishCalendar", "PublishCarbon", "PublishRate", "PublishSchedule", "PublishTariff", "RegisterAuthority",
+           "RegisterBoundaryMeter", "RegisterCollector", "RegisterMeter", "RegisterParticipant", "ReportReadings",
+           "RetireCertificate", "RevokeAuthority", "SetAccountKeys", "SetCapacity", "SignedReading",
+           "SuspendAuthority", "Transfer", "TransferCertificate", "Withdraw", "kind_of", "parse_operation",
+           "sign_reading"]
 
 KINDS: tuple[type[Operation], ...] = (
     Transfer,
