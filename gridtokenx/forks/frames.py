@@ -180,6 +180,11 @@ class Frames:
         return _frame(_PARAMETERS, [(entry.name, getattr(values, entry.name), entry.unit, entry.help)
                                     for entry in REGISTRY])
 
+    def measures(self) -> pl.DataFrame:
+        """Self-sufficiency, savings and their fairness, prices, losses, CO2: docs/measures.md has the formulas."""
+        from gridtokenx.forks.measures import measures
+        return measures(self.chain)
+
     # ------------------------------------------------------------ inside
 
     def _records(self, space: Space) -> Iterator[tuple[bytes, Any]]:
