@@ -18,6 +18,7 @@ from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.crypto.keystore import save_key
 from gridtokenx.ledger.genesis import Genesis, dump_genesis, load_genesis
 from gridtokenx.network.identity import with_peer_id
+from gridtokenx.node.lost_log import permit_first_start
 from testnet.keys import testnet_key
 from testnet.processes import Child, stop_all
 
@@ -76,6 +77,7 @@ async def running(folder: Path, genesis: Genesis) -> AsyncIterator[Cluster]:
     children = []
     for name in names:
         save_key(folder / f"{name}.key", testnet_key(name), None)
+        permit_first_start(folder / name)
         known = [addresses[other] for other in names[:2] if other != name]
         config = folder / f"{name}.toml"
         config.write_text(

@@ -14,6 +14,7 @@ from gridtokenx.crypto.keystore import save_key
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.genesis import dump_genesis, load_genesis
 from gridtokenx.network.identity import with_peer_id
+from gridtokenx.node.lost_log import permit_first_start
 from testnet.keys import testnet_key
 from testnet.processes import Child
 
@@ -88,6 +89,7 @@ class Run:
                 (self.folder / folder).mkdir(mode=0o700)
             for peer in self.peers:
                 save_key(self.folder / "keys" / f"{peer.name}.key", testnet_key(peer.name), None)
+                permit_first_start(self.folder / "data" / peer.name)
             self.genesis.write_text(genesis_now(), "utf-8")
 
     def _clear(self) -> None:

@@ -30,6 +30,7 @@ from gridtokenx.ledger.operations import Deposit, PlaceOrder, RegisterParticipan
 from gridtokenx.ledger.receipts import Code
 from gridtokenx.market.orders import Side
 from gridtokenx.network.identity import with_peer_id
+from gridtokenx.node.lost_log import permit_first_start
 from testnet.agents import Agent
 from testnet.enrolment import DEPOSIT_UTHB, Enrolled, enrol
 from testnet.households import load_households
@@ -73,6 +74,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
                      genesis_ms=round(time.time() * 1000), market_rate=1)
     (folder / "genesis.toml").write_text(dump_genesis(genesis))
     save_key(folder / "egat.key", key, None)
+    permit_first_start(folder / "data")
     config = folder / "gridtokenx.toml"
     config.write_text(f'[node]\nname = "egat"\ndata_dir = "data"\nkey_file = "egat.key"\ngenesis = "genesis.toml"\n'
                       f'[network]\nlisten = ["/ip4/127.0.0.1/tcp/{port}"]\n[store]\nmap_size_mib = 256\n')

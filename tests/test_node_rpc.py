@@ -37,6 +37,7 @@ from gridtokenx.network.identity import with_peer_id
 from gridtokenx.network.settings import PeerGone, RemoteError
 from gridtokenx.node.config import load_config
 from gridtokenx.node.feed import Feed
+from gridtokenx.node.lost_log import permit_first_start
 from gridtokenx.node.main import serve
 from gridtokenx.node.reads import Reads
 from gridtokenx.node.rpc import RpcServer
@@ -56,6 +57,7 @@ def write_node(folder: Path, identity: PrivateKey, chain: Genesis, bootstrap: st
     folder.mkdir(mode=0o700, parents=True)
     port = free_port()
     save_key(folder / "node.key", identity, None)
+    permit_first_start(folder / "data")
     (folder / "genesis.toml").write_text(dump_genesis(chain))
     known = f'bootstrap = ["{bootstrap}"]\n' if bootstrap else ""
     numbers = "".join(f"{name} = {value}\n" for name, value in store.items())

@@ -34,6 +34,8 @@ COMMANDS = {
     "proof": ("proof", "Fetch a proof of a record or transaction."),
     "verify-proof": ("proof", "Check a proof with the genesis alone."),
     "snapshot": ("snapshot", "Make a snapshot of a node's state, or a node from one."),
+    "backup": ("backup", "Copy a node's data while it runs."),
+    "repair": ("backup", "Find what is damaged in a node's data, and mend it."),
     "audit": ("audit", "Derive a chain anew from its blocks, and say what differs."),
     "prices": ("tariffs", "Indicative prices of the zones."),
     "tariffs": ("tariffs", "What utilities charge and pay, and since when."),

@@ -42,15 +42,19 @@ def _config_text(name: str, listen: tuple[str, ...], bootstrap: tuple[str, ...],
               help="A peer to start from, with its identity; may be repeated.")
 @click.option("--key", "key_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Copy this key instead of making one: an authority's, for its validator.")
+@click.option("--never-signed", is_flag=True,
+              help="With --key: that key has never signed on this chain, on any machine, so it may at once. Without it "
+                   "an authority's node signs from the next epoch on.")
 @new_key_options
 def init(folder: Path, genesis: Path, name: str, listen: tuple[str, ...], bootstrap: tuple[str, ...],
-         key_file: Path | None, passphrase_file: Path | None, unencrypted: bool) -> None:
+         key_file: Path | None, never_signed: bool, passphrase_file: Path | None, unencrypted: bool) -> None:
     """Make a node's FOLDER: configuration, key, genesis. Nothing that exists is overwritten.
 
     An encrypted key needs --passphrase-file, so that the node can start by itself.
     """
     from gridtokenx.ledger.genesis import load_genesis
     from gridtokenx.node.config import parse_config
+    from gridtokenx.node.lost_log import permit_first_start
 
     chain = load_genesis(genesis)
     config = folder / CONFIG_NAME
@@ -74,8 +78,13 @@ def init(folder: Path, genesis: Path, name: str, listen: tuple[str, ...], bootst
     public, _ = read_public(folder / KEY_NAME)
     shutil.copyfile(genesis, folder / GENESIS_NAME)
     config.write_text(text, "utf-8")
+    if key_file is None or never_signed:
+        permit_first_start(folder / "data")
     names = [authority.name for authority in chain.authorities if authority.public == public]
+    signs = "at once" if never_signed else ("from the next epoch on; at once if its key has never signed on this chain "
+                                            "and you say so: gridtokenx keys never-signed")
     facts([("configuration", config), ("chain", f"{chain.name} ({chain.chain_id.hex()[:16]}…)"),
            ("role", f"validator ({names[0]})" if names else "observer: this key is no authority's in genesis"),
+           *([("signs", signs)] if names else []),
            ("address", encode_address(public)), ("peer id", peer_id(public)),
            ("next", f"cd {folder} && gridtokenx start")])

@@ -102,3 +102,37 @@ def import_(file: Path, passphrase_file: Path | None, unencrypted: bool, as_json
     key = PrivateKey(seed)
     save_key(file, key, new_passphrase(passphrase_file, unencrypted))
     _report(file, key.public, not unencrypted, as_json)
+
+
+@keys.command("never-signed")
+@click.option("--config", "config_path", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              default=Path("gridtokenx.toml"), envvar="GRIDTOKENX_CONFIG", show_default=True,
+              help="The node's configuration file; the node must not be running.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def never_signed(config_path: Path, yes: bool) -> None:
+    """Say that a node's key has never signed on its chain, on any machine.
+
+    An authority's node with an empty log signs nothing until the next epoch, because its log may have been lost. This
+    lets it sign at once. If the key did sign before, it may contradict itself now, which counts as misbehaviour.
+    """
+    from gridtokenx.cli.session import CommandError
+    from gridtokenx.ledger.genesis import load_genesis
+    from gridtokenx.node.config import load_config
+    from gridtokenx.node.lost_log import LOST_MARK, has_signed, permit_first_start
+    from gridtokenx.store.disk import make_durable_directory
+    from gridtokenx.store.environment import DirectoryLock
+
+    config = load_config(config_path)
+    data = config.node.data_dir
+    make_durable_directory(data)
+    lock = DirectoryLock(data)
+    try:
+        if has_signed(data, load_genesis(config.node.genesis).chain_id):
+            raise CommandError(f"the log in {data} holds votes of this key: it has signed")
+        if not yes:
+            click.confirm("Has this key never signed on this chain, on any machine?", abort=True)
+        permit_first_start(data)
+        (data / LOST_MARK).unlink(missing_ok=True)
+    finally:
+        lock.release()
+    click.echo("it may sign as soon as it is started")

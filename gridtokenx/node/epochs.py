@@ -66,7 +66,7 @@ def _boundary(chain: Chain, database: Database, epoch: Epoch) -> tuple[bytes, by
         if stored.epoch == epoch.number - 1:
             return stored.header, stored.certificate
     raise DatabaseDamaged(f"the last block of epoch {epoch.number - 1}, height {epoch.root_height}, is not held with "
-                          "its certificate; `gridtokenx repair` says what can be done")
+                          "its certificate")
 
 
 def certificate_holds(certificate: Certificate, config: ConsensusConfig) -> bool:

@@ -23,7 +23,7 @@ from gridtokenx.node.chain import Chain
 from gridtokenx.node.config import NodeConfig, load_network_key, load_node_key
 from gridtokenx.node.epochs import members_of
 from gridtokenx.node.facts import NodeFacts
-from gridtokenx.node.lost_log import OpenedLog, leave_mark, open_log
+from gridtokenx.node.lost_log import OpenedLog, first_start_permitted, leave_mark, open_log
 from gridtokenx.node.machine import RealMachine
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.reads import Reads
@@ -44,16 +44,16 @@ SWITCH_S = 0.0005
 EXIT_INVARIANT = 3
 
 
-def open_database(config: NodeConfig, genesis: Genesis) -> Database:
-    """The node's database, made from genesis the first time. Raises StoreError naming what does not fit."""
+def open_database(config: NodeConfig, genesis: Genesis) -> tuple[Database, bool]:
+    """The node's database, made from genesis the first time, and whether it was made just now. Raises StoreError."""
     map_bytes = config.store.map_size_mib << 20
     try:
-        return Database.open(config.node.data_dir, genesis.chain_id, map_bytes=map_bytes)
+        return Database.open(config.node.data_dir, genesis.chain_id, map_bytes=map_bytes), False
     except NotInitialised:
         header = genesis.header()
         return Database.create(config.node.data_dir, genesis.chain_id, genesis.canonical(),
                                state=genesis.initial_state(), pages=genesis.view().pages,
-                               header=header.encode(), header_hash=header.hash, map_bytes=map_bytes)
+                               header=header.encode(), header_hash=header.hash, map_bytes=map_bytes), True
 
 
 def network_settings(config: NodeConfig, *, authority: bool) -> NetworkConfig:
@@ -82,14 +82,17 @@ async def _serve_once(config: NodeConfig, stop: trio.Event, snapshot: bool) -> b
     log = structlog.get_logger("node")
     genesis = load_genesis(config.node.genesis)
     key = load_node_key(config)
-    database = open_database(config, genesis)
+    database, new = open_database(config, genesis)
     try:
         with closing(database.snapshot()) as present:
             listed = key.public in {public for _, public in members_of(present)}
-        opened = open_log(config.node.data_dir, genesis, database, listed=listed)
-        if opened.lost:
-            log.warning("log_lost", consequence="this authority follows the chain and signs nothing until the next "
-                                                "epoch begins")
+        permitted = first_start_permitted(config.node.data_dir)
+        opened = open_log(config.node.data_dir, genesis, database, listed=listed, permitted=permitted, new=new)
+        if opened.lost and listed:
+            log.warning("log_lost", consequence="what this authority signed is not known, so it follows the chain and "
+                                                "signs nothing until the next epoch begins",
+                        remedy="only if its key has never signed on this chain: stop the node, then `gridtokenx keys "
+                               "never-signed`")
         try:
             return await _serve(config, stop, genesis, key, database, opened, snapshot)
         finally:

@@ -32,7 +32,10 @@ class AlreadyInitialised(StoreError):
 
 
 class DatabaseDamaged(StoreError):
-    """The state database contradicts itself or cannot be read; restore a backup or sync anew."""
+    """The state database contradicts itself or cannot be read. `gridtokenx repair` finds out what can be saved."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} (stop the node and run `gridtokenx repair`)")
 
 
 class DatabaseFull(StoreError):
