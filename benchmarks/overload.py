@@ -25,11 +25,12 @@ from benchmarks.workload import MONEY_UTHB, TRADERS, signed_load, traders
 from gridtokenx.client import code_name, connect
 from gridtokenx.client.connection import Client
 from gridtokenx.client.errors import ClientError
+from gridtokenx.ledger.receipts import Code
 
 WARM_UP_S = 3.0
 SUSTAINED_S = 15.0
 FIRST_OFFER = 1500.0
-RUN = 16                    # transactions of one account in a batch
+RUN = 64                    # transactions of one account in a batch
 ACCOUNTS_PER_BATCH = 4
 MOST_WAITING = 64           # batches without an answer, of each client
 DRAIN_S = 90.0
@@ -42,7 +43,6 @@ class Offered:
     """What was offered in the overload and what came back."""
 
     sent: int = 0
-    accepted: int = 0
     codes: Counter[int] = field(factory=Counter)
     without_reason: int = 0
     unanswered: int = 0
@@ -56,16 +56,22 @@ class Offered:
 class Source:
     """The transactions of one account in nonce order, and which is to be offered next."""
 
+    address: bytes
     load: list[bytes]
     next: int = 0
     busy: bool = False
 
+    async def look(self, client: Client) -> None:
+        """Goes on from the account's nonce."""
+        account = await client.account(self.address)
+        self.next = 0 if account is None else account["nonce"]
 
-def sources(load: list[bytes], done: int) -> list[Source]:
-    """By account; the first `done` of the load have been sent already."""
-    made = [Source(load[at::TRADERS]) for at in range(TRADERS)]
-    for at, source in enumerate(made):
-        source.next = len(range(at, done, TRADERS))
+
+async def sources(load: list[bytes], client: Client) -> list[Source]:
+    """By account, from its next nonce on."""
+    made = [Source(key.public, load[at::TRADERS]) for at, key in enumerate(traders())]
+    for source in made:
+        await source.look(client)
     return made
 
 
@@ -80,8 +86,8 @@ async def overload(clients: list[Client], accounts: list[Source], per_s: float, 
             await trio.sleep(max(0.0, began + number * batch / per_s - time.perf_counter()))
             if time.perf_counter() - began > seconds:
                 return
-            at = number % len(clients)
             first = number * ACCOUNTS_PER_BATCH % TRADERS
+            at = first // ACCOUNTS_PER_BATCH % len(clients)         # who has an account always asks the same node
             chosen = [source for source in accounts[first:first + ACCOUNTS_PER_BATCH] if not source.busy]
             if waiting[at] >= MOST_WAITING or not chosen:
                 offered.skipped += batch
@@ -97,28 +103,26 @@ async def _offer_once(client: Client, chosen: list[Source], waiting: list[int], 
     try:
         raws = [raw for _, span in spans for raw in span]
         offered.sent += len(raws)
-        answers = await client.submit(raws) if raws else []
+        answers = await client.submit(raws)
+        start = 0
+        for source, span in spans:
+            part = answers[start:start + len(span)]
+            start += len(span)
+            for answer in part:
+                offered.codes[answer.code] += 1
+                offered.without_reason += answer.code != 0 and not answer.message
+                if answer.code == 0:
+                    offered.where[answer.id] = client
+            if any(answer.code == Code.WRONG_NONCE for answer in part):
+                await source.look(client)
+            else:
+                source.next += sum(answer.accepted for answer in part)      # refused ones are the last
     except ClientError:
         offered.unanswered += len(raws)
-        return
     finally:
         waiting[at] -= 1
         for source in chosen:
             source.busy = False
-    start = 0
-    for source, span in spans:
-        part = answers[start:start + len(span)]
-        start += len(span)
-        good = 0
-        for place, answer in enumerate(part):
-            offered.codes[answer.code] += 1
-            offered.without_reason += answer.code != 0 and not answer.message
-            if answer.code == 0:
-                offered.where[answer.id] = client
-            if answer.accepted and good == place:
-                good += 1
-        offered.accepted += sum(answer.code == 0 for answer in part)
-        source.next += good
 
 
 async def _sample(cluster: Cluster, memory: list[float]) -> None:
@@ -169,7 +173,7 @@ async def _measured(cluster: Cluster, load: list[bytes], seconds: float, times: 
             closed.cancel_scope.cancel()
         await _quiet(counted)
         idle_mib = cluster.own_mib()
-        accounts = sources(load, await _sent(clients[0]))
+        accounts = await sources(load, clients[0])
         nursery.start_soon(_sample, cluster, memory)
         per_s = sustained * times
         blocks, cpu = counted.blocks, time.process_time()
@@ -199,12 +203,6 @@ async def _measured(cluster: Cluster, load: list[bytes], seconds: float, times: 
         }
         nursery.cancel_scope.cancel()
     return result
-
-
-async def _sent(client: Client) -> int:
-    """How many of the load are final, which is how many of each account in turn, but for a ragged end."""
-    nonces = [((await client.account(key.public)) or {"nonce": 0})["nonce"] for key in traders()]
-    return min(nonces) * TRADERS
 
 
 async def _quiet(counted: Counted) -> None:

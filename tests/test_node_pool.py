@@ -16,6 +16,7 @@ from gridtokenx.ledger.transaction import MAX_INT64, Transaction, decode_transac
 from gridtokenx.node import pending
 from gridtokenx.node.fates import Fates
 from gridtokenx.node.inbox import BULK_MOST, BULK_MOST_BYTES, Inbox
+from gridtokenx.node.pace import FULL_LEAST, FULL_S, PLENTY_LEAST, PLENTY_S, PLENTY_SHARE, SLICE_S, Pace
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.pool_entries import GAPPED, Left, PoolRefused, memory_of, rank_of
 
@@ -121,6 +122,19 @@ def test_a_heavy_transaction_takes_the_place_of_as_many_as_it_needs_or_of_none()
     dearer = made(b"c" * 32, 0, 7000, length=900)
     assert len(pool.add(dearer, 0)) == need
     assert pool.statistics().size_bytes <= pool.max_bytes
+
+
+def test_a_pool_that_counts_as_full_earlier_swaps_one_for_one() -> None:
+    pool = Pool()
+    for sender in (A, B, C):
+        pool.add(made(sender, 0), 0)
+    late = made(bytes(32), 0)
+    with pytest.raises(PoolRefused):
+        pool.add(late, 0, 2)
+    assert len(pool.add(made(bytes(32), 0, 9000), 0, 2)) == 1
+    assert len(pool) == 3
+    pool.add(made(b"d" * 32, 0), 0)
+    assert len(pool) == 4
 
 
 # ---------------------------------------------------------------- replacement
@@ -420,3 +434,20 @@ def test_who_spent_its_money_elsewhere_gives_up_its_place(cluster: Cluster) -> N
 
 
 NOBODY = key(4242).public
+
+
+# ---------------------------------------------------------------- pace
+
+
+def test_transactions_get_little_time_while_plenty_is_pending() -> None:
+    pace = Pace()
+    pace.begin(100.0)
+    assert pace.wait_s(PLENTY_LEAST - 1, 100.0) == 0.0
+    assert pace.wait_s(PLENTY_LEAST, 100.0) == pytest.approx(SLICE_S / PLENTY_SHARE)
+    assert pace.wait_s(PLENTY_LEAST, 101.0) == 0.0
+    for tenth in range(300):
+        pace.final(50, 100.0 + tenth / 10)                  # 500 a second
+    assert pace.plenty == pytest.approx(500 * PLENTY_S, rel=0.05)
+    assert pace.full == pytest.approx(500 * FULL_S, rel=0.05)
+    pace.final(0, 1000.0)
+    assert (pace.plenty, pace.full) == (PLENTY_LEAST, FULL_LEAST)

@@ -15,7 +15,7 @@ from attrs import define, field
 
 URGENT_MOST = 4096
 BULK_MOST = 256
-BULK_MOST_BYTES = 8 << 20
+BULK_MOST_BYTES = 4 << 20
 
 Item = TypeVar("Item")
 
@@ -47,8 +47,8 @@ class Inbox(Generic[Item]):
         return True
 
     async def wait(self, timeout_s: float) -> None:
-        """Until something is here, or `timeout_s` has passed."""
-        if not self._urgent and not self._bulk:
+        """Until something arrives, at once if something urgent is here; or `timeout_s` has passed."""
+        if not self._urgent:
             self._arrived = trio.Event()
             with trio.move_on_after(timeout_s):
                 await self._arrived.wait()

@@ -37,19 +37,22 @@ class Pending:
     intake: Intake
     gave_up: Callable[[bytes], None]
     fates: Fates = field(factory=Fates)
+    most_for_clients: int = 1 << 62
+    """A client's transaction finds the pool full from so many on; what others have admitted is taken beyond, so that
+    their blocks find it here."""
 
     def judge(self, raws: Sequence[bytes]) -> tuple[list[tuple[bytes, int, str]], list[bytes]]:
         """A client's transactions: (id, code, message) for each, and those that are in the pool now."""
         answers: list[tuple[bytes, int, str]] = []
         accepted: list[bytes] = []
         admission = self.chain.admission()
-        for raw, checked in zip(raws, self.intake.check(raws, self._look), strict=True):
+        for raw, checked in zip(raws, self.intake.check(raws, self._look_at_client), strict=True):
             transaction_id = digest(Domain.TRANSACTION, raw)
             try:
                 if isinstance(checked, GridTokenXError):
                     raise checked
                 admission.admit(checked)
-                self._add(checked, admission)
+                self._add(checked, admission, self.most_for_clients)
             except GridTokenXError as error:
                 answers.append((transaction_id, *self.chain.refusal(error)))
             else:
@@ -66,7 +69,7 @@ class Pending:
                 if isinstance(checked, GridTokenXError):
                     raise checked
                 admission.check_place(checked)
-                self._add(checked, admission)
+                self._add(checked, admission, 1 << 62)
             except GridTokenXError as error:
                 reasons.append(str(error))
         return reasons
@@ -74,11 +77,14 @@ class Pending:
     def _look(self, transaction: Transaction) -> None:
         self.pool.check(transaction, self.chain.nonce_at_head(transaction.sender))
 
-    def _add(self, transaction: Transaction, admission: Admission) -> None:
+    def _look_at_client(self, transaction: Transaction) -> None:
+        self.pool.check(transaction, self.chain.nonce_at_head(transaction.sender), self.most_for_clients)
+
+    def _add(self, transaction: Transaction, admission: Admission, most: int) -> None:
         """Into the pool. Raises GridTokenXError saying why not."""
         sender = transaction.sender
         admission.check_fees(sender, self.pool.fees_uthb(sender, transaction.nonce) + transaction.fee_uthb)
-        self._leave(self.pool.add(transaction, self.chain.nonce_at_head(sender)))
+        self._leave(self.pool.add(transaction, self.chain.nonce_at_head(sender), most))
         self.fates.forget(transaction.id)
 
     def _leave(self, left: Iterable[Left]) -> None:

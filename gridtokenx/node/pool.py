@@ -83,21 +83,21 @@ class Pool:
 
     # ------------------------------------------------------------ in
 
-    def check(self, transaction: Transaction, account_nonce: int) -> None:
+    def check(self, transaction: Transaction, account_nonce: int, most: int = 1 << 62) -> None:
         """Raises PoolRefused if `add` would: cheap, so that a flood costs no signature checks."""
         try:
-            self._placed(transaction, account_nonce)
+            self._placed(transaction, account_nonce, most)
         except PoolRefused as error:
             self._refused[error.code] += 1
             raise
 
-    def add(self, transaction: Transaction, account_nonce: int) -> list[Left]:
+    def add(self, transaction: Transaction, account_nonce: int, most: int = 1 << 62) -> list[Left]:
         """Takes the transaction and returns those that gave way, or raises PoolRefused.
 
-        `account_nonce` is the sender's next one at the head.
+        `account_nonce` is the sender's next one at the head. The pool counts as full from `most` transactions on.
         """
         try:
-            rank, gone = self._placed(transaction, account_nonce)
+            rank, gone = self._placed(transaction, account_nonce, most)
         except PoolRefused as error:
             self._refused[error.code] += 1
             raise
@@ -124,7 +124,7 @@ class Pool:
         self.version += 1
         return left
 
-    def _placed(self, transaction: Transaction, account_nonce: int) -> tuple[int, list[Entry]]:
+    def _placed(self, transaction: Transaction, account_nonce: int, most: int) -> tuple[int, list[Entry]]:
         """The rank that the transaction would have and what would give way to it. Raises PoolRefused."""
         if transaction.id in self._by_id:
             raise PoolRefused(Code.DUPLICATE_TRANSACTION, "this transaction is pending already")
@@ -155,7 +155,10 @@ class Pool:
         if rank == GAPPED and self._crowded():
             raise PoolRefused(Code.NONCE_GAP, f"nonce {nonce}, but the account's transactions before it are not "
                                               "here; they are waited for only while the pool is half empty")
-        gone = self._make_room(transaction, rank, size, new=replaced is None)
+        have = len(self._by_id)
+        room = max(have, min(most, self.max_transactions))      # if it holds more than `most`, as many go as come
+        number = have + 1 - room if replaced is None else 0
+        gone = self._make_room(transaction, rank, size, number)
         return rank, gone if replaced is None else [replaced, *gone]
 
     def _check_replacement(self, transaction: Transaction, pending: Transaction) -> None:
@@ -170,9 +173,8 @@ class Pool:
     def _crowded(self) -> bool:
         return 2 * len(self._by_id) >= self.max_transactions or 2 * self._size_bytes >= self.max_bytes
 
-    def _make_room(self, transaction: Transaction, rank: int, size: int, *, new: bool) -> list[Entry]:
+    def _make_room(self, transaction: Transaction, rank: int, size: int, number: int) -> list[Entry]:
         """Those that must go, cheapest accounts' last ones first. Raises PoolRefused if none of them pays less."""
-        number = len(self._by_id) + new - self.max_transactions
         size += self._size_bytes - self.max_bytes
         if number <= 0 and size <= 0:
             return []

@@ -192,6 +192,10 @@ class Replica:
         self._report_work()
         return answers
 
+    def limit_pending(self, most: int) -> None:
+        """Clients find the pool full from so many transactions on."""
+        self._pending.most_for_clients = most
+
     def _gave_up(self, transaction_id: bytes) -> None:
         self._turn.refused.append(transaction_id)
 

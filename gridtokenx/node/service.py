@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 from gridtokenx.consensus.messages import Certificate
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.errors import GridTokenXError, InvariantError
-from gridtokenx.ledger.receipts import Code, Refused
+from gridtokenx.ledger.receipts import Code
 from gridtokenx.network.limits import Offence
 from gridtokenx.network.network import Network
 from gridtokenx.network.settings import Channel as NetworkChannel
@@ -28,6 +28,7 @@ from gridtokenx.node.epochs import certificate_holds, members_of
 from gridtokenx.node.feed import Feed
 from gridtokenx.node.inbox import Inbox
 from gridtokenx.node.machine import Machine, RealMachine
+from gridtokenx.node.pace import SLICE_S, Pace
 from gridtokenx.node.records import Transactions, decode_frame
 from gridtokenx.node.replica import Channel, Outgoing, Replica, Turn
 from gridtokenx.node.serve import answer_for
@@ -48,14 +49,15 @@ from gridtokenx.store.database import Database
 from gridtokenx.store.log import Log
 
 SLICE = 64                # transactions between two looks at the clock
-TURN_S = 0.008            # transactions are worked off for so long before votes are looked at again
 LATE_S = 0.05
 READ_FIRST_S = 0.005
 SUBMIT_WAIT_S = 10.0
+OVERLOADED_S = 1.0        # more is not taken while the submission before it has been waiting for so long
 SYNC_TIMEOUT_S = 10.0
 SYNC_POLL_S = 3.0
 SYNC_LOOK_S = 30.0        # an authority, which hears of it otherwise unless its list is many epochs old
 SYNC_RETRY_S = 0.5
+OVERLOADED = "more transactions wait for this node than it can look at; try again later, or another node"
 PRUNE_ROWS = 20_000
 MAX_UNSYNCED_BYTES = 4 << 20
 MAX_ANNOUNCED_BYTES = 1 << 20
@@ -72,6 +74,7 @@ class _Frame:
 @define
 class _Submission:
     raws: list[bytes]
+    since_s: float
     done: trio.Event = field(factory=trio.Event)
     answers: list[tuple[bytes, int, str]] = field(factory=list)
     abandoned: bool = False
@@ -143,6 +146,8 @@ class Service:
         self._want_checkpoint = trio.Event()
         self._marks: list[tuple[tuple[int, int], int]] = []
         self._unsynced_bytes = 0
+        self._pace = Pace()
+        replica.limit_pending(self._pace.full)
 
     def _verify(self, certificate: Certificate) -> bool:
         good = certificate_holds(certificate, self.replica.consensus.start.config)
@@ -174,18 +179,18 @@ class Service:
 
         When more is waiting than can be looked at, all are refused at once.
         """
-        submission = _Submission(raws)
-        if not self._inbox.offer_bulk(submission, sum(map(len, raws))):
-            self.overloaded += len(raws)
-            return [(digest(Domain.TRANSACTION, raw), int(Code.OVERLOADED),
-                     "more transactions than this node can look at are waiting for it; try again later, or another "
-                     "node") for raw in raws]
-        with trio.move_on_after(SUBMIT_WAIT_S):
-            await submission.done.wait()
-            return submission.answers
-        submission.abandoned = True
-        raise Refused(Code.NOT_READY, f"the node has been too busy for {SUBMIT_WAIT_S:.0f} s; "
-                                      "ask for the transactions' state before submitting them again")
+        now_s = trio.current_time()
+        first = self._inbox.first_bulk()
+        late = isinstance(first, _Submission) and now_s - first.since_s > OVERLOADED_S
+        submission = _Submission(raws, now_s)
+        if not late and self._inbox.offer_bulk(submission, sum(map(len, raws))):
+            with trio.move_on_after(SUBMIT_WAIT_S):
+                await submission.done.wait()
+            submission.abandoned = True
+        rest = raws[len(submission.answers):]
+        self.overloaded += len(rest)
+        return submission.answers + [(digest(Domain.TRANSACTION, raw), int(Code.OVERLOADED), OVERLOADED)
+                                     for raw in rest]
 
     async def _on_frame(self, public: bytes, channel: NetworkChannel, data: bytes) -> None:
         await self._inbox.put(_Frame(public, Channel(int(channel)), data))
@@ -236,10 +241,11 @@ class Service:
             await trio.lowlevel.checkpoint()
 
     def _idle_s(self) -> float:
-        if self.replica.backlog:
-            return 0.0
         deadline_ms = self.replica.deadline_ms
-        return 3600.0 if deadline_ms is None else max(0.0, deadline_ms / 1000 - trio.current_time())
+        idle_s = 3600.0 if deadline_ms is None else max(0.0, deadline_ms / 1000 - trio.current_time())
+        if not self.replica.backlog and self._inbox.first_bulk() is None:
+            return idle_s
+        return min(idle_s, self._pace.wait_s(len(self.replica.pool), trio.current_time()))
 
     def _late_s(self) -> float:
         """How long ago the replica's timer should have been looked at; negative before that."""
@@ -247,8 +253,15 @@ class Service:
         return -1.0 if deadline_ms is None else trio.current_time() - deadline_ms / 1000
 
     def _work_off(self) -> None:
-        """Spends a slice of time on transactions: clients' submissions and other nodes' in turn."""
-        until_s = self._machine.effort_s() + TURN_S
+        """Spends a slice of time on transactions: clients' submissions and other nodes' in turn.
+
+        With plenty pending the slices become rare (`pace`).
+        """
+        now_s = trio.current_time()
+        if self._pace.wait_s(len(self.replica.pool), now_s):
+            return
+        self._pace.begin(now_s)
+        until_s = self._machine.effort_s() + SLICE_S
         while self._machine.effort_s() < until_s:
             self.replica.verify_some(SLICE)
             submission = self._inbox.first_bulk()
@@ -354,6 +367,8 @@ class Service:
             self._want_sync.set()
         for block in turn.finals:
             self.feed.final(block)
+            self._pace.final(len(block.transactions), trio.current_time())
+            self.replica.limit_pending(self._pace.full)
             if block.result is not None:
                 for window, zone, residual in block.result.flags:
                     self._log.warning("zone_imbalance", window=window, zone=zone, residual_wh=residual)
