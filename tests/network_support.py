@@ -13,8 +13,9 @@ from gridtokenx import codec
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.network.client import _refuse_streams
 from gridtokenx.network.framing import FrameStream
-from gridtokenx.network.guarded import GuardedYamux, make_upgrader, negotiate
+from gridtokenx.network.guarded import make_upgrader, negotiate
 from gridtokenx.network.identity import key_pair_of, parse_address, peer_id_of
+from gridtokenx.network.muxer import GuardedYamux
 from gridtokenx.network.network import HELLO_PROTOCOL, Network
 from gridtokenx.network.settings import PROTOCOL_VERSION, Hello, NetworkConfig
 

@@ -12,8 +12,8 @@ from network_support import attacker, key, make, until, works
 
 from gridtokenx import codec
 from gridtokenx.network.framing import FrameStream
-from gridtokenx.network.guarded import MAX_STREAMS, MAX_WINDOW, GuardedYamux
 from gridtokenx.network.limits import Offence
+from gridtokenx.network.muxer import MAX_STREAMS, MAX_WINDOW, GuardedYamux
 from gridtokenx.network.network import HELLO_PROTOCOL, Network
 from gridtokenx.network.settings import PROTOCOL_VERSION, PeerGone
 
@@ -230,7 +230,7 @@ async def test_a_cancelled_writer_does_not_break_other_streams() -> None:
 
 
 async def test_a_connection_that_takes_no_bytes_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gridtokenx.network.guarded.WRITE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("gridtokenx.network.muxer.WRITE_TIMEOUT_S", 0.3)
     network = make(1, gossip=False)
     async with network.running():
         async with attacker(network, 66) as peer:

@@ -14,8 +14,8 @@ import pytest
 import trio
 from network_support import attacker, key, make, until, works
 
-from gridtokenx.network.guarded import GuardedYamux
 from gridtokenx.network.identity import with_peer_id
+from gridtokenx.network.muxer import GuardedYamux
 from gridtokenx.network.network import Network
 from gridtokenx.network.settings import Channel, ListenError, NetworkError, PeerGone, TooLarge
 

@@ -20,9 +20,10 @@ from libp2p.transport.tcp.tcp import TCP
 from gridtokenx import codec
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.network.framing import STREAM_ERRORS, FrameStream, join_frames, shielded
-from gridtokenx.network.guarded import GuardedYamux, make_upgrader, negotiate, quiet_libp2p, read_ahead
+from gridtokenx.network.guarded import make_upgrader, negotiate, quiet_libp2p, read_ahead
 from gridtokenx.network.identity import key_pair_of, parse_address, peer_id_of
 from gridtokenx.network.links import Outlet
+from gridtokenx.network.muxer import GuardedYamux
 from gridtokenx.network.rpc import RPC_PROTOCOL
 from gridtokenx.network.settings import NetworkError, PeerGone, RemoteError, RequestTimeout, TooLarge
 

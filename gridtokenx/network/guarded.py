@@ -28,15 +28,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import struct
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address, ip_network
 from typing import Any
 
-import libp2p.stream_muxer.yamux.yamux as yamux_module
 import structlog
 import trio
-from libp2p.abc import IMuxedConn, INetConn, INetStream, INetwork, INotifee, IRawConnection, ISecureConn
+from libp2p.abc import INetConn, INetStream, INetwork, INotifee, IRawConnection
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import StreamHandlerFn, TProtocol
@@ -58,9 +57,6 @@ from libp2p.protocol_muxer.exceptions import MultiselectError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_ID
 from libp2p.security.noise.transport import Transport as NoiseTransport
-from libp2p.stream_muxer.exceptions import MuxedStreamError
-from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
-from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 from libp2p.tools.anyio_service.api import InternalManagerAPI
 from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
@@ -68,24 +64,16 @@ from multiaddr import Multiaddr
 
 from gridtokenx.network.framing import FrameStream, shielded
 from gridtokenx.network.identity import host_and_port
-from gridtokenx.network.limits import TokenBucket
-from gridtokenx.network.settings import ListenError, NetworkConfig, PeerGone, Rate
+from gridtokenx.network.muxer import YAMUX_ID, GuardedMuxer, GuardedYamux
+from gridtokenx.network.settings import ListenError, NetworkConfig, PeerGone
 
 log = structlog.get_logger()
 
-YAMUX_ID = TProtocol(yamux_module.PROTOCOL_ID)
-MAX_WINDOW = 1 << 20
-"""Largest receive window of one stream; 10 MB/s over a round trip of 100 ms."""
-MAX_STREAMS = 128
-"""Of one connection, both directions together."""
-STREAM_RATE = Rate(per_s=40, burst=160)
-"""New streams of one connection, opened by the other side."""
-WRITE_TIMEOUT_S = 5.0
-"""A connection that takes no bytes for so long is closed."""
 NEGOTIATION_TIMEOUT_S = 5.0
 _MAX_READ = 65_536
 _READ_AHEAD = 64 << 10
 _MAX_NEGOTIATION_READ = 1024
+_NEIGHBOURS = 4
 
 
 def quiet_libp2p() -> None:
@@ -95,166 +83,6 @@ def quiet_libp2p() -> None:
     """
     if not os.environ.get("LIBP2P_DEBUG"):
         logging.getLogger("libp2p").setLevel(logging.CRITICAL)
-
-
-class PeerFlood(trio.TooSlowError):
-    """The peer sent beyond the window or opened too many streams.
-
-    Derives from TooSlowError because that is what Yamux.handle_incoming answers by closing the connection.
-    """
-
-
-class _BoundedBuffer(bytearray):
-    def extend(self, data: Any) -> None:
-        if len(self) + len(data) > MAX_WINDOW + _MAX_READ:
-            raise PeerFlood("the peer sent more than the receive window allows")
-        super().extend(data)
-
-
-class _BoundedBuffers(dict[int, bytearray]):
-    def __setitem__(self, stream_id: int, buffer: bytearray) -> None:
-        super().__setitem__(stream_id, _BoundedBuffer(buffer))
-
-
-class _BoundedStreams(dict[int, YamuxStream]):
-    def __setitem__(self, stream_id: int, stream: YamuxStream) -> None:
-        if len(self) >= MAX_STREAMS:
-            raise PeerFlood(f"more than {MAX_STREAMS} streams in one connection")
-        super().__setitem__(stream_id, stream)
-
-
-class LeanStream(YamuxStream):
-    """A muxed stream that waits for window credit without polling and returns credit in larger parts.
-
-    One task may write at a time.
-    """
-
-    def __init__(self, stream_id: int, conn: Yamux, is_initiator: bool) -> None:
-        self._changed = trio.Event()
-        super().__init__(stream_id, conn, is_initiator)
-
-    # The muxer's reader assigns both from outside; a writer that waits wants to know.
-    @property
-    def send_window(self) -> int:
-        return self._send_window
-
-    @send_window.setter
-    def send_window(self, size: int) -> None:
-        self._send_window = size
-        if size > 0:
-            self._changed.set()
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
-
-    @closed.setter
-    def closed(self, closed: bool) -> None:
-        self._closed = closed
-        if closed:
-            self._changed.set()
-
-    async def write(self, data: bytes) -> None:
-        sent = 0
-        while sent < len(data):
-            if self.send_closed or self.closed:
-                raise MuxedStreamError("the stream is closed for writing")
-            if self.send_window <= 0:
-                self._changed = trio.Event()
-                with trio.move_on_after(WRITE_TIMEOUT_S) as timer:
-                    await self._changed.wait()
-                if timer.cancelled_caught:
-                    raise MuxedStreamError(f"the peer read nothing for {WRITE_TIMEOUT_S} s")
-                continue
-            size = min(self.send_window, yamux_module.MAX_MESSAGE_SIZE - yamux_module.HEADER_SIZE, len(data) - sent)
-            self.send_window -= size
-            header = struct.pack(yamux_module.YAMUX_HEADER_FORMAT, 0, yamux_module.TYPE_DATA, 0, self.stream_id, size)
-            await self.conn._write_frame(header + data[sent:sent + size])
-            sent += size
-
-    async def _auto_tune_and_send_window_update(self, *, bytes_read: int = 0) -> None:  # noqa: ARG002
-        async with self.window_lock:
-            buffered = len(self.conn.stream_buffers.get(self.stream_id, b""))
-            delta = self.target_recv_window - (self.recv_window + buffered)
-            if delta < self.target_recv_window // 2:
-                return
-            self.recv_window += delta
-            delta += self._apply_autotune_epoch(buffered)
-        await self.send_window_update(delta)
-
-
-# The muxer names both in its own module; there is no other place to put ours.
-yamux_module.YamuxStream = LeanStream  # type: ignore[misc]
-yamux_module.MAX_WINDOW_SIZE = MAX_WINDOW
-
-
-class GuardedYamux(Yamux):
-    """Bounded in memory, counted in bytes, and never raising out of its tasks."""
-
-    def __init__(self, secured_conn: ISecureConn, peer_id: ID, is_initiator: bool | None = None) -> None:
-        super().__init__(secured_conn, peer_id, is_initiator=is_initiator)
-        self.streams = _BoundedStreams()
-        self.stream_buffers = _BoundedBuffers()
-        self.sent_bytes = 0
-        self.received_bytes = 0
-        self.stream_bucket = TokenBucket(STREAM_RATE, trio.current_time())
-
-    async def start(self) -> None:
-        try:
-            await super().start()
-        except Exception as error:  # noqa: BLE001  whatever a peer provoked ends its connection only
-            log.warning("network.muxer_failed", peer=str(self.peer_id), error=repr(error))
-            await self._cleanup_on_error()
-        finally:
-            self.event_started.set()  # else Swarm.add_conn would wait for ever
-
-    async def _write_frame(self, data: bytes) -> None:
-        async with self._write_lock:
-            with shielded(WRITE_TIMEOUT_S) as scope:
-                await self.secured_conn.write(data)
-            if scope.cancelled_caught:
-                # Half of an encrypted message may be out; nothing sensible can follow it.
-                await self.sever()
-                raise MuxedStreamError(f"the peer took no bytes for {WRITE_TIMEOUT_S} s")
-        self.sent_bytes += len(data)
-
-    async def _read_data_body(self, length: int) -> bytes:
-        self.received_bytes += length + yamux_module.HEADER_SIZE
-        return await super()._read_data_body(length)
-
-    async def close(self, error_code: int = yamux_module.GO_AWAY_NORMAL) -> None:
-        if self.event_shutting_down.is_set():
-            # Its reader is cleaning up already. The wait of libp2p at this place would only keep a connection that
-            # the other side has closed among those that count.
-            await self.sever()
-        else:
-            await super().close(error_code)
-
-    async def farewell(self) -> None:
-        """Tells the other side that we leave, and closes the socket."""
-        try:
-            await self._write_frame(struct.pack(
-                yamux_module.YAMUX_HEADER_FORMAT, 0, yamux_module.TYPE_GO_AWAY, 0, 0, yamux_module.GO_AWAY_NORMAL))
-        except (BaseLibp2pError, OSError, trio.ClosedResourceError):
-            log.debug("network.no_farewell", peer=str(self.peer_id))
-        await self.sever()
-
-    async def sever(self) -> None:
-        """Closes the socket without a farewell; the reader then cleans up."""
-        with shielded(1.0):
-            try:
-                await self.secured_conn.close()
-            except (BaseLibp2pError, OSError, trio.ClosedResourceError):
-                return
-
-
-class GuardedMuxer(MuxerMultistream):
-    """MuxerMultistream.new_conn names Yamux itself, whatever class was registered; this one does not."""
-
-    async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
-        protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
-        muxed = GuardedYamux(conn, peer_id, is_initiator=conn.is_initiator)
-        return self._annotate_connection(muxed, conn, protocol)
 
 
 def make_upgrader(key_pair: KeyPair) -> TransportUpgrader:
@@ -367,6 +195,15 @@ class NoAutoConnector(AutoConnector):
         return
 
 
+def neighbourhood(host: str) -> str:
+    """The addresses that one customer of a provider may well have: /24 of IPv4, /48 of IPv6."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    return str(ip_network((address, 24 if address.version == 4 else 48), strict=False))
+
+
 class GuardedSwarm(Swarm):
     """Accepts and dials connections under limits, and gives back all that a closed connection used."""
 
@@ -377,6 +214,7 @@ class GuardedSwarm(Swarm):
         """Open inbound connections by IP address."""
         self.refused_connections = 0
         self._upgrading = 0
+        self.host_banned_s: Callable[[str], float] = lambda host: 0.0  # noqa: ARG005
         peer_store = PeerStore()
         peer_id = ID.from_pubkey(key_pair.public_key)
         peer_store.add_key_pair(peer_id, key_pair)
@@ -405,6 +243,13 @@ class GuardedSwarm(Swarm):
         most = self.config.max_connections // 2 if loopback else self.config.max_connections_per_address
         if self.accepted[host] >= most:
             return f"{most} connections from that address"
+        near = neighbourhood(host)
+        if not loopback and sum(count for other, count in self.accepted.items() if neighbourhood(other) == near) >= (
+                _NEIGHBOURS * most):
+            return f"{_NEIGHBOURS * most} connections from {near}"
+        banned_s = self.host_banned_s(host)
+        if banned_s:
+            return f"that address is banned for another {banned_s:.0f} s"
         if self.accepted.total() >= self.config.max_connections:
             return f"{self.config.max_connections} connections in total"
         if self._upgrading >= self.config.max_unready_connections:

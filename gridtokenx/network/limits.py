@@ -79,9 +79,8 @@ class Offence(Enum):
     """Beyond its rate."""
     UNRESPONSIVE = 5.0
     """No answer in time."""
-    LATE = 1.0
-    USELESS = 1.0
-    """An empty answer where it claimed to have one."""
+    BANNED_KEY = 40.0
+    """Of an address: a peer that came from it was banned."""
 
 
 THROTTLE_BELOW = -50.0
@@ -106,7 +105,7 @@ def _forgiven(elapsed_s: float) -> float:
 
 
 class ScoreBook:
-    """Standings by public key, in memory. `standings` is what a store would save and restore."""
+    """Standings by public key, or by whatever else names who is meant; `standing.py` keeps them over restarts."""
 
     def __init__(self, capacity: int = 4096) -> None:
         self.standings: OrderedDict[bytes, Standing] = OrderedDict()

@@ -17,7 +17,9 @@ from libp2p.abc import INetStream
 from libp2p.network.connection.swarm_connection import SwarmConn
 
 from gridtokenx.network.framing import FrameStream, join_frames
-from gridtokenx.network.guarded import GuardedHost, GuardedYamux
+from gridtokenx.network.guarded import GuardedHost
+from gridtokenx.network.limits import TokenBucket
+from gridtokenx.network.muxer import GuardedYamux
 from gridtokenx.network.settings import Channel, FrameHandler, NetworkConfig, PeerGone, TooLarge
 
 log = structlog.get_logger()
@@ -25,6 +27,7 @@ log = structlog.get_logger()
 PROTOCOLS = {Channel.VOTES: "/gridtokenx/votes/1", Channel.BODIES: "/gridtokenx/bodies/1"}
 _BATCH_BYTES = 256 << 10
 _OPEN_TIMEOUT_S = 3.0
+_LONGEST_PAUSE_S = 1.0
 
 
 class Outlet:
@@ -199,6 +202,8 @@ class Links:
         limit = self.limit(channel)
         silence = self._config.link_silence_s if channel is Channel.VOTES else float("inf")
         connection = stream.stream.swarm_conn
+        frames = TokenBucket(self._config.link_frames, trio.current_time())
+        volume = TokenBucket(self._config.link_bytes, trio.current_time())
         with trio.CancelScope() as scope:
             self._incoming[key] = scope
             if previous is not None:
@@ -214,6 +219,10 @@ class Links:
                         if connection is not None:
                             await _sever(connection)
                         return
+                    now = trio.current_time()
+                    wait_s = max(frames.wait_s(1, now), volume.wait_s(len(frame), now))
+                    if wait_s:
+                        await trio.sleep(min(wait_s, _LONGEST_PAUSE_S))
                     if frame:
                         self.received_frames += 1
                         await self._deliver(public, channel, frame)

@@ -6,9 +6,10 @@ and protocol version. Until then it may use no other protocol of ours except `rp
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
@@ -20,11 +21,12 @@ from multiaddr import Multiaddr
 
 from gridtokenx import codec
 from gridtokenx.crypto.keys import PrivateKey
-from gridtokenx.errors import GridTokenXError
-from gridtokenx.network.addresses import AddressBook, Known
+from gridtokenx.network.addresses import AddressBook
+from gridtokenx.network.finding import Finder
 from gridtokenx.network.framing import FrameStream, shielded
 from gridtokenx.network.gossip import Gossip
-from gridtokenx.network.guarded import ConnectionWatcher, GuardedHost, GuardedSwarm, GuardedYamux, probe_port
+from gridtokenx.network.guarded import ConnectionWatcher, GuardedHost, GuardedSwarm, probe_port
+from gridtokenx.network.handshake import MAX_HELLO, PeerHello, decode_hello, encode_hello
 from gridtokenx.network.identity import (
     NotEd25519,
     host_and_port,
@@ -34,8 +36,9 @@ from gridtokenx.network.identity import (
     public_of,
     with_peer_id,
 )
-from gridtokenx.network.limits import Offence, ScoreBook
+from gridtokenx.network.limits import Offence
 from gridtokenx.network.links import Links
+from gridtokenx.network.muxer import GuardedYamux
 from gridtokenx.network.requests import Requests
 from gridtokenx.network.rpc import RpcHandler, RpcServer
 from gridtokenx.network.settings import (
@@ -50,9 +53,9 @@ from gridtokenx.network.settings import (
     PeerGone,
     PeerInfo,
     RequestHandler,
-    RequestTimeout,
     Topic,
 )
+from gridtokenx.network.standing import Anchor, Standings, read_memory, write_memory
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -60,15 +63,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 HELLO_PROTOCOL = "/gridtokenx/hello/1"
-_MAX_HELLO = 8192
-_MAX_NAME = 64
-_MAX_EXCHANGED = 64
 _MAX_REFUSED = 64
 _SWEEP_S = 2.0
 _UNGREETED_S = 10.0
 _DEAD_S = 95.0
 """The muxer pings every 30 s; a connection over which nothing came for three of them is dead."""
-_HIGHER_KEY_WAITS_S = 0.5
+_SAVE_S = 60.0
 _STOP_S = 5.0
 _GOODBYE_S = 1.5
 
@@ -99,7 +99,7 @@ class Network:
         key_pair = key_pair_of(key)
         self._swarm = GuardedSwarm(config, key_pair)
         self._host = GuardedHost(self._swarm)
-        self._scores = ScoreBook()
+        self._standings = Standings()
         self._book = AddressBook(key.public, int.from_bytes(key.public[:8], "big"))
         self._bootstrap = {self._book.configure(text) for text in config.bootstrap} - {key.public}
         for text in (*config.listen, *config.announce):
@@ -113,15 +113,21 @@ class Network:
         self._refused: dict[bytes, PeerInfo] = {}
         self._waiting: dict[bytes, trio.Event] = {}
         self._closed_bytes = [0, 0]
-        self._wake = trio.Event()
-        self._asking = trio.Event()
+        self._finder = Finder(
+            config, key.public, self._book, connected=lambda: self._peers,
+            chosen=lambda: [peer.public for peer in self._peers.values() if peer.outbound],
+            authorities=lambda: self._links.authorities,
+            is_authority=lambda: self._is_authority, important=self._important,
+            banned_s=lambda public: self._standings.banned_s(public, trio.current_time()), reach=self._reach,
+            request=self.request, report=self.report)
         self._stop = trio.Event()
         self._tasks: trio.Nursery | None = None
         self._started = False
         self._is_authority = False
         self._host.set_stream_handler(HELLO_PROTOCOL, self._on_hello)  # type: ignore[arg-type]
         if config.peer_exchange:
-            self._requests.serve("peers", self._answer_peers)
+            self._requests.serve("peers", self._finder.answer)
+        self._swarm.host_banned_s = lambda host: self._standings.host_banned_s(host, trio.current_time())
         self._swarm.register_notifee(ConnectionWatcher(self._connected, self._disconnected))
 
     # ------------------------------------------------------------ life
@@ -137,6 +143,7 @@ class Network:
         self._started = True
         for text in self.config.listen:
             probe_port(Multiaddr(text))
+        self._remember()
         raised: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
@@ -164,16 +171,17 @@ class Network:
                         self._tasks = tasks
                         if self._gossip is not None:
                             await tasks.start(self._gossip.run)
-                        tasks.start_soon(self._dial_loop)
+                        tasks.start_soon(self._finder.dial_loop)
                         tasks.start_soon(self._sweep_loop)
+                        tasks.start_soon(self._save_loop)
                         if self.config.peer_exchange:
-                            tasks.start_soon(self._exchange_loop)
+                            tasks.start_soon(self._finder.exchange_loop)
                         if self.config.mdns:
                             from gridtokenx.network import mdns  # zeroconf is loaded only where it is wanted
 
                             told = self.config.announce or map(str, self._host.get_transport_addrs())
                             tasks.start_soon(mdns.run, self.hello.chain_id, self.public, list(told),
-                                             self._learn_nearby)
+                                             self._finder.learn_nearby)
                         log.info("network.started", addresses=self.addresses)
                         task_status.started()
                         await self._stop.wait()
@@ -181,6 +189,7 @@ class Network:
                         tasks.cancel_scope.cancel()
                 finally:
                     self._tasks = None
+                    await self._save()
                     await self._swarm.close_all(_GOODBYE_S)
             log.info("network.stopped")
 
@@ -208,8 +217,8 @@ class Network:
         self._is_authority = self.public in chosen
         for public in self._links.authorities & self._peers.keys():
             self._link(self._peers[public])
-        self._wake.set()
-        self._asking.set()
+        self._finder.wake.set()
+        self._finder.asking.set()
 
     @property
     def on_frame(self) -> FrameHandler | None:
@@ -282,13 +291,15 @@ class Network:
         """
         now = trio.current_time()
         log.debug("network.offence", peer=public.hex()[:16], offence=offence.name, detail=detail)
-        if self._scores.report(public, offence, now, bannable=public not in self._links.authorities):
-            log.warning("network.peer_banned", peer=public.hex()[:16], seconds=self._scores.banned_s(public, now),
+        peer = self._peers.get(public)
+        host = "" if peer is None or peer.outbound else _remote_host(peer.connections[-1])
+        if self._standings.report(public, host, offence, now, bannable=public not in self._links.authorities):
+            log.warning("network.peer_banned", peer=public.hex()[:16], seconds=self._standings.banned_s(public, now),
                         offence=offence.name, detail=detail)
             self.disconnect(public)
 
     def _throttled(self, public: bytes) -> bool:
-        return self._scores.throttled(public, trio.current_time())
+        return self._standings.peers.throttled(public, trio.current_time())
 
     def disconnect(self, public: bytes) -> None:
         """Ends all connections with a peer, soon."""
@@ -311,7 +322,7 @@ class Network:
                 infos.append(PeerInfo(
                     public=known.public, address=next(iter(known.addresses), ""), connected=False,
                     authority=known.public in self._links.authorities, error=known.error,
-                    score=self._scores.score(known.public, now)))
+                    score=self._standings.peers.score(known.public, now)))
         return infos
 
     def _info(self, peer: _Peer, now: float) -> PeerInfo:
@@ -326,7 +337,7 @@ class Network:
             linked=self._links.linked(peer.public), head_height=peer.head_height,
             sent_bytes=sum(m.sent_bytes for m in muxed if isinstance(m, GuardedYamux)),
             received_bytes=sum(m.received_bytes for m in muxed if isinstance(m, GuardedYamux)),
-            dropped=dropped, rtt_ms=rtt * 1000 or None, score=self._scores.score(peer.public, now))
+            dropped=dropped, rtt_ms=rtt * 1000 or None, score=self._standings.peers.score(peer.public, now))
 
     def statistics(self) -> dict[str, int]:
         """Counters since the start and present sizes, for metrics."""
@@ -354,37 +365,24 @@ class Network:
 
     def _own_hello(self, refusal: str = "") -> bytes:
         addresses = self.config.announce or [str(address) for address in self._host.get_transport_addrs()]
-        return codec.encode([
-            self.hello.protocol_version, self.hello.chain_id, self.hello.genesis_hash, self.hello.name[:_MAX_NAME],
-            self.hello.head_height(), self._gossip is not None, list(addresses)[:4], refusal])
+        return encode_hello(self.hello, list(addresses), refusal, gossip=self._gossip is not None)
 
-    def _check_hello(self, public: bytes, raw: bytes) -> list[Any]:
-        """The fields of the other side's hello. Raises HandshakeRefused, and CodecError for garbage."""
-        value = codec.decode(raw, max_bytes=_MAX_HELLO)
-        if not isinstance(value, list) or not value or type(value[0]) is not int:
-            raise codec.CodecError("a hello is an array that starts with the protocol version")
-        if value[0] != self.hello.protocol_version:
-            raise HandshakeRefused(f"protocol version {value[0]}; this node speaks {self.hello.protocol_version}")
-        if [type(item) for item in value] != [int, bytes, bytes, str, int, bool, list, str]:
-            raise codec.CodecError("a hello has eight fields")
-        _, chain_id, genesis_hash, _, head_height, _, addresses, refusal = value
-        if not all(isinstance(text, str) for text in addresses) or head_height < 0:
-            raise codec.CodecError("a hello holds addresses as text and a height from 0 on")
-        if chain_id != self.hello.chain_id:
-            raise HandshakeRefused(
-                f"another chain: {chain_id.hex()[:16]}, this node follows {self.hello.chain_id.hex()[:16]}")
-        if genesis_hash != self.hello.genesis_hash:
-            raise HandshakeRefused(f"another genesis block: {genesis_hash.hex()[:16]}, this node's is "
-                                   f"{self.hello.genesis_hash.hex()[:16]}")
-        if refusal:
-            raise HandshakeRefused(f"the peer refused: {refusal[:200]}")
-        banned_s = self._scores.banned_s(public, trio.current_time())
+    def _check_hello(self, public: bytes, raw: bytes, *, outbound: bool) -> PeerHello:
+        """The other side's hello. Raises HandshakeRefused, and CodecError for garbage."""
+        theirs = decode_hello(raw, self.hello)
+        banned_s = self._standings.banned_s(public, trio.current_time())
         if banned_s:
             raise HandshakeRefused(f"banned for another {banned_s:.0f} s")
-        room = public in self._peers or public in self._links.authorities or public in self._bootstrap
-        if not room and len(self._peers) >= self.config.max_peers:
-            raise HandshakeRefused(f"this node has its {self.config.max_peers} peers")
-        return value
+        if public not in self._peers and not self._important(public):
+            # Who comes by himself does not get the places that are kept for peers of our own choice.
+            kept = 0 if outbound else min(self.config.target_peers, self.config.max_peers // 2)
+            most = self.config.max_peers - kept
+            if sum(outbound or not peer.outbound for peer in self._peers.values()) >= most:
+                raise HandshakeRefused(f"this node has its {most} peers")
+        return theirs
+
+    def _important(self, public: bytes) -> bool:
+        return public in self._links.authorities or public in self._bootstrap
 
     async def _on_hello(self, net_stream: INetStream) -> None:
         """The side that was dialled: hears first, answers, then both judge."""
@@ -394,9 +392,9 @@ class Network:
         try:
             public = public_of(net_stream.muxed_conn.peer_id)
             with trio.fail_after(self.config.handshake_timeout_s):
-                raw = await stream.read_frame(_MAX_HELLO)
+                raw = await stream.read_frame(MAX_HELLO)
                 try:
-                    fields = self._check_hello(public, raw)
+                    theirs = self._check_hello(public, raw, outbound=False)
                 except (HandshakeRefused, codec.CodecError) as error:
                     await stream.write_frame(self._own_hello(str(error)))
                     await stream.close()
@@ -405,7 +403,7 @@ class Network:
                     return
                 await stream.write_frame(self._own_hello())
             await stream.close()
-            self._admit(public, connection, fields, outbound=False)
+            self._admit(public, connection, theirs, outbound=False)
         except (NetworkError, trio.TooSlowError) as error:
             log.info("network.handshake_failed", peer=str(net_stream.muxed_conn.peer_id), reason=str(error))
             self._close_soon(connection)
@@ -416,14 +414,14 @@ class Network:
             with trio.fail_after(self.config.handshake_timeout_s):
                 stream = await self._host.open_stream(connection, HELLO_PROTOCOL, self.config.handshake_timeout_s)
                 await stream.write_frame(self._own_hello())
-                fields = self._check_hello(public, await stream.read_frame(_MAX_HELLO))
+                theirs = self._check_hello(public, await stream.read_frame(MAX_HELLO), outbound=True)
             await stream.close()
         except HandshakeRefused as error:
             self._refuse(public, connection, str(error), outbound=True)
             raise
         except trio.TooSlowError as error:
             raise PeerGone(f"no hello within {self.config.handshake_timeout_s} s") from error
-        self._admit(public, connection, fields, outbound=True)
+        self._admit(public, connection, theirs, outbound=True)
 
     def _refuse(self, public: bytes, connection: SwarmConn, reason: str, *, outbound: bool) -> None:
         log.warning("network.peer_refused", peer=public.hex()[:16], address=_remote(connection), reason=reason)
@@ -433,25 +431,24 @@ class Network:
         while len(self._refused) > _MAX_REFUSED:
             del self._refused[next(iter(self._refused))]
 
-    def _admit(self, public: bytes, connection: SwarmConn, fields: list[Any], *, outbound: bool) -> None:
+    def _admit(self, public: bytes, connection: SwarmConn, theirs: PeerHello, *, outbound: bool) -> None:
         if connection.is_closed or self._tasks is None:
             return
-        _, _, _, name, head_height, gossip, addresses, _ = fields
         now = trio.current_time()
         peer = self._peers.get(public)
         if peer is None:
-            peer = _Peer(public, name[:_MAX_NAME], now, outbound, head_height, gossip, _remote(connection))
+            peer = _Peer(public, theirs.name, now, outbound, theirs.head_height, theirs.gossip, _remote(connection))
             self._peers[public] = peer
             log.info("network.peer_connected", peer=public.hex()[:16], name=peer.name, address=peer.address,
                      outbound=outbound)
-        peer.name, peer.head_height, peer.gossip = name[:_MAX_NAME], head_height, gossip
+        peer.name, peer.head_height, peer.gossip = theirs.name, theirs.head_height, theirs.gossip
         peer.connections.append(connection)
         self._refused.pop(public, None)
         known = self._book.get(public)
         if known is not None:
             self._book.succeeded(known)
         try:
-            self._book.learn(public, addresses, itself=True, seen_host=_remote_host(connection))
+            self._book.learn(public, theirs.addresses, teller=public, seen_host=_remote_host(connection))
         except (NetworkError, ValueError) as error:
             self.report(public, Offence.INVALID, f"addresses in its hello: {error}")
         waiting = self._waiting.pop(public, None)
@@ -459,9 +456,9 @@ class Network:
             waiting.set()
         if public in self._links.authorities:
             self._link(peer)
-        if self._gossip is not None and gossip:
+        if self._gossip is not None and theirs.gossip:
             self._tasks.start_soon(self._gossip.peer_up, connection, public)
-        self._asking.set()
+        self._finder.asking.set()
 
     async def _admitted(self, net_stream: INetStream) -> bytes | None:
         """The peer behind a stream, once its handshake is done; None if it is not within the time for one."""
@@ -493,7 +490,7 @@ class Network:
         except NotEd25519:
             self._close_soon(conn)
             return
-        if self._scores.banned_s(public, trio.current_time()):
+        if self._standings.banned_s(public, trio.current_time()):
             self._close_soon(conn)
 
     async def _disconnected(self, conn: INetConn) -> None:
@@ -522,11 +519,49 @@ class Network:
         if self._gossip is not None:
             self._gossip.peer_down(public)
         log.info("network.peer_disconnected", peer=public.hex()[:16], name=peer.name)
-        known = self._book.get(public)
-        if known is not None:
-            self._book.postpone(known, self._first_dial(public))
-        self._wake.set()
-        self._asking.set()
+        self._finder.lost(public)
+
+    async def _reach(self, public: bytes, address: str) -> None:
+        """Dials a peer and greets it. Raises NetworkError or CodecError."""
+        connection = await self._swarm.dial(Multiaddr(address), peer_id_of(public))
+        try:
+            await self._greet(public, connection)
+        except (NetworkError, codec.CodecError):
+            self._close_soon(connection)
+            raise
+
+    # ------------------------------------------------------------ over restarts
+
+    def _remember(self) -> None:
+        """Bans and anchors of the last run."""
+        path = self.config.memory_file
+        raw = None if path is None else read_memory(path)
+        if raw is None:
+            return
+        try:
+            for anchor in self._standings.restore(raw, trio.current_time(), time.time()):
+                self._book.remember(anchor.public, anchor.address)
+        except (codec.CodecError, NetworkError) as error:
+            log.warning("network.memory_damaged", path=str(path), error=str(error),
+                        consequence="bans and known peers of the last run are forgotten")
+
+    async def _save(self) -> None:
+        if self.config.memory_file is None:
+            return
+        self._standings.changed = False
+        anchors = [Anchor(public, address) for public, address in self._book.anchors()]
+        raw = self._standings.encode(anchors, trio.current_time(), time.time())
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(write_memory, self.config.memory_file, raw)
+
+    async def _save_loop(self) -> None:
+        """Every minute, and soon after a ban."""
+        saved_s = trio.current_time()
+        while True:
+            await trio.sleep(_SWEEP_S)
+            if self._standings.changed or trio.current_time() - saved_s > _SAVE_S:
+                saved_s = trio.current_time()
+                await self._save()
 
     def _close_soon(self, connection: INetConn) -> None:
         async def close() -> None:
@@ -566,128 +601,6 @@ class Network:
             return False
         peer = self._peers.get(public)
         return (peer is not None and connection in peer.connections) or self._rpc.serves(public)
-
-    # ------------------------------------------------------------ finding others
-
-    def _first_dial(self, public: bytes) -> float:
-        """When to dial a peer that was lost or learned of: of two authorities the lower key dials first."""
-        waits = self._is_authority and public in self._links.authorities and self.public > public
-        return trio.current_time() + (_HIGHER_KEY_WAITS_S if waits else 0.0)
-
-    def _wanted(self) -> list[Known]:
-        """Known peers that are to be dialled when due: authorities and bootstrap peers, then others up to a number."""
-        wanted: list[Known] = []
-        others: list[Known] = []
-        room = self.config.target_peers
-        now = trio.current_time()
-        for peer in self._peers.values():
-            room -= peer.public not in self._links.authorities and peer.public not in self._bootstrap
-        for known in self._book.all():
-            important = known.public in self._links.authorities or known.public in self._bootstrap
-            if known.dialling:
-                room -= not important
-            elif known.public not in self._peers and known.addresses and not self._scores.banned_s(known.public, now):
-                (wanted if important else others).append(known)
-        others.sort(key=lambda known: known.due)
-        return wanted + others[:max(0, room)]
-
-    async def _dial_loop(self) -> None:
-        async with trio.open_nursery() as nursery:
-            while True:
-                now = trio.current_time()
-                next_due = now + 60.0
-                self._wake = trio.Event()
-                for known in self._wanted():
-                    if known.due <= now:
-                        known.dialling = True
-                        nursery.start_soon(self._dial, known)
-                    else:
-                        next_due = min(next_due, known.due)
-                with trio.move_on_after(next_due - now):
-                    await self._wake.wait()
-
-    async def _dial(self, known: Known) -> None:
-        important = known.public in self._links.authorities or known.public in self._bootstrap
-        text = known.next_address()
-        connection: SwarmConn | None = None
-        try:
-            connection = await self._swarm.dial(Multiaddr(text), peer_id_of(known.public))
-            await self._greet(known.public, connection)
-        except (NetworkError, codec.CodecError) as error:
-            if known.failures == 0:
-                log.info("network.dial_failed", peer=known.public.hex()[:16], address=text, reason=str(error))
-            if connection is not None:
-                self._close_soon(connection)
-            backoff = self.config.authority_backoff_s if important else self.config.peer_backoff_s
-            self._book.failed(known, str(error), trio.current_time(), backoff)
-        finally:
-            known.dialling = False
-            self._wake.set()
-
-    def _learn(self, public: bytes, texts: list[str]) -> None:
-        """Hearsay about another peer. Raises AddressError."""
-        if self._book.learn(public, texts, itself=False):
-            known = self._book.get(public)
-            assert known is not None
-            self._book.postpone(known, self._first_dial(public))
-            self._wake.set()
-
-    def _learn_nearby(self, public: bytes, texts: list[str]) -> None:
-        try:
-            self._learn(public, texts)
-        except NetworkError as error:
-            log.debug("network.mdns_ignored", reason=str(error))
-
-    async def _answer_peers(self, public: bytes, payload: bytes) -> bytes:  # noqa: ARG002
-        """Addresses of peers that are connected now: proven, not hearsay."""
-        entries: list[list[Any]] = []
-        for other in sorted(self._peers, key=lambda other: other not in self._links.authorities):
-            known = self._book.get(other)
-            if known is not None and known.addresses and other != public and len(entries) < _MAX_EXCHANGED:
-                entries.append([other, list(known.addresses[:4])])
-        return codec.encode(entries)
-
-    async def _ask_for_peers(self, public: bytes) -> None:
-        try:
-            entries = codec.decode(await self.request(public, "peers", b""))
-            if not isinstance(entries, list) or len(entries) > _MAX_EXCHANGED:
-                raise codec.CodecError(f"at most {_MAX_EXCHANGED} peers are exchanged")
-            for entry in entries:
-                match entry:
-                    case [bytes() as other, [*texts]] if all(isinstance(text, str) for text in texts):
-                        peer_id_of(other)
-                        self._learn(other, texts)
-                    case _:
-                        raise codec.CodecError("an exchanged peer is [public key, [address, ...]]")
-        except (RequestTimeout, PeerGone):
-            return
-        except (GridTokenXError, ValueError) as error:
-            self.report(public, Offence.INVALID, f"peer exchange: {error}")
-
-    async def _exchange_loop(self) -> None:
-        """Asks peers in turn for others: often while some authority is missing, seldom otherwise."""
-        first, longest = self.config.exchange_interval_s
-        interval = first
-        asked: dict[bytes, float] = {}
-        while True:
-            missing = bool(self._links.authorities - self._peers.keys())
-            candidates = sorted(self._peers, key=lambda public: asked.get(public, 0.0))
-            if candidates:
-                chosen = candidates[0]
-                fresh = chosen not in asked
-                asked = {public: at for public, at in asked.items() if public in self._peers}
-                asked[chosen] = trio.current_time()
-                await self._ask_for_peers(chosen)
-                if fresh:
-                    interval = first
-                    continue  # newcomers are asked at once, one after the other
-            self._asking = trio.Event()
-            with trio.move_on_after(interval if missing and candidates else longest):
-                await self._asking.wait()
-                interval = first
-                await trio.sleep(0.05)
-                continue
-            interval = min(longest, interval * 2)
 
 
 def _single(error: BaseException) -> BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from enum import IntEnum, StrEnum
+from pathlib import Path
 
 from attrs import field, frozen
 
@@ -98,6 +99,8 @@ class NetworkConfig:
     """Those subscribed to. Others can still be published to, for the connected peers that subscribe."""
     peer_exchange: bool = True
     mdns: bool = False
+    memory_file: Path | None = None
+    """Keeps bans and the peers reached last over restarts."""
     psk: str | None = None
     """32 bytes in hex shared by all peers of a private network."""
     max_peers: int = 64
@@ -106,7 +109,8 @@ class NetworkConfig:
     """How many peers other than authorities are dialled, once their addresses are known."""
     max_connections: int = 256
     max_connections_per_address: int = 16
-    """Of one IP address; the loopback address has half of `max_connections`."""
+    """Of one IP address; the loopback address has half of `max_connections`, one part of the internet (IPv4 /24,
+    IPv6 /48) four times as many as an address."""
     max_unready_connections: int = 48
     """Connections that have not passed the handshake yet."""
 
@@ -116,6 +120,9 @@ class NetworkConfig:
     max_request: int = 1 << 20
     max_answer: int = (4 << 20) + 65_536
     max_gossip: int = (2 << 20) + 65_536
+    # of one authority, per channel; beyond them it is read more slowly
+    link_frames: Rate = field(factory=lambda: Rate(per_s=4000, burst=16_000))
+    link_bytes: Rate = field(factory=lambda: Rate(per_s=64 << 20, burst=256 << 20))
     # queue towards one authority, per channel
     queue_frames: int = 4096
     queue_bytes: int = 16 << 20

@@ -15,7 +15,7 @@ from attrs import define, field
 
 URGENT_MOST = 4096
 BULK_MOST = 256
-BULK_MOST_BYTES = 4 << 20
+BULK_MOST_BYTES = 2 << 20
 
 Item = TypeVar("Item")
 

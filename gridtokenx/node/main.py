@@ -42,6 +42,7 @@ SWITCH_S = 0.0005
 """A thread that computes (a checkpoint, a big block) gives way to the event loop so often. With Python's default of
 5 ms every call that lets go of the interpreter, as each signature check does, waits that long to get it back."""
 EXIT_INVARIANT = 3
+PEERS_FILE = "peers"
 
 
 def open_database(config: NodeConfig, genesis: Genesis) -> tuple[Database, bool]:
@@ -61,7 +62,8 @@ def network_settings(config: NodeConfig, *, authority: bool) -> NetworkConfig:
     section = config.network
     return NetworkConfig(
         listen=section.listen, announce=section.announce, bootstrap=section.bootstrap, mdns=section.mdns,
-        peer_exchange=section.peer_exchange, max_peers=section.max_peers,
+        peer_exchange=section.peer_exchange, memory_file=config.node.data_dir / PEERS_FILE,
+        max_peers=section.max_peers,
         max_connections_per_address=section.max_connections_per_address, psk=load_network_key(config),
         topics=frozenset(Topic) - {Topic.BLOCK} if authority else frozenset(Topic),
         rpc_max_sessions=config.rpc.max_sessions, rpc_max_sessions_per_peer=config.rpc.max_sessions_per_peer,

@@ -13,12 +13,12 @@ from attrs import define
 
 SLICE_S = 0.008
 """Transactions are worked off for so long before votes are looked at again."""
-PLENTY_S = 3.0
+PLENTY_S = 1.0
 """More pending than becomes final in so long is plenty."""
-PLENTY_LEAST = 512
-FULL_S = 10.0
+PLENTY_LEAST = 256
+FULL_S = 3.0
 """More pending than becomes final in so long, and clients find the pool full."""
-FULL_LEAST = 2048
+FULL_LEAST = 1024
 PLENTY_SHARE = 0.15
 """Of the time, for transactions while there is plenty."""
 REMEMBERED_S = 5.0

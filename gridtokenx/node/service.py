@@ -51,8 +51,8 @@ from gridtokenx.store.log import Log
 SLICE = 64                # transactions between two looks at the clock
 LATE_S = 0.05
 READ_FIRST_S = 0.005
-SUBMIT_WAIT_S = 10.0
-OVERLOADED_S = 1.0        # more is not taken while the submission before it has been waiting for so long
+SUBMIT_WAIT_S = 5.0
+OVERLOADED_S = 0.5        # more is not taken while the submission before it has been waiting for so long
 SYNC_TIMEOUT_S = 10.0
 SYNC_POLL_S = 3.0
 SYNC_LOOK_S = 30.0        # an authority, which hears of it otherwise unless its list is many epochs old
