@@ -21,6 +21,7 @@ from gridtokenx.node.service import Checkpoints, Service, _Frame, _Synced
 from gridtokenx.node.sync import MAX_ANSWER_BLOCKS, SyncError, decode_answer
 from gridtokenx.store.checkpoint import FinalizedBlock
 from gridtokenx.store.database import Database
+from gridtokenx.store.log import Log
 
 
 class DeadNetwork:
@@ -169,6 +170,27 @@ async def test_stopping_during_a_checkpoint_finishes_it(cluster: Cluster, monkey
     cluster.crash(0)
     cluster.restart(0)
     assert cluster.members[0].chain.head.header.height == 3
+
+
+async def test_a_checkpoint_cut_off_before_it_wrote_is_made_at_the_end(cluster: Cluster,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    service, _ = service_of(cluster, interval_ms=100)
+    member = cluster.members[0]
+    began, go_on, honest = threading.Event(), threading.Event(), Log.sync
+
+    def slow(log: Log) -> int:
+        began.set()
+        assert go_on.wait(10)
+        return honest(log)
+
+    monkeypatch.setattr(Log, "sync", slow)
+    monkeypatch.setattr(type(member.replica), "deadline_ms", property(lambda _: None))
+    monkeypatch.setattr(member.replica, "tick", lambda: None)
+    with trio.fail_after(20):
+        async with service.running():
+            await trio.to_thread.run_sync(began.wait, 10)
+            threading.Timer(0.1, go_on.set).start()
+    assert member.database.executed_height == 3
 
 
 async def test_stopping_writes_a_last_checkpoint(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

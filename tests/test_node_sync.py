@@ -9,11 +9,15 @@ import pytest
 from attrs import evolve
 from node_support import OTHER, PUBLICS, TRADER, Cluster, key, small_genesis, transfer
 
+from gridtokenx import codec
 from gridtokenx.consensus.config import KeySigner, KeyVerifier, Recovered
 from gridtokenx.consensus.epochs import Consensus
 from gridtokenx.consensus.messages import Kind, Status, encode_message
+from gridtokenx.crypto import mountain_range
 from gridtokenx.errors import GridTokenXError
-from gridtokenx.node import service
+from gridtokenx.ledger.block import decode_header
+from gridtokenx.node import serve, service
+from gridtokenx.node.ancestors import certified_from
 from gridtokenx.node.chain import Chain, nonce_of
 from gridtokenx.node.pool import Pool
 from gridtokenx.node.recover import replay
@@ -30,6 +34,7 @@ from gridtokenx.node.sync import (
     encode_request,
 )
 from gridtokenx.store.database import Database
+from gridtokenx.store.errors import HistoryPruned
 
 BLOCKS = 5
 
@@ -112,6 +117,53 @@ def test_every_final_block_is_served(cluster: Cluster) -> None:
     whole = answer(cluster)
     assert [block.header_raw for block in whole.blocks] == [entry[0] for entry in found if entry is not None]
     assert whole.head_height == head
+
+
+def test_a_block_however_far_from_a_certificate_is_proven_by_its_place_among_the_ancestors(
+        cluster: Cluster, observer: Observer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The headers of a tail are bounded, the number of final blocks without a certificate is not."""
+    monkeypatch.setattr(serve, "MAX_TAIL", 2)
+    source = cluster.members[2]
+    finals = source.chain.finals()
+    for block in finals[:-1]:
+        block.certificate = None
+    near = answer(cluster, 1, most=len(finals) - 2, member=2)
+    assert (len(near.tail), near.path) == (2, None)
+    far = answer(cluster, most=1, member=2)
+    assert len(far.blocks) == len(far.tail) == 1 and far.path is not None
+    verify = cluster.verify
+    parent = observer.chain.head.digest
+    for wrong, said in ((evolve(far, path=near_path(far, finals[1].digest)), "not shown to be an ancestor"),
+                        (evolve(far, tail=(finals[-2].header,)), "not shown to be an ancestor"),
+                        (evolve(far, certificate=None), "no valid certificate"),
+                        (evolve(far, path=None), "does not follow")):
+        with pytest.raises(SyncError, match=said):
+            check_answer(wrong, 1, parent, verify)
+    for at in range(0, len(far.path), 5):
+        spoiled = far.path[:at] + bytes([far.path[at] ^ 1]) + far.path[at + 1:]
+        with pytest.raises(GridTokenXError):
+            check_answer(evolve(far, path=spoiled), 1, parent, verify)
+    raw = answer_for(source.database, source.chain, 1, 1)
+    fields = codec.decode(raw)
+    for bad in ([*fields[:4], 5], [*fields[:2], [], *fields[3:]], fields[:4]):
+        with pytest.raises(SyncError):
+            decode_answer(codec.encode(bad))
+    while observer.chain.head.digest != source.chain.head.digest:
+        observer.take(answer(cluster, observer.chain.head.header.height + 1, most=1, member=2))
+    # Also when the state of back then is pruned: the range is made anew from the headers.
+    stored = cluster.members[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(type(stored.database), "state_at", lambda *_: (_ for _ in ()).throw(HistoryPruned(1, 2)))
+        patch.setattr(type(stored.database), "certificate", lambda *_: None)
+        raw_header, _, ancestor = certified_from(stored.database, stored.chain, 1)
+    assert ancestor is not None and decode_header(raw_header).height > 1
+
+
+def near_path(far: SyncAnswer, other: bytes) -> bytes:
+    """The path of another block of the same range, at the place of the first."""
+    assert far.path is not None
+    proof = mountain_range.decode_proof(far.path)
+    return evolve(proof, siblings=(other, *proof.siblings[1:])).encode()
 
 
 def test_block_without_a_certificate_is_proven_by_its_descendants(cluster: Cluster, observer: Observer) -> None:

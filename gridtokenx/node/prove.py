@@ -9,30 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gridtokenx.crypto import merkle, mountain_range
+from gridtokenx.crypto import merkle
 from gridtokenx.crypto.hashing import Domain, digest
-from gridtokenx.errors import GridTokenXError
-from gridtokenx.ledger import spaces
 from gridtokenx.ledger.block import decode_header
 from gridtokenx.ledger.genesis import Genesis
-from gridtokenx.ledger.records import Peaks
 from gridtokenx.ledger.state import StateView
-from gridtokenx.light.format import MAX_CLAIMS, Ancestor, Boundary, Finality, Proof, StateClaim, TransactionClaim
+from gridtokenx.light.format import MAX_CLAIMS, Boundary, Finality, Proof, StateClaim, TransactionClaim
+from gridtokenx.node.ancestors import CannotProve, certified_from
 from gridtokenx.node.chain import Chain, ChainBlock, epoch_end
 from gridtokenx.node.sync import encode_stored_certificate
 from gridtokenx.store.chain import StoredBoundary
 from gridtokenx.store.database import MAX_BOUNDARIES, Database
-from gridtokenx.store.errors import StoreError
 from gridtokenx.store.finality import changes_of_list, first_list
-
-MAX_DISTANCE = 65_536
-"""Headers between a block and the next certificate that are read to show the one an ancestor of the other."""
-
-
-class CannotProve(GridTokenXError):
-    """What is asked for is not on this node, or not final yet; the message says which."""
-
-    code = "cannot_prove"
 
 
 class Prover:
@@ -63,7 +51,7 @@ class Prover:
         held = next((b for b in self._chain.finals() if transaction_id in b.ids), None)
         if held is not None:
             height, index = held.header.height, held.ids.index(transaction_id)
-            header, raws = held.header.encode(), [transaction.raw for transaction in held.transactions]
+            raws = [transaction.raw for transaction in held.transactions]
             receipts = [] if held.result is None else list(held.result.receipts_raw)
         else:
             place = self._database.transaction(transaction_id)
@@ -71,11 +59,11 @@ class Prover:
             if place is None or block is None:
                 raise CannotProve(f"transaction {transaction_id.hex()} is in no final block that this node holds")
             height, index = place.height, place.position
-            header, raws, receipts = block.header, block.transactions, block.receipts
+            raws, receipts = block.transactions, block.receipts
         ids = [digest(Domain.TRANSACTION, raw) for raw in raws]
         claim = TransactionClaim(index, len(raws), raws[index], merkle.prove(ids, index), receipts[index],
                                  merkle.prove(receipts, index))
-        certified, certificate, ancestor = self._certified(height, header)
+        certified, certificate, ancestor = certified_from(self._database, self._chain, height)
         return Proof(self._finality(certified, certificate), ancestor, (claim,))
 
     # ------------------------------------------------------------ finality
@@ -106,66 +94,6 @@ class Prover:
             if len(rows) < MAX_BOUNDARIES:
                 break
         return self._changes + changes_of_list([entry for entry in held if entry.epoch >= self._next_epoch])
-
-    # ------------------------------------------------------------ ancestors
-
-    def _certified(self, height: int, header: bytes) -> tuple[bytes, bytes, Ancestor | None]:
-        """Header and certificate of the first block from `height` on that has one, and how the first leads to it."""
-        hashes: list[bytes] = []
-        at, raw = height, header
-        while len(hashes) <= MAX_DISTANCE:
-            certificate = self._certificate(at)
-            if certificate is not None:
-                if at == height:
-                    return raw, certificate, None
-                path = mountain_range.prove_after(self._peaks(height), hashes)
-                return raw, certificate, Ancestor(header, path.encode())
-            hashes.append(digest(Domain.HEADER, raw))
-            at += 1
-            following = self._header(at)
-            if following is None:
-                raise CannotProve(f"block {height} is final by a certificate that this node does not have yet; ask "
-                                  "again in a moment")
-            raw = following
-        raise CannotProve(f"no block among the {MAX_DISTANCE} after height {height} has a certificate of its own")
-
-    def _held(self, height: int) -> ChainBlock | None:
-        finals = self._chain.finals()
-        place = height - self._chain.base.header.height - 1
-        return finals[place] if 0 <= place < len(finals) else None
-
-    def _certificate(self, height: int) -> bytes | None:
-        held = self._held(height)
-        if held is not None and held.certificate is not None:
-            return encode_stored_certificate(held.certificate)
-        return self._database.certificate(height)
-
-    def _header(self, height: int) -> bytes | None:
-        held = self._held(height)
-        return self._database.header(height) if held is None else held.header.encode()
-
-    def _peaks(self, height: int) -> bytes:
-        """The range of the headers below `height`: from the state there, or made anew from the headers."""
-        held = self._held(height)
-        raw: bytes | None
-        if held is not None and held.state is not None:
-            raw = held.state.get(spaces.PEAKS)
-        else:
-            try:
-                with self._database.state_at(height) as past:
-                    raw = past.get(spaces.PEAKS)
-            except StoreError:
-                raw = None
-        if raw is not None:
-            return Peaks.decode(raw).peaks
-        peaks = mountain_range.EMPTY
-        for at in range(height):
-            header = self._database.header(at)
-            if header is None:
-                raise CannotProve(f"this node does not hold the headers below height {height}; ask one that has the "
-                                  "whole chain")
-            peaks = mountain_range.append(peaks, digest(Domain.HEADER, header))
-        return peaks
 
 
 def _boundary(block: ChainBlock) -> StoredBoundary | None:

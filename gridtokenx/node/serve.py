@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gridtokenx.errors import GridTokenXError
+from gridtokenx.node.ancestors import CannotProve, certified_from
 from gridtokenx.node.chain import Chain
 from gridtokenx.node.sync import (
     MAX_ANSWER_BYTES,
@@ -63,4 +64,11 @@ def answer_for(database: Database, chain: Chain, from_height: int, most: int) ->
         if block[2] is not None:
             return encode_answer(head, blocks, tail, block[2])
         height += 1
-    return encode_answer(head, [], [], None)
+    # No certificate near: the last block's place among the ancestors of the next certified one, however far.
+    last = height - len(tail) - 1
+    try:
+        header, certificate, ancestor = certified_from(database, chain, last)
+    except CannotProve:
+        return encode_answer(head, [], [], None)
+    assert ancestor is not None, "a certificate was looked for"
+    return encode_answer(head, blocks, [header], certificate, ancestor.path)

@@ -500,10 +500,11 @@ class Service:
     async def _last_checkpoint(self) -> None:
         with trio.CancelScope(shield=True):
             await self._machine.in_thread(self._log_file.sync)
-            if not self._checkpointing:
-                blocks = self.replica.chain.checkpoint_blocks()
-                if blocks:
-                    await self._machine.in_thread(self._database.checkpoint, blocks)
+            # One that was under way was cut off before it wrote, or is done: the database knows.
+            stored = self._database.executed_height
+            blocks = [block for block in self.replica.chain.checkpoint_blocks() if block.height > stored]
+            if blocks:
+                await self._machine.in_thread(self._database.checkpoint, blocks)
 
     def _prune_log(self) -> None:
         """Keeps everything about views above the checkpoint's; records are at most 100 views ahead of their time."""

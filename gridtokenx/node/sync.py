@@ -2,7 +2,8 @@
 
 An answer holds consecutive blocks with the certificates they have, and ends in a proof that its last block is
 final: that block's own finalization certificate, or the headers up to a certified descendant (CONSENSUS 5,
-catch-up). Nothing of an answer is executed before all of this held.
+catch-up), or, when that is far, the descendant's header alone and the block's place in its range of ancestors.
+Nothing of an answer is executed before all of this held.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from attrs import frozen
 
 from gridtokenx import codec
 from gridtokenx.consensus.messages import Certificate, Kind, decode_certificate, encode_certificate
+from gridtokenx.crypto import mountain_range
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.errors import GridTokenXError
@@ -42,12 +44,14 @@ class SyncedBlock:
 
 @frozen
 class SyncAnswer:
-    """`blocks` from the asked height on; `tail` and `certificate` prove the last one final."""
+    """`blocks` from the asked height on; `tail` and `certificate` prove the last one final. With `path`, the tail is
+    one header, among whose ancestors the path shows the last block."""
 
     head_height: int
     blocks: tuple[SyncedBlock, ...]
     tail: tuple[Header, ...]
     certificate: Certificate | None
+    path: bytes | None = None
 
 
 def encode_request(from_height: int, most: int = MAX_ANSWER_BLOCKS) -> bytes:
@@ -62,9 +66,9 @@ def decode_request(raw: bytes) -> tuple[int, int]:
 
 
 def encode_answer(head_height: int, blocks: list[tuple[bytes, list[bytes], bytes | None]], tail: list[bytes],
-                  certificate: bytes | None) -> bytes:
+                  certificate: bytes | None, path: bytes | None = None) -> bytes:
     """`certificate`s are in their stored form (canonical arrays)."""
-    return codec.encode([head_height, [[header, raws, cert] for header, raws, cert in blocks], tail, certificate])
+    return codec.encode([head_height, [[header, raws, cert] for header, raws, cert in blocks], tail, certificate, path])
 
 
 def encode_stored_certificate(certificate: Certificate) -> bytes:
@@ -86,8 +90,8 @@ def _certificate(value: Any) -> Certificate | None:
 def decode_answer(raw: bytes) -> SyncAnswer:
     """Raises SyncError, BlockError, MessageError or CodecError naming what is wrong. Proves nothing yet."""
     fields = codec.decode(raw, max_bytes=MAX_ANSWER_BYTES + (1 << 20))
-    if type(fields) is not list or len(fields) != 4 or type(fields[0]) is not int:
-        raise SyncError("a sync answer is [head height, blocks, tail, certificate]")
+    if type(fields) is not list or len(fields) != 5 or type(fields[0]) is not int:
+        raise SyncError("a sync answer is [head height, blocks, tail, certificate, path]")
     if type(fields[1]) is not list or type(fields[2]) is not list or len(fields[2]) > MAX_TAIL:
         raise SyncError(f"blocks and at most {MAX_TAIL} tail headers are arrays")
     blocks = []
@@ -98,8 +102,10 @@ def decode_answer(raw: bytes) -> SyncAnswer:
         blocks.append(SyncedBlock(decode_header(entry[0]), entry[0], tuple(entry[1]), _certificate(entry[2])))
     if any(type(item) is not bytes for item in fields[2]):
         raise SyncError("tail headers are byte strings")
+    if fields[4] is not None and (type(fields[4]) is not bytes or len(fields[2]) != 1):
+        raise SyncError("a path is bytes, beside a tail of one header")
     return SyncAnswer(fields[0], tuple(blocks), tuple(decode_header(item) for item in fields[2]),
-                      _certificate(fields[3]))
+                      _certificate(fields[3]), fields[4])
 
 
 def within_epoch(answer: SyncAnswer, epoch: int) -> SyncAnswer:
@@ -133,7 +139,10 @@ def check_answer(answer: SyncAnswer, from_height: int, parent: bytes,
         return
     if answer.blocks[-1].certificate is not None:
         return
-    for header in answer.tail:
+    if answer.path is not None:
+        _check_ancestor(answer.path, answer.tail[0], height - 1, previous)
+        previous = answer.tail[0].hash
+    for header in answer.tail if answer.path is None else ():
         if header.height != height or header.parent != previous:
             raise SyncError(f"height {height}: the tail header does not follow on the one before")
         previous = header.hash
@@ -141,3 +150,12 @@ def check_answer(answer: SyncAnswer, from_height: int, parent: bytes,
     final = answer.certificate
     if final is None or final.kind is not Kind.FINALIZE or final.digest != previous or not verify(final):
         raise SyncError("no valid certificate shows that the last block is final")
+
+
+def _check_ancestor(path: bytes, certified: Header, height: int, block_hash: bytes) -> None:
+    """Raises SyncError (or MountainError) unless the block is the ancestor of `certified` at that height."""
+    proof = mountain_range.decode_proof(path)
+    if (proof.index != height or mountain_range.count(proof.peaks) != certified.height
+            or not mountain_range.verify(certified.headers_root, block_hash, proof)):
+        raise SyncError(f"height {height}: the block is not shown to be an ancestor of the certified one at "
+                        f"{certified.height}")
