@@ -79,8 +79,9 @@ async def test_answers_are_those_of_rpc_and_of_the_described_shape(node: ApiNode
     assert told["bids"]
     assert told["asks"]
     landed = await checked(node, f"/energy/orderbook/{node.window}/landed", models.LandedBook, zone=0)
-    assert landed["asks"][0][0] >= 1000 * landed["asks"][0][3]      # wheeling and losses come on top
-    assert landed["asks"][0][3:] == told["asks"][0]
+    assert landed["asks"][0]["landed_uthb_kwh"] >= 1000 * told["asks"][0][0]      # wheeling and losses come on top
+    assert landed["asks"] == with_decimals(await node.rpc.call("landed", [node.window, 0, 0, 20]))
+    assert landed["bids"] == with_decimals(await node.rpc.call("landed", [node.window, 0, 1, 20]))
     prices = await checked(node, "/energy/prices", models.Prices, window=node.window)
     assert prices["zones"][0]["ask_mthb_kwh"] == told["asks"][0][0]
     stats = await checked(node, "/energy/stats", models.Stats)

@@ -36,6 +36,7 @@ from gridtokenx.network.client import RpcClient, connect
 from gridtokenx.network.identity import with_peer_id
 from gridtokenx.network.settings import PeerGone, RemoteError
 from gridtokenx.node.config import load_config
+from gridtokenx.node.depths import Depths
 from gridtokenx.node.feed import Feed
 from gridtokenx.node.lost_log import permit_first_start
 from gridtokenx.node.main import serve
@@ -232,8 +233,9 @@ async def test_trades_are_told_once_while_a_checkpoint_is_being_taken_in(tmp_pat
     cluster = Cluster(evolve(chain, genesis_ms=CLUSTER_START_MS, authorities=authorities), tmp_path)
     [member] = cluster.members
     view = NodeView(member.replica, Feed({}), member.database, trio.Lock())
+    reads = Reads(view, {})
     server = RpcServer(SimpleNamespace(replica=member.replica), cluster.genesis,  # type: ignore[arg-type]
-                       Reads(view, {}), None, None)  # type: ignore[arg-type]
+                       reads, Depths(reads, cluster.genesis), None, None)  # type: ignore[arg-type]
     wallet = Wallet(None, cluster.genesis)  # type: ignore[arg-type]
 
     def do(sender: PrivateKey, *operations: Operation) -> None:

@@ -11,9 +11,11 @@ from fastapi import Request
 from starlette.responses import Response
 
 from gridtokenx import codec
+from gridtokenx.api.backend import Backend
 from gridtokenx.api.problems import Problem, unknown
 from gridtokenx.crypto.bech32m import AddressError, decode_address
 from gridtokenx.json_form import plain, with_decimals
+from gridtokenx.ledger.depth import WindowDepth
 from gridtokenx.node.reads import Reads
 
 FINAL = "public, max-age=31536000, immutable"
@@ -22,9 +24,13 @@ ORDER_IDS = frozenset({"order", "buy_order", "sell_order"})
 """Numbers of 61 bits, which JavaScript and others would round: decimal text in JSON."""
 
 
+def shaped(value: Any) -> Any:
+    """Canonical kinds as JSON's, with decimals beside amounts."""
+    return _ids_as_text(with_decimals(plain(value)))
+
+
 def to_json(value: Any) -> bytes:
-    """Canonical kinds as JSON text, with decimals beside amounts."""
-    return json.dumps(_ids_as_text(with_decimals(plain(value))), ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(shaped(value), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _ids_as_text(value: Any) -> Any:
@@ -55,6 +61,15 @@ async def at_head(request: Request, reads: Reads, look: Callable[[], Any]) -> Re
     async with reads.view.lock:
         header = reads.view.head
         return tagged(request, f"{header.height}-{header.state_root.hex()[:16]}", FRESH, lambda: to_json(look()))
+
+
+async def at_depth(request: Request, backend: Backend, window: int, look: Callable[[WindowDepth], Any]) -> Response:
+    """The same of what needs the books of a window."""
+    def answer(depth: WindowDepth) -> Response:
+        header = backend.reads.view.head
+        return tagged(request, f"{header.height}-{header.state_root.hex()[:16]}", FRESH, lambda: to_json(look(depth)))
+
+    return await backend.depths.read(window, answer)
 
 
 async def at_length(request: Request, reads: Reads, look: Callable[..., Any], *arguments: Any) -> Response:

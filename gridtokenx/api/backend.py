@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from gridtokenx.ledger import queries
 from gridtokenx.ledger.genesis import Genesis
+from gridtokenx.node.depths import Depths
 from gridtokenx.node.epochs import members_of
 from gridtokenx.node.reads import Reads
 
@@ -18,6 +19,9 @@ class Backend(Protocol):
 
     @property
     def reads(self) -> Reads: ...
+
+    @property
+    def depths(self) -> Depths: ...
 
     @property
     def takes_transactions(self) -> bool: ...
@@ -44,6 +48,7 @@ class StoredFacts:
 
     def __init__(self, reads: Reads, genesis: Genesis, version: str) -> None:
         self.reads = reads
+        self.depths = Depths(reads, genesis)
         self._genesis = genesis
         self._version = version
         self._started_s = time.monotonic()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import structlog
+
 from gridtokenx.node.reads import Reads
 
 
@@ -15,6 +17,7 @@ class Follower:
 
     def __init__(self, reads: Reads) -> None:
         self._reads = reads
+        self._log = structlog.get_logger("http")
         self.height = reads.view.head.height
         self.listeners: list[Callable[[int], None]] = []
         self.settled: list[Callable[[int], None]] = []
@@ -25,9 +28,14 @@ class Follower:
             await view.newer(self.height)
             while self.height < view.head.height:
                 async with view.lock:               # between two full blocks the event loop has a turn
-                    for tell in self.listeners:
-                        tell(self.height + 1)
+                    self._tell(self.listeners, self.height + 1)
                     self.height += 1
                     if self.height == view.head.height:
-                        for tell in self.settled:
-                            tell(self.height)
+                        self._tell(self.settled, self.height)
+
+    def _tell(self, listeners: list[Callable[[int], None]], height: int) -> None:
+        for tell in listeners:
+            try:
+                tell(height)
+            except Exception:  # noqa: BLE001 - a defect in what is shown must not stop a validator
+                self._log.exception("feed_failed", height=height)

@@ -8,15 +8,17 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from gridtokenx.api import models
-from gridtokenx.api.answers import at_head, at_length, decode_cursor, encode_cursor, to_address
+from gridtokenx.api.answers import at_depth, at_head, decode_cursor, encode_cursor, to_address
 from gridtokenx.api.backend import Backend, Map
 from gridtokenx.api.errors_of import errors_of
 from gridtokenx.api.problems import Problem, unknown
 from gridtokenx.api.submissions import REQUEST_BODY, Submissions
-from gridtokenx.ledger import grid_queries, queries, settlement_queries, tariff_queries
+from gridtokenx.ledger import grid_queries, market_queries, queries, settlement_queries, tariff_queries
+from gridtokenx.ledger.depth import WindowDepth, landed
 from gridtokenx.ledger.operations import CancelOrder, PlaceOrder
 from gridtokenx.ledger.spaces import MAX_WINDOW
 from gridtokenx.ledger.state import StateReader
+from gridtokenx.market.orders import BUY, SELL
 
 ADDRESS = "^(gtx1[02-9ac-hj-np-z]{58}|[0-9a-f]{64})$"
 CURSOR = "^[A-Za-z0-9_-]{1,64}$"
@@ -51,15 +53,12 @@ def trades_page(backend: Backend, limit: int, cursor: str | None, **where: Any) 
             "next": encode_cursor(*found[-1][0]) if len(found) == limit else None}
 
 
-def zone_books(state: StateReader, window: int, zone: int | None, levels: int) -> Map:
-    """The books of one zone or of all, from one look at the window's orders."""
-    resting = queries.depth(state, window)
-    rows = []
-    for entry in queries.zones(state):
-        if zone in (None, entry["zone"]):
-            rows.append({"zone": entry["zone"], "name": entry["name"],
-                         **queries.best_levels(resting.get(entry["zone"], ({}, {})), levels)})
-    return {"window": window, "height": queries.market_clock(state).height, "zones": rows}
+def zone_books(state: StateReader, depth: WindowDepth, zone: int | None, levels: int) -> Map:
+    """The books of one zone or of all."""
+    rows = [{"zone": entry["zone"], "name": entry["name"], "bids": depth.side(entry["zone"], BUY, levels),
+             "asks": depth.side(entry["zone"], SELL, levels)}
+            for entry in queries.zones(state) if zone in (None, entry["zone"])]
+    return {"window": depth.window, "height": queries.market_clock(state).height, "zones": rows}
 
 
 def check_zone(state: StateReader, zone: int | None) -> None:
@@ -123,23 +122,26 @@ def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
     async def orderbook(request: Request, window: Window, zone: WhichZone = None,
                         levels: Annotated[int, Query(ge=1, le=MAX_LEVELS)] = 20) -> Response:
         """Open orders of a window by zone and price. Prices are limits; `/landed` has them with wheeling and losses."""
-        def look() -> Map:
+        def look(depth: WindowDepth) -> Map:
             check_zone(reads.view.state, zone)
-            return zone_books(reads.view.state, window, zone, levels)
+            return zone_books(reads.view.state, depth, zone, levels)
 
-        return await at_head(request, reads, look)
+        return await at_depth(request, backend, window, look)
 
     @router.get("/energy/orderbook/{window}/landed", response_model=models.LandedBook, responses=errors_of(404),
                 tags=["energy"])
-    async def landed(request: Request, window: Window, zone: Annotated[int, Query(ge=0, le=63)],
+    async def landed_orderbook(request: Request, window: Window, zone: Annotated[int, Query(ge=0, le=63)],
                      levels: Annotated[int, Query(ge=1, le=MAX_LEVELS)] = 20) -> Response:
         """What a new order of a zone would meet over all paths with capacity left: landed asks, netback bids."""
-        def look(state: StateReader) -> Map:
+        def look(depth: WindowDepth) -> Map:
+            state = reads.view.state
             check_zone(state, zone)
-            return {"height": queries.market_clock(state).height,
-                    **grid_queries.landed_book(state, window, zone, levels)}
+            left = market_queries.residuals(state, window)
+            asks, bids = (landed(depth, backend.depths.routes(zone, side), left, side, levels) for side in (BUY, SELL))
+            return {"window": window, "height": queries.market_clock(state).height, "zone": zone, "bids": bids,
+                    "asks": asks}
 
-        return await at_length(request, reads, look)
+        return await at_depth(request, backend, window, look)
 
     @router.get("/energy/trades", response_model=models.Trades, responses=errors_of(404), tags=["energy"])
     async def trades(request: Request, account: Annotated[str | None, Query(pattern=ADDRESS)] = None,
@@ -165,14 +167,16 @@ def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
     @router.get("/energy/prices", response_model=models.Prices, responses=errors_of(), tags=["energy"])
     async def prices(request: Request, window: WhichWindow = None) -> Response:
         """Per zone traded, best and indicative prices of a window (the next one open for trading), and tariffs."""
-        def look() -> Map:
-            state, number = reads.view.state, coming(window)
-            return {"window": number, "height": queries.market_clock(state).height,
-                    "zones": queries.prices(state, number),
-                    "indicative": tariff_queries.indicative_prices(state, number),
-                    "rates": tariff_queries.rates(state, number)}
+        def look(depth: WindowDepth) -> Map:
+            state = reads.view.state
+            return {"window": depth.window, "height": queries.market_clock(state).height,
+                    "zones": queries.prices(state, depth.window, depth.side),
+                    "indicative": tariff_queries.indicative_prices(state, depth.window, depth.energy),
+                    "rates": tariff_queries.rates(state, depth.window)}
 
-        return await at_head(request, reads, look)
+        async with reads.view.lock:
+            number = coming(window)
+        return await at_depth(request, backend, number, look)
 
     @router.get("/grid/status", response_model=models.GridStatus, responses=errors_of(), tags=["grid"])
     async def grid(request: Request, window: WhichWindow = None) -> Response:

@@ -15,10 +15,6 @@ Address = Annotated[str, Field(pattern="^gtx1[02-9ac-hj-np-z]{58}$", description
 Number = Annotated[str, Field(pattern="^[0-9]{1,20}$", description="a number beyond 2^53, as text")]
 Level = Annotated[list[int], Field(min_length=3, max_length=3,
                                    description="price mTHB/kWh, Wh shown, orders")]
-LandedLevel = Annotated[list[int], Field(
-    min_length=6, max_length=6,
-    description="landed price or netback uTHB/kWh, zone, number of the path, limit mTHB/kWh, Wh shown, orders")]
-
 
 class Answer(BaseModel):
     """Nothing but the named fields."""
@@ -222,6 +218,11 @@ class Order(Answer):
     remaining_wh: int
     expires_ms: int = Field(description="market time")
     height: int
+    hidden_wh: int = Field(description="of an iceberg, what is not shown")
+    display_wh: int = Field(description="what an iceberg shows at once; 0: all is shown")
+    profile: int = Field(description="a buyer's filter; 0 accepts all")
+    source: int
+    self_trade: int
 
 
 class Orders(Answer):
@@ -242,6 +243,20 @@ class OrderBook(Answer):
     window: int
     height: int
     zones: list[ZoneBook]
+
+
+@with_decimal_fields
+class LandedLevel(Answer):
+    """Levels of one zone appear once per path: they are the same orders."""
+
+    landed_uthb_kwh: int = Field(description="price with wheeling and losses, or netback")
+    zone: int
+    path: list[int] = Field(description="corridors")
+    number: int = Field(description="of the path")
+    price_mthb_kwh: int
+    shown_wh: int
+    orders: int
+    path_wh: int | None = Field(description="what the path still carries; null inside the zone")
 
 
 class LandedBook(Answer):
@@ -372,6 +387,7 @@ class GridZone(Answer):
 @with_decimal_fields
 class GridCorridor(Answer):
     corridor: int
+    window: int
     first: int
     second: int
     forward_wh: int

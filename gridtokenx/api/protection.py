@@ -59,6 +59,8 @@ class _Answered:
 
     status = 0
     bytes = 0
+    body_read = False
+    """Whether all of the request's body was taken in."""
 
 
 class Protection:
@@ -100,6 +102,9 @@ class Protection:
             if message["type"] == "http.response.start":
                 answered.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *extra]
+                if not answered.body_read and (b"transfer-encoding" in headers
+                                               or headers.get(b"content-length", b"0") != b"0"):
+                    message["headers"].append((b"connection", b"close"))    # what follows would be the rest of it
             else:
                 answered.bytes += len(message.get("body", b""))
             await send(message)
@@ -111,7 +116,7 @@ class Protection:
             if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
                 await self._preflight(answer)
             else:
-                await self._handled(scope, headers, receive, answer)
+                await self._handled(scope, headers, receive, answer, answered)
         except Exception as error:  # noqa: BLE001 - a defect in one request must not reach the node
             await self._failed(scope, error, answer, answered)
         took_s = time.perf_counter() - began
@@ -120,7 +125,8 @@ class Protection:
                         path=scope["path"], status=answered.status, bytes=answered.bytes,
                         took_ms=round(took_s * 1000, 1))
 
-    async def _handled(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, answer: Send) -> None:
+    async def _handled(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, answer: Send,
+                       answered: _Answered) -> None:
         most, taken = self._settings.max_body_bytes, 0
         announced = headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > most:
@@ -133,6 +139,7 @@ class Protection:
                 taken += len(message.get("body", b""))
                 if taken > most:
                     raise Problem(413, "too_large", f"a body of more than {most} bytes")
+                answered.body_read = not message.get("more_body", False)
             return message
 
         with trio.move_on_after(self._settings.request_timeout_s) as cancel_scope:

@@ -11,11 +11,13 @@ import trio
 from gridtokenx import __version__
 from gridtokenx.api.app import make_app, with_route_names
 from gridtokenx.api.backend import Backend
+from gridtokenx.api.feeds import Feeds
 from gridtokenx.api.follower import Follower
 from gridtokenx.api.listener import HttpServer
 from gridtokenx.api.metrics import Metrics
 from gridtokenx.api.protection import App, Protection
 from gridtokenx.api.settings import HttpSettings
+from gridtokenx.api.websocket import WebSockets
 
 
 @asynccontextmanager
@@ -23,11 +25,14 @@ async def serving(backend: Backend, settings: HttpSettings) -> AsyncIterator[Htt
     """Serves until left. Raises CannotListen."""
     metrics = Metrics(backend)
     app = cast(App, make_app(backend, metrics, __version__))
-    server = HttpServer(Protection(with_route_names(app), settings, metrics.request), settings)
-    metrics.watch(lambda: server.connections, lambda: server.refused)
     follower = Follower(backend.reads)
+    feeds = Feeds(backend, follower, metrics)
+    inner = WebSockets(with_route_names(app), feeds, settings, metrics)
+    server = HttpServer(Protection(inner, settings, metrics.request), settings)
+    metrics.watch(lambda: server.connections, lambda: server.refused)
     follower.listeners.append(lambda height: metrics.block(backend.reads.block(height)))
     async with server.running(), trio.open_nursery() as nursery:
         nursery.start_soon(follower.run)
+        nursery.start_soon(feeds.run)
         yield server
         nursery.cancel_scope.cancel()

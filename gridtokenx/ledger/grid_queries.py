@@ -1,30 +1,22 @@
-"""What clients ask about the grid and the market as a whole: corridors of a window, halts, what a zone's orders meet.
+"""What clients ask about the grid and the market as a whole: zones, corridors and halts of a window, past trade.
 
 As in `ledger.queries`: maps with text keys and the unit in the name, read from one state.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from attrs import asdict
 
-from gridtokenx._native.orderbook import LOT_WH, Engine
-from gridtokenx.ledger import spaces
+from gridtokenx._native.orderbook import LOT_WH
+from gridtokenx.ledger import market_queries, spaces
 from gridtokenx.ledger.market_records import UNTIL_RESUMED
 from gridtokenx.ledger.metering_records import Balance
 from gridtokenx.ledger.queries import Map, market_clock, zones
-from gridtokenx.ledger.records import Corridor, Counters, Market, Profile, Zone
+from gridtokenx.ledger.records import Counters, Market
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.settlement_queries import settling
-from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader
-from gridtokenx.market.corridors import corridor_window
 from gridtokenx.market.halts import trading
-from gridtokenx.market.loading import window_content
-from gridtokenx.market.orders import BUY, SELL
-
-MAX_WINDOW_ORDERS = 1 << 17
 
 
 def grid(state: StateReader, window: int) -> Map:
@@ -53,50 +45,10 @@ def _measured(balance: Balance | None) -> Map:
 
 
 def corridors(state: StateReader, window: int) -> list[Map]:
-    """All corridors by id, each way with its capacity in the window and what is left of it, Wh."""
-    session = Session(state, market_clock(state).height + 1)
-    rows = []
-    for key, raw in state.scan(bytes((Space.CORRIDOR,))):
-        corridor, now = Corridor.decode(raw), corridor_window(session, window, key[1])
-        rows.append({
-            "corridor": key[1], "first": corridor.first, "second": corridor.second,
-            "forward_wh": now.forward_wh, "backward_wh": now.backward_wh,
-            "forward_left_wh": now.forward_left_wh, "backward_left_wh": now.backward_left_wh,
-            "flow_wh": now.forward_wh - now.forward_left_wh, "loss_ppm": corridor.loss_ppm,
-            "wheel_uthb_kwh": corridor.wheel_uthb_kwh,
-            "forward_binding": now.forward_left_wh < LOT_WH, "backward_binding": now.backward_left_wh < LOT_WH,
-        })
-    return rows
-
-
-def landed_book(state: StateReader, window: int, zone: int, levels: int) -> Map:
-    """What a new order of the zone would meet over all paths that have capacity left, best first.
-
-    `asks`: `[landed price, zone, path, limit, Wh shown, orders]`, with wheeling and losses in the price; `bids` the
-    same with the netback. Prices in uTHB/kWh, asks' rounded up and bids' rounded down; limits in mTHB/kWh.
-    """
-    clock = market_clock(state)
-    session = Session(state, clock.height + 1)
-    listed = [Zone.decode(raw) for _, raw in state.scan(bytes((Space.ZONE,)))]
-    lines = [Corridor.decode(raw) for _, raw in state.scan(bytes((Space.CORRIDOR,)))]
-    filters = [Profile.decode(raw) for _, raw in state.scan(bytes((Space.PROFILE,)))]
-    content = window_content(session, window, len(lines))
-    engine = Engine([(entry.loss_ppm, entry.wheel_uthb_kwh) for entry in listed],
-                    corridors=[(line.first, line.second, line.loss_ppm, line.wheel_uthb_kwh) for line in lines],
-                    profiles=[(entry.sources, entry.zones) for entry in filters],
-                    max_orders=min(MAX_WINDOW_ORDERS, len(content.records) + 1), max_windows=1)
-    engine.load(window, content.records, capacities=content.capacities, residuals=content.residuals,
-                flags=content.flags, work_left=content.work_left)
-
-    def side(number: int) -> list[list[Any]]:
-        rows = []
-        for (numerator, denominator), other, path, limit, orders, wh in engine.landed_depth(
-                window, zone, number, levels, now_ms=clock.now_ms):
-            uthb = -(-numerator * 1000 // denominator) if number == SELL else numerator * 1000 // denominator
-            rows.append([uthb, other, path, limit, wh, orders])
-        return rows
-
-    return {"window": window, "zone": zone, "bids": side(BUY), "asks": side(SELL)}
+    """All corridors with their capacities in the window, what flows from first to second, and what is used up."""
+    return [{**row, "flow_wh": row["forward_wh"] - row["forward_left_wh"],
+             "forward_binding": row["forward_left_wh"] < LOT_WH, "backward_binding": row["backward_left_wh"] < LOT_WH}
+            for row in market_queries.capacities(state, window)]
 
 
 def traded(state: StateReader, first: int, last: int) -> list[Map]:

@@ -8,6 +8,7 @@ import trio
 
 from gridtokenx.ledger import queries
 from gridtokenx.ledger.genesis import Genesis
+from gridtokenx.node.depths import Depths
 from gridtokenx.node.epochs import members_of
 from gridtokenx.node.reads import Reads
 from gridtokenx.node.service import Service
@@ -20,11 +21,13 @@ class NodeFacts:
 
     takes_transactions = True
 
-    def __init__(self, service: Service, genesis: Genesis, reads: Reads, name: str, version: str) -> None:
+    def __init__(self, service: Service, genesis: Genesis, reads: Reads, depths: Depths, name: str,
+                 version: str) -> None:
         self._service = service
         self._chain = service.replica.chain
         self._genesis = genesis
         self.reads = reads
+        self.depths = depths
         self._name = name
         self._version = version
 

@@ -21,6 +21,7 @@ from gridtokenx.node import logs
 from gridtokenx.node.assembly import Parts, assemble
 from gridtokenx.node.chain import Chain
 from gridtokenx.node.config import NodeConfig, load_network_key, load_node_key
+from gridtokenx.node.depths import Depths
 from gridtokenx.node.epochs import members_of
 from gridtokenx.node.facts import NodeFacts
 from gridtokenx.node.lost_log import OpenedLog, first_start_permitted, leave_mark, open_log
@@ -122,8 +123,9 @@ async def _serve(config: NodeConfig, stop: trio.Event, genesis: Genesis, key: Pr
     chain, consensus = service.replica.chain, service.replica.consensus
     log.info("recovered", checkpoint=chain.base.header.height, final=chain.head.header.height, epoch=consensus.epoch)
     reads = Reads(NodeView(service.replica, service.feed, database, service.chain_lock), service.feed.authority_names)
-    facts = NodeFacts(service, genesis, reads, config.node.name, __version__)
-    rpc = RpcServer(service, genesis, reads, facts, config.rpc)
+    depths = Depths(reads, genesis)
+    facts = NodeFacts(service, genesis, reads, depths, config.node.name, __version__)
+    rpc = RpcServer(service, genesis, reads, depths, facts, config.rpc)
     service.network.serve_rpc(rpc.handle)
     snapshots = Snapshots(config, genesis, database, service, snapshot)
     again = False

@@ -17,6 +17,7 @@ from gridtokenx.ledger import queries
 from gridtokenx.ledger.block import decode_header
 from gridtokenx.ledger.receipts import SUCCESS, Outcome, decode_receipt
 from gridtokenx.ledger.records import Trade
+from gridtokenx.ledger.spaces import Space
 from gridtokenx.node.chain import ChainBlock
 from gridtokenx.node.feed import first_codes
 from gridtokenx.node.index import TRADES, TRADES_OF, trade_row
@@ -90,6 +91,28 @@ class Reads:
                 return block
         return None
 
+    # ------------------------------------------------------------ what a block changed
+
+    def changed_keys(self, height: int) -> list[bytes] | None:
+        """The state keys that a final block changed; None where history was pruned, and above the head."""
+        block = self._unstored(height)
+        if block is not None and block.state is not None:
+            return list(block.state.changes)
+        return self.view.database.changed(height)
+
+    def changes(self, height: int, of: frozenset[Space]) -> list[tuple[bytes, bytes | None, bytes | None]]:
+        """(key, value before, value after) of the keys of these spaces that a block changed, as far as history is
+        kept."""
+        block = self._unstored(height)
+        if block is not None and block.state is not None:
+            state = block.state
+            return [(key, state.parent.get(key), value) for key, value in sorted(state.changes.items()) if key[0] in of]
+        keys = [key for key in self.view.database.changed(height) or () if key[0] in of]
+        if not keys or height < 1:
+            return []
+        with self.view.database.state_at(height - 1) as before, self.view.database.state_at(height) as after:
+            return [(key, before.get(key), after.get(key)) for key in keys]
+
     # ------------------------------------------------------------ transactions
 
     def fate(self, transaction_id: bytes) -> Map:
@@ -152,13 +175,15 @@ class Reads:
         return [trade for trade in queries.trades(self.view.state, window)
                 if zone is None or zone in (trade["buy_zone"], trade["sell_zone"])][-most:]
 
-    def trades_of_block(self, height: int) -> list[Map]:
-        """In the order they were made."""
+    def trades_of_block(self, height: int, account: bytes | None = None) -> list[Map]:
+        """In the order they were made: all, or an account's."""
         block = self._unstored(height)
         if block is not None:
             return [] if block.result is None else [
-                queries.trade_map(made.window, made.number, made.trade) for made in block.result.trades]
-        rows = self.view.database.index_scan(TRADES + height.to_bytes(8, "big"), MAX_BLOCK_TRADES)
+                queries.trade_map(made.window, made.number, made.trade) for made in block.result.trades
+                if account in (None, made.buyer, made.seller)]
+        prefix = trade_row(height, 0, account)[:-4]
+        rows = self.view.database.index_scan(prefix, MAX_BLOCK_TRADES)
         return [_stored_trade(value) for _, value in rows]
 
     def _made(self, account: bytes | None, below: Place | None) -> Iterator[tuple[Place, Map]]:

@@ -14,6 +14,7 @@ from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.network.rpc import RpcSession
 from gridtokenx.network.settings import RemoteError
 from gridtokenx.node.config import RpcSection
+from gridtokenx.node.depths import Depths
 from gridtokenx.node.facts import NodeFacts
 from gridtokenx.node.market_rpc import READ_DEPTH, MarketRpc
 from gridtokenx.node.prove import Prover
@@ -33,7 +34,7 @@ MAX_WAITED = 512
 class RpcServer:
     """Answers for one node. Reads see the newest final block."""
 
-    def __init__(self, service: Service, genesis: Genesis, reads: Reads, facts: NodeFacts,
+    def __init__(self, service: Service, genesis: Genesis, reads: Reads, depths: Depths, facts: NodeFacts,
                  config: RpcSection) -> None:
         self._service = service
         self._chain = service.replica.chain
@@ -59,7 +60,7 @@ class RpcServer:
             "window": (1, self._window), "settled": (0, self._settled), "dues": (1, self._dues),
             "energy": (1, self._energy), "flags": (2, self._flags), "suspects": (3, self._suspects),
         }
-        self._methods |= MarketRpc(self._chain, genesis, reads.view.lock, reads.at_length).methods
+        self._methods |= MarketRpc(reads, depths, genesis).methods
 
     async def handle(self, session: RpcSession, method: str, params: Any) -> Any:
         """One request of one client. Raises RemoteError or a GridTokenXError for what it got wrong."""

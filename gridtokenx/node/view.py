@@ -154,7 +154,9 @@ class StoredView:
     @contextmanager
     def private_state(self) -> Iterator[StateReader]:
         with self.database.snapshot() as snapshot:
-            yield snapshot
+            raw = self.database.header(snapshot.height)
+            assert raw is not None
+            yield StateView(snapshot, decode_header(raw))
 
     def final(self, transaction_id: bytes) -> Final | None:
         del transaction_id

@@ -9,6 +9,7 @@ from gridtokenx.store.errors import DatabaseDamaged, ProofUnavailable, StoreErro
 from gridtokenx.store.schema import (
     BODIES,
     CERTIFICATES,
+    CHANGED,
     EPOCHS,
     HEADERS,
     HEIGHT_BYTES,
@@ -61,6 +62,11 @@ class FinalityProof(NamedTuple):
 
     headers: list[bytes]
     certificate: bytes
+
+
+def read_changed(transaction: Transaction, tables: Tables, height: int) -> list[bytes] | None:
+    packed = transaction.get(height_key(height), db=tables[CHANGED])
+    return None if packed is None else unpack(unpack(packed)[0])
 
 
 def read_header(transaction: Transaction, tables: Tables, height: int) -> bytes | None:

@@ -369,6 +369,10 @@ class Database:
 
     # ------------------------------------------------------------ reading the chain
 
+    def changed(self, height: int) -> list[bytes] | None:
+        """The state keys that a block changed, ascending; None above the checkpoint and where history was pruned."""
+        return self._query(chain.read_changed, height) if height >= 0 else None
+
     def header(self, height: int) -> bytes | None:
         """The header's bytes, or None above the checkpoint."""
         return self._query(chain.read_header, height) if height >= 0 else None
