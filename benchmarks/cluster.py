@@ -68,11 +68,11 @@ def benchmark_genesis(authorities: int, accounts: Sequence[PrivateKey], money_ut
 
 
 @asynccontextmanager
-async def running(folder: Path, genesis: Genesis) -> AsyncIterator[Cluster]:
+async def running(folder: Path, genesis: Genesis, port_base: int = PORT_BASE) -> AsyncIterator[Cluster]:
     """Starts the authorities of `genesis` in `folder` and waits until each is linked to all others."""
     names = NAMES[:len(genesis.authorities)]
     (folder / "genesis.toml").write_text(dump_genesis(genesis), "utf-8")
-    listen = {name: f"/ip4/127.0.0.1/tcp/{PORT_BASE + at}" for at, name in enumerate(names)}
+    listen = {name: f"/ip4/127.0.0.1/tcp/{port_base + at}" for at, name in enumerate(names)}
     addresses = {name: with_peer_id(listen[name], testnet_key(name).public) for name in names}
     children = []
     for name in names:

@@ -203,7 +203,7 @@ def decode_receipt(raw: bytes) -> Receipt:
         raise GridTokenXError("a receipt is [transaction id, fee, [[code, data...], ...]]")
     outcomes = []
     for entry in fields[2]:
-        if type(entry) is not list or not entry or entry[0] not in _CODES:
+        if type(entry) is not list or not entry or type(entry[0]) is not int or entry[0] not in _CODES:
             raise GridTokenXError("an outcome is [code, data...] with a known code")
         outcomes.append(Outcome(Code(entry[0]), tuple(entry[1:])))
     return Receipt(fields[0], fields[1], tuple(outcomes))
