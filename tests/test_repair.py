@@ -19,6 +19,8 @@ from gridtokenx.cli import cli
 from gridtokenx.crypto.keystore import save_key
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.genesis import dump_genesis
+from gridtokenx.node.chain import BlockRules
+from gridtokenx.node.chain import Chain as NodeChain
 from gridtokenx.node.lost_log import (
     LOST_MARK,
     PERMIT,
@@ -112,6 +114,13 @@ def test_a_damaged_state_is_made_anew_from_the_blocks(data: Path, chain_folder: 
             assert mended.block(height) == good.block(height)
         assert mended.boundaries() == good.boundaries()
     assert repair(data).found == []
+
+
+def test_a_node_does_not_start_on_a_trie_of_another_root(data: Path) -> None:
+    edit(data, table(b"pages", flipped(b"\x00")))
+    with (Database.open(data, GENESIS.chain_id, map_bytes=MAP) as database,
+          pytest.raises(DatabaseDamaged, match="root page is not that of the state root")):
+        NodeChain(GENESIS, database, GENESIS.books(), BlockRules(b"", 1, 1, 1, 1))
 
 
 @pytest.mark.parametrize(("name", "change", "said"), [

@@ -19,6 +19,7 @@ from gridtokenx import codec
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.ledger import trie
 from gridtokenx.light.verify import Trust
+from gridtokenx.node.audit import AuditError, audit
 from gridtokenx.node.serve import NotHeld, answer_for
 from gridtokenx.snapshots import make
 from gridtokenx.snapshots.format import (
@@ -82,6 +83,17 @@ def contents(database: Database, height: int) -> tuple[dict[bytes, bytes], set[b
             pages.add(path + page)
             waiting += [child for child, _ in trie.page_entries(path, page)[1]]
         return rows, pages
+
+
+def test_an_audit_goes_through_changes_of_the_list_and_needs_the_whole_chain(cluster: Cluster, tmp_path: Path) -> None:
+    report = audit(cluster.path / "1", cluster.genesis.chain_id)
+    assert report.agrees, report.findings
+    assert report.certificates == len(certified(cluster)) > 2 * LENGTH
+    with made(cluster, tmp_path / "a.snapshot") as file:
+        restore_snapshot(file.manifest, file.chunks(), cluster.genesis, tmp_path / "new", map_bytes=MAP)
+    Database.open(tmp_path / "new", map_bytes=MAP).close()
+    with pytest.raises(AuditError, match="began with a snapshot"):
+        audit(tmp_path / "new")
 
 
 @pytest.mark.parametrize("nibbles", [0, 1, 2])

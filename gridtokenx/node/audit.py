@@ -31,6 +31,7 @@ from gridtokenx.ledger.state import Recent, StateView
 from gridtokenx.ledger.transaction import Transaction, decode_transaction, signatures_verify
 from gridtokenx.node.audit_state import compare_states, describe_change
 from gridtokenx.node.audit_sums import Sums, Tally
+from gridtokenx.node.epochs import members_of
 from gridtokenx.node.sync import decode_stored_certificate
 from gridtokenx.store.chain import StoredBlock
 from gridtokenx.store.checkpoint import FinalizedBlock
@@ -142,9 +143,6 @@ class _Audit:
         self._report = report
         self._progress = progress
         self._books = genesis.books()
-        keys = tuple(authority.public for authority in genesis.authorities)
-        self._authorities = Authorities.of_epoch(keys, genesis.header().hash)
-        self._verifier = KeyVerifier(keys, genesis.chain_id)
         self._snapshot = derived.snapshot()
         self._state = StateView(self._snapshot, genesis.header())
         self._recent = Recent(self._snapshot)
@@ -235,10 +233,12 @@ class _Audit:
     def _certificate(self, height: int, header: Header, raw: bytes | None) -> None:
         if raw is None:
             return
+        keys = tuple(key for _, key in members_of(self._state))         # as derived: of the block's epoch
         try:
             certificate = decode_stored_certificate(raw)
             good = (certificate.kind is Kind.FINALIZE and certificate.digest == header.hash
-                    and certificate_verifies(certificate, self._authorities, header.epoch, self._verifier))
+                    and certificate_verifies(certificate, Authorities(keys, 0), header.epoch,
+                                             KeyVerifier(keys, header.chain_id)))
         except GridTokenXError:
             good = False
         if good:

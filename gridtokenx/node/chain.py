@@ -17,7 +17,7 @@ from gridtokenx.consensus.interface import Build
 from gridtokenx.consensus.messages import Certificate
 from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.errors import GridTokenXError, InvariantError
-from gridtokenx.ledger import spaces
+from gridtokenx.ledger import spaces, trie
 from gridtokenx.ledger.admission import Admission
 from gridtokenx.ledger.block import BlockError, Header, decode_header
 from gridtokenx.ledger.build import build_block
@@ -86,6 +86,9 @@ class Chain:
         if raw is None:
             raise DatabaseDamaged(f"no header at the checkpoint's height {self._snapshot.height}")
         header = decode_header(raw)
+        page = self._snapshot.page(trie.ROOT_PATH)
+        if page is None or trie.page_hash(trie.ROOT_PATH, page) != header.state_root:
+            raise DatabaseDamaged(f"the trie's root page is not that of the state root of block {header.height}")
         root = ChainBlock(header.hash, header, (), logged=True, state=StateView(self._snapshot, header))
         self._blocks: dict[bytes, ChainBlock] = {root.digest: root}
         self.base = root
