@@ -159,9 +159,10 @@ def test_two_versions_of_factors_in_one_certificate_and_its_life() -> None:
         3_414_501, 3_414_501, 3_000_000, 414_501)
     assert (audit.certificates, audit.retired, audit.windows_checked) == (3, 1, 7)
     # An auditor counts the same from the blocks; a certificate too many, and claims from nowhere, are named.
-    tally = Tally(chain.genesis)
+    tally, parent = Tally(chain.genesis), chain.genesis.view()
     for transactions, result in zip(chain.transactions, chain.results, strict=True):
-        tally.block(transactions, result)
+        tally.block(parent, transactions, result)
+        parent = result.state
     found: list[tuple[object, ...]] = []
     sums = tally.finish(chain.head, lambda *finding: found.append(finding))
     assert found == []

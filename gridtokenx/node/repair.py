@@ -27,10 +27,10 @@ from gridtokenx.ledger import trie
 from gridtokenx.ledger.block import Header, decode_header
 from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.ledger.genesis_state import decode_genesis
-from gridtokenx.ledger.parameters import read_parameters
 from gridtokenx.ledger.transaction import decode_transaction
 from gridtokenx.node.chain import BlockRules, Chain
 from gridtokenx.node.lost_log import LOG_DIRECTORY, leave_mark
+from gridtokenx.node.records import MAX_BLOCK_BYTES
 from gridtokenx.node.sync import decode_stored_certificate
 from gridtokenx.store.database import Database
 from gridtokenx.store.disk import sync_directory
@@ -279,10 +279,8 @@ def _rebuild(database: Database, path: Path, until: int, report: Report, progres
         return None
     built = _new_database(path / REBUILT_DIRECTORY, genesis)
     try:
-        with built.snapshot() as snapshot:
-            parameters = read_parameters(snapshot)
-        chain = Chain(genesis, built, genesis.books(), BlockRules(
-            b"", parameters.max_block_bytes, parameters.max_block_weight, 1, 1))
+        # Nothing is built here, and the size of blocks is checked by the state's own parameters as they execute.
+        chain = Chain(genesis, built, genesis.books(), BlockRules(b"", MAX_BLOCK_BYTES, 1, 1, 1))
         try:
             for height in range(1, until + 1):
                 stored = database.block(height)

@@ -72,6 +72,7 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._open: dict[int, SnapshotFile] = {}
+        self._unreadable: set[int] = set()
         self._log = structlog.get_logger("snapshots")
 
     def path(self, height: int) -> Path:
@@ -85,10 +86,11 @@ class Shelf:
             names = []
         heights = sorted((int(match[1]) for match in map(_NAME.fullmatch, names) if match), reverse=True)
         for height in heights[:keep]:
-            if height not in self._open:
+            if height not in self._open and height not in self._unreadable:
                 try:
                     self._open[height] = SnapshotFile(self.path(height))
                 except SnapshotError as error:
+                    self._unreadable.add(height)
                     self._log.warning("snapshot_unreadable", path=str(self.path(height)), error=str(error))
         for height in [height for height in self._open if height not in heights[:keep]]:
             self._open.pop(height).close()
