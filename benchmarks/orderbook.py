@@ -21,6 +21,7 @@ import numpy as np
 
 from benchmarks import peers
 from benchmarks.flows import FLOWS, make_flow
+from benchmarks.machine import Machine
 from gridtokenx._native.orderbook import LOT_WH, RESTING, Engine, RecordKind
 from gridtokenx.flow import Flow, read_flow, write_flow
 
@@ -86,9 +87,11 @@ def main() -> None:
             path = folder / f"{name}.flow"
             write_flow(path, make_flow(name, options.operations))
             flow = read_flow(path)
+            machine = Machine()
             times: list[float] = []
             others: dict[str, list[tuple[float, int, int]]] = {peer: [] for peer in found}
             for repetition in range(options.repeat):
+                machine.measure()
                 elapsed, trades = play(flow, options.batch)
                 times.append(elapsed)
                 for peer in found:
@@ -99,6 +102,7 @@ def main() -> None:
             middle = statistics.median(times)
             print(f"{name:6} {middle:12.1f} {min(times):7.1f} {trades / len(timed):10.2f} "
                   f"{(timed['kind'] == RecordKind.CANCEL).mean():8.2f}", flush=True)
+            print(f"    {machine.line()}", flush=True)
             print_peers(flow, others, middle)
 
 

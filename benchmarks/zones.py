@@ -1,10 +1,11 @@
 """The shared book: ns per operation over 7 zones with capacity, losses and wheeling, at 8 and 96 windows.
 
-    python benchmarks/zones.py [--operations 400000] [--batch 4096] [--repeat 5]
+    python -m benchmarks.zones [--operations 400000] [--batch 4096] [--repeat 5]
 
 The grid is a tree of 7 zones and 6 corridors. The flow is 63 % limit orders, 32 % cancels, 5 % IOC over all windows and
 zones; about a fifth of the orders cross. `isolated` is the same flow without corridors, so that each zone trades by
-itself, with the same losses and wheeling inside it. Compact records, NumPy arrays in and out included; medians.
+itself, with the same losses and wheeling inside it. Compact records, NumPy arrays in and out included; median and least
+of the process's CPU time per operation, each repetition with fresh engines.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.machine import Machine
 from gridtokenx._native.orderbook import RECORD, RESTING, Engine, RecordKind
 
 ZONES = [(0, 0)] * 7
@@ -67,9 +69,9 @@ def play(records: NDArray[np.void], places: NDArray[np.uint16], prefill: int, wi
     trades = between = 0
     elapsed = 0
     for part, place in parts:
-        start = time.perf_counter_ns()
+        start = time.process_time_ns()
         done = engine.replay(part, windows=numbers, places=place, next_sequence=sequence)
-        elapsed += time.perf_counter_ns() - start
+        elapsed += time.process_time_ns() - start
         sequence = done.next_sequence
         trades += len(done.trades)
         between += int((done.trades["seller_zone"] != done.trades["buyer_zone"]).sum())
@@ -82,19 +84,24 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4096)
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
-    print(f"{'windows':>7} {'shared ns/op':>12} {'isolated':>9} {'trades/op':>10} {'between zones':>14}")
+    print(f"{'windows':>7} {'shared ns/op':>12} {'least':>7} {'isolated':>9} {'least':>7} {'trades/op':>10} "
+          f"{'between zones':>14}")
     for windows in (8, 96):
         records, places, prefill = make(windows, options.operations)
         figures: dict[bool, list[float]] = {True: [], False: []}
         made = (0, 0)
+        machine = Machine()
         for _ in range(options.repeat):
+            machine.measure()
             for shared in (True, False):
                 elapsed, trades, between = play(records, places, prefill, windows, options.batch, shared)
                 figures[shared].append(elapsed)
                 if shared:
                     made = (trades, between)
-        print(f"{windows:7} {statistics.median(figures[True]):12.1f} {statistics.median(figures[False]):9.1f} "
+        print(f"{windows:7} {statistics.median(figures[True]):12.1f} {min(figures[True]):7.1f} "
+              f"{statistics.median(figures[False]):9.1f} {min(figures[False]):7.1f} "
               f"{made[0] / options.operations:10.2f} {made[1] / max(1, made[0]):14.2f}", flush=True)
+        print(f"    {machine.line()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ cdef inline void apply(Core* c, COperation* op, uint32_t number, uint32_t window
             return
         edge = 2 * op.corridor + op.side
         c.raised = c.raised or op.quantity_wh > window.capacity[edge]
-        window.residual[edge] += op.quantity_wh - window.capacity[edge]
+        edge_change(window, edge, op.quantity_wh - window.capacity[edge])
         window.capacity[edge] = op.quantity_wh
         result.code = CODE_DONE
         result.remaining_wh = window.residual[edge]

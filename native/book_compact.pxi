@@ -98,14 +98,15 @@ cdef inline void look_ahead_records(Core* c, CRecord* records, const uint16_t* p
     """For the records 24, 16 and 8 places ahead, which exist."""
     cdef CRecord* record = records + i + 16
     cdef Order* order
-    cdef char* window = <char*>(c.windows + c.slots[places[i + 24]])
+    cdef char* window = <char*>(c.windows + c.spots[places[i + 24]].window)
+    cdef Spot* spot = c.spots + places[i + 16]
     cdef uint32_t number
     PREFETCH(c.dense + records[i + 24].id)
     PREFETCH(window)
     PREFETCH(window + 64)
     PREFETCH(c.orders + index_find(c, record.id))
     if record.kind != RECORD_CANCEL and record.side <= SIDE_SELL:
-        number = c.windows[c.slots[places[i + 16]]].queue[queue_index(record.side, c.slots[65536 + places[i + 16]], 0)]
+        number = c.windows[spot.window].queue[queue_index(record.side, spot.zone, 0)]
         PREFETCH(c.queues + number)
     order = c.orders + index_find(c, records[i + 8].id)
     PREFETCH(c.levels + order.level)
@@ -119,7 +120,7 @@ cdef uint64_t run_records(Core* c, CRecord* records, const uint16_t* places, uin
     while i < n and LIKELY(room_left(c, c.compact_capacity)):
         if LIKELY(i + 24 < n):
             look_ahead_records(c, records, places, i)
-        apply_record(c, records + i, <uint32_t>i, c.slots[places[i]], c.slots[65536 + places[i]], mode, now_ms,
+        apply_record(c, records + i, <uint32_t>i, c.spots[places[i]].window, c.spots[places[i]].zone, mode, now_ms,
                      next_sequence, remaining + i, codes + i)
         i += 1
     return i

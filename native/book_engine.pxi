@@ -2,7 +2,8 @@ cdef class Engine:
     """All books of one node. `zones` gives (loss_ppm, wheel_uthb_kwh) per zone, `corridors` (zone, zone, loss_ppm,
     wheel_uthb_kwh), `profiles` (mask of accepted sources, mask of accepted seller zones) of which 0 accepts all when none
     are given. Memory is bounded by `max_orders` live orders and `max_windows` loaded windows, and costs nothing until it
-    is used. With `dense_ids` = n, order ids are below n and looked up directly: what `replay` needs.
+    is used; with `huge_pages` it comes in large pages, and what grows with every order is paid for at once, so that no
+    batch waits for the system to clear memory. With `dense_ids` = n, order ids are below n and looked up directly: what `replay` needs.
 
     Not for two threads at once: a call made while a batch runs raises BookError.
     """
@@ -56,7 +57,8 @@ cdef class Engine:
         c.huge = bool(huge_pages)
         c.zone_count, c.corridor_count = len(zones), len(corridors)
         c.profile_count, c.source_count = len(profiles), sources
-        c.plain = zones == ((0, 0),) and sources == 1 and profiles == ((0xFF, 0xFFFF),)
+        c.simple = sources == 1 and profiles == ((0xFF, 0xFFFF),)
+        c.plain = c.simple and zones == ((0, 0),)
         for number, (s, z) in enumerate(profiles):
             c.profile_sources[<int>number], c.profile_zones[<int>number] = s, z
             for zone in range(ZONES_MOST):
@@ -71,7 +73,10 @@ cdef class Engine:
         for (a, b), paths in self._paths_of.items():
             i = 16 * <uint32_t>a + <uint32_t>b
             c.route_first[i], c.route_count[i] = <uint32_t>route, len(paths)
-            c.least_wheel[i] = min((path.wheel_uthb_kwh // 1000 for path in paths), default=2_000_000)
+            loss = min((path.loss_ppm * 65_536 // PPM for path in paths), default=0)
+            toll = min((toll_of(PPM - path.loss_ppm, path.wheel_uthb_kwh) for path in paths), default=0)
+            for place in (256 * SIDE_SELL + i, 256 * SIDE_BUY + 16 * b + a):
+                c.loss[<int>place], c.toll[<int>place] = loss, toll
             for number, path in enumerate(paths):
                 c.routes[route].keep_ppm = PPM - <int64_t>path.loss_ppm
                 c.routes[route].wheel_uthb_kwh = path.wheel_uthb_kwh
@@ -80,6 +85,7 @@ cdef class Engine:
                 c.routes[route].path, c.routes[route].length = number, len(path.corridors)
                 for place, (corridor, direction) in enumerate(zip(path.corridors, path.directions)):
                     c.routes[route].edge[<int>place] = 2 * corridor + direction
+                    c.routes[route].edges |= <uint64_t>1 << <int>(2 * corridor + direction)
                 route += 1
         # slot 0 of every pool means "none"
         c.orders_capacity = <uint32_t>max_orders + 1
@@ -107,6 +113,10 @@ cdef class Engine:
                 or not index_reserve(c, 1)):
             raise MemoryError(f"no address space for {max_orders} orders")
         c.queues[0].best = NOTHING
+        if c.huge:
+            memset(c.orders, 0, c.orders_capacity * sizeof(Order))
+            if c.dense != NULL:
+                memset(c.dense, 0, c.dense_capacity * sizeof(uint32_t))
 
     def __dealloc__(self):
         cdef Core* c = &self.c
@@ -124,6 +134,7 @@ cdef class Engine:
         pool_release(c.index, (c.index_mask + 1) * sizeof(uint64_t))
         pool_release(c.dense, c.dense_capacity * sizeof(uint32_t))
         pool_release(c.slots, c.slots_capacity * sizeof(uint32_t))
+        pool_release(c.spots, c.spots_capacity * sizeof(Spot))
         pool_release(c.trades, c.trades_capacity * sizeof(CTrade))
         pool_release(c.compact, c.compact_capacity * sizeof(CCompactTrade))
         pool_release(c.closed, c.closed_capacity * sizeof(CClosed))
@@ -308,13 +319,14 @@ cdef class Engine:
         """
         cdef Core* c = &self.c
         cdef uint64_t n, i, sequence, done = 0
-        cdef uint32_t count, zone
+        cdef uint32_t count, zone, slot
         cdef int64_t now = now_ms
+        cdef int side
         cdef uint8_t mode
         cdef const uint8_t[::1] source
         cdef const uint16_t[::1] place_view
         cdef const uint16_t* place = NULL
-        cdef bint quick
+        cdef bint quick, plain, halted = False
         cdef uint32_t[::1] remaining_view
         cdef uint8_t[::1] code_view
         cdef CRecord* all_records
@@ -336,23 +348,24 @@ cdef class Engine:
         count = len(windows) * c.zone_count
         if not 1 <= count <= 65536:
             raise BookError(f"{len(windows)} windows of {c.zone_count} zones; 1 to 65 536 places are allowed")
-        self.check_memory(grown(c.slots, &c.slots_capacity, 131072, sizeof(uint32_t), c.huge), n)
-        c.slots = <uint32_t*>self.fresh
+        self.check_memory(grown(c.spots, &c.spots_capacity, count, sizeof(Spot), c.huge), n)
+        c.spots = <Spot*>self.fresh
         i = 0
         for window in windows:
             slot = self.slot_of(window)
-            if c.windows[<uint32_t>slot].last_sequence >= sequence:
+            if c.windows[slot].last_sequence >= sequence:
                 raise BookError(f"next_sequence {next_sequence} is not above what rests in window {window}")
+            halted = halted or c.windows[slot].flags != 0
             for zone in range(c.zone_count):
-                c.slots[i] = slot
-                c.slots[65536 + i] = zone
+                c.spots[i].window = slot
+                c.spots[i].zone = zone
                 i += 1
         if n == 0:
             return Replayed(np.empty(0, FILL), np.empty(0, np.uint32), np.empty(0, np.uint8), np.empty(0, CLOSED),
                             next_sequence)
-        quick = (c.plain and places is None and mode == STP_OFF and c.windows_live == 1 and c.icebergs == 0
-                 and c.expiring == 0 and c.windows[c.slots[0]].flags == 0)
-        if places is None and not quick:
+        quick = c.simple and mode == STP_OFF and c.icebergs == 0 and c.expiring == 0
+        plain = quick and c.plain and places is None and c.windows_live == 1 and not halted
+        if places is None and not plain:
             places = np.zeros(n, np.uint16)
         if places is not None:
             if not isinstance(places, np.ndarray) or places.dtype != np.uint16 or places.shape != (n,):
@@ -362,8 +375,11 @@ cdef class Engine:
             place_view = np.ascontiguousarray(places)
             place = &place_view[0]
         c.uncross_fills, c.uncross_visits = 1 << 16, 1 << 24
-        # In the quick way a fill closes a maker or ends the operation.
-        self.make_room(n, True, c.live + 2 * n if quick else TRADES_AT_ONCE + c.uncross_fills)
+        self.make_room(n, True, TRADES_AT_ONCE + c.uncross_fills)
+        if quick:
+            for i in range(count):
+                for side in range(2):
+                    c.spots[i].queue[side] = queue_open(c, c.spots[i].window, side, c.spots[i].zone, 0)
         source = records.view(np.uint8)
         all_records = <CRecord*>&source[0]
         remaining_array = np.empty(n, np.uint32)
@@ -375,9 +391,10 @@ cdef class Engine:
         try:
             while True:
                 with nogil:
-                    if quick:
-                        run_plain(c, all_records, n, c.slots[0], now, &sequence, remaining, codes)
-                        done = n
+                    if plain:
+                        done = run_plain(c, all_records, n, done, now, &sequence, remaining, codes)
+                    elif quick:
+                        done = run_shared(c, all_records, place, n, done, now, &sequence, remaining, codes)
                     else:
                         done = run_records(c, all_records, place, n, done, mode, now, &sequence, remaining, codes)
                 if done == n:
@@ -388,7 +405,7 @@ cdef class Engine:
             self.busy = False
         if sequence != <uint64_t>next_sequence:
             for i in range(count):
-                c.windows[c.slots[i]].last_sequence = sequence - 1
+                c.windows[c.spots[i].window].last_sequence = sequence - 1
         return Replayed(joined(trades, self.taken_trades(True)), remaining_array, code_array,
                         joined(closed, self.taken_closed()), sequence)
 
@@ -482,7 +499,7 @@ cdef class Engine:
         for i in range(c.corridor_count):
             for side in range(2):
                 c.windows[slot].capacity[2 * i + <uint64_t>side] = capacities[i, side]
-                c.windows[slot].residual[2 * i + <uint64_t>side] = residuals[i, side]
+                edge_change(c.windows + slot, 2 * <uint32_t>i + <uint32_t>side, residuals[i, side])
         window_table_put(c, slot)
         c.windows_live += 1
         for i in range(n):
@@ -496,7 +513,8 @@ cdef class Engine:
             order.id = r.order_id
             order.quantity_wh = <uint32_t>shown
             order.participant = r.participant
-            order.flags = r.flags | (EXPIRES if r.expires_ms else 0) | (ICEBERG if r.display_wh else 0)
+            order.flags = <uint16_t>(r.flags | (EXPIRES if r.expires_ms else 0) | (ICEBERG if r.display_wh else 0))
+            order.window = <uint16_t>slot
             order.sequence = r.sequence
             order.expires_ms = r.expires_ms
             order.meter = r.meter
@@ -747,7 +765,7 @@ cdef class Engine:
         cdef Core* c = &self.c
         cdef uint32_t slot = self.slot_of(window)
         cdef Incoming order
-        cdef uint64_t sequence = c.windows[slot].last_sequence + 1
+        cdef uint64_t sequence = c.windows[slot].last_sequence + 1, tight
         cdef int64_t residual[64]
         self.check_zone(zone, side)
         if not quantity_good(quantity_wh) or not price_good(limit_mthb_kwh):
@@ -761,11 +779,13 @@ cdef class Engine:
         order.window, order.now_ms, order.mode, order.code = window, now_ms, STP_NEWEST, CODE_RESTING
         prepare(c, &order, side, zone, profile if side == SIDE_BUY else source)
         order.left = quantity_wh
+        tight = c.windows[slot].tight
         memcpy(residual, c.windows[slot].residual, sizeof(residual))
         c.journal = True
-        match(c, c.windows + slot, &order, &sequence, False, True)
+        match(c, c.windows + slot, &order, &sequence, False, True, False)
         undo_to(c, 0)
         memcpy(c.windows[slot].residual, residual, sizeof(residual))
+        c.windows[slot].tight = tight
         c.journal = c.raised = False
         trades = self.taken_trades(False)
         prices = trades["price_mthb_kwh"].astype(np.int64)

@@ -5,10 +5,11 @@
 # branch 0 stand for "none"; branch 0 has no pages.
 
 cdef inline uint32_t key_of(int side, uint32_t tick) noexcept nogil:
-    return tick if side else LAST_TICK - tick
+    cdef uint32_t flip = <uint32_t>side - 1     # without a branch: sides follow no pattern
+    return (LAST_TICK & flip) + ((tick ^ flip) - flip)
 
 cdef inline int32_t price_of(int side, uint32_t key) noexcept nogil:
-    return <int32_t>((key if side else LAST_TICK - key) * TICK)
+    return <int32_t>(key_of(side, key) * TICK)
 
 cdef inline uint32_t queue_index(int side, uint32_t zone, uint32_t sub) noexcept nogil:
     return 8 * zone + sub if side else 128 + 32 * zone + sub
@@ -256,12 +257,12 @@ cdef inline void order_count(Core* c, Window* window, uint32_t slot, int32_t cha
 cdef inline void order_join(Core* c, uint32_t slot, uint32_t queue_number, uint32_t key) noexcept nogil:
     """Puts a filled-in order into its queue and the index."""
     order_link(c, slot, queue_number, key)
-    order_count(c, c.windows + c.queues[queue_number].window, slot, 1)
+    order_count(c, c.windows + c.orders[slot].window, slot, 1)
     index_put(c, c.orders[slot].id, slot)
 
 cdef inline void order_leave(Core* c, uint32_t slot) noexcept nogil:
     """Takes an order out of its queue and the index; its slot is free afterwards, its other fields still readable."""
-    cdef Window* window = c.windows + queue_at(c, c.orders[slot].level).window
+    cdef Window* window = c.windows + c.orders[slot].window
     if UNLIKELY(c.journal):
         note(c, slot, UNDO_LEAVE)
     order_unlink(c, slot)
@@ -309,7 +310,7 @@ cdef void undo_to(Core* c, uint64_t mark) noexcept nogil:
         c.undo_used -= 1
         undo = c.undo + c.undo_used
         slot = undo.slot
-        window = c.windows + c.queues[undo.queue].window
+        window = c.windows + undo.order.window
         if undo.what == UNDO_JOIN:
             order_unlink(c, slot)
             index_remove(c, slot)

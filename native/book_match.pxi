@@ -143,12 +143,13 @@ cdef inline void write_trade(Core* c, Incoming* order, uint64_t maker_id, uint64
     trade.taker_side = <uint8_t>taker_side
     trade.path = <uint8_t>path
 
-cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_sequence, bint compact,
-                       bint dry) noexcept nogil:
+cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_sequence, bint compact, bint dry,
+                       bint simple) noexcept nogil:
     """Trades the incoming order with the best of the other side until nothing is left, admissible or allowed.
 
-    `dry` says that the run may have to be taken back, `compact` how trades are written. They are constants of the caller;
-    the compiler removes what they exclude.
+    `dry` says that the run may have to be taken back, `compact` how trades are written, `simple` that one queue a side and
+    zone holds nothing that expires or is hidden, and self-trade prevention is off. They are constants of the caller; the
+    compiler removes what they exclude.
     """
     cdef int side = order.side, other = side ^ 1
     cdef Candidate found
@@ -161,10 +162,10 @@ cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_
     cdef uint8_t mode
     while left >= LOT:
         if UNLIKELY(order.fills >= order.fills_most or order.visits >= order.visits_most) and (
-                order.sequence == 0):
+                simple or order.sequence == 0):
             order.code = CODE_CANCELLED_LIMIT
             break
-        if not find_candidate(c, window, order, &found):
+        if not (search(c, window, order, &found, True) if simple else find_candidate(c, window, order, &found)):
             break
         queue = c.queues + found.queue
         order.met = True
@@ -175,14 +176,14 @@ cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_
             maker = c.orders + slot
             following = maker.next
             PREFETCH(c.orders + following)
-            if UNLIKELY(maker.flags & EXPIRES) and c.orders[slot].expires_ms <= order.now_ms:
+            if not simple and UNLIKELY(maker.flags & EXPIRES) and maker.expires_ms <= order.now_ms:
                 report(c, slot, order.number, REASON_EXPIRED)
                 order_leave(c, slot)
                 if following and found.alone:
                     slot = following
                     continue
                 break
-            if UNLIKELY(order.sequence != 0) and (
+            if not simple and UNLIKELY(order.sequence != 0) and (
                     order.fills >= order.fills_most or order.visits >= order.visits_most):
                 order.left = left
                 order.code = CODE_CANCELLED_LIMIT
@@ -190,7 +191,7 @@ cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_
             order.visits += 1
             shown = maker.quantity_wh
             # Uncrossing: of each pair the smaller sequence counts as resting.
-            maker_first = order.sequence == 0 or maker.sequence < order.sequence
+            maker_first = simple or order.sequence == 0 or maker.sequence < order.sequence
             if side == SIDE_BUY:
                 amounts_of(found.route, path_offer(c, window, found.route), left, shown, order.price, price,
                            not maker_first, &fill)
@@ -201,7 +202,7 @@ cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_
                 order.closed[key >> 3] |= <uint64_t>1 << ((key & 7) * 8 + found.route.path)
                 break
 
-            if UNLIKELY(maker.participant == order.participant) and order.mode != STP_OFF:
+            if not simple and UNLIKELY(maker.participant == order.participant) and order.mode != STP_OFF:
                 mode = order.mode if maker_first else <uint8_t>(maker.flags & 3)
                 if mode == STP_BOTH or mode == (STP_OLDEST if maker_first else STP_NEWEST):
                     report(c, slot, order.number, REASON_SELF_TRADE)
@@ -225,8 +226,8 @@ cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_
                 note(c, slot, UNDO_CHANGE)
             shown -= maker_moved
             maker.quantity_wh = <uint32_t>shown
-            if UNLIKELY(maker.flags & ICEBERG):
-                shown += c.orders[slot].hidden_wh
+            if not simple and UNLIKELY(maker.flags & ICEBERG):
+                shown += maker.hidden_wh
             if maker_first:
                 write_trade(c, order, maker.id, order.id, shown, left + order.hidden, side, fill.price, fill.delivered,
                             fill.injected, fill.wheel, found.route.seller_zone, found.route.buyer_zone,
@@ -238,7 +239,7 @@ cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_
             if found.route.length:
                 path_take(c, window, found.route, fill.injected, fill.delivered)
             if maker.quantity_wh < LOT:
-                if UNLIKELY(maker.flags & ICEBERG) and slice_next(c, slot, order.number, next_sequence):
+                if not simple and UNLIKELY(maker.flags & ICEBERG) and slice_next(c, slot, order.number, next_sequence):
                     if following == 0:
                         break
                 else:
@@ -251,7 +252,7 @@ cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_
             if (left < LOT or not found.alone or order.fills >= order.fills_most
                     or order.visits >= order.visits_most):
                 break
-            if found.route.length and path_offer(c, window, found.route) == 0:
+            if found.route.length and path_offer(c, window, found.route) < LOT:
                 break
             if slot == 0:
                 break

@@ -43,6 +43,7 @@ cdef inline void place(Core* c, uint32_t window_slot, Incoming* order, Terms* te
     cdef bint outer = c.journal, failed = False, was_raised = c.raised
     cdef uint64_t mark = c.undo_used, trades = c.trades_used, closed = c.closed_used, first = next_sequence[0]
     cdef int64_t residual[64]
+    cdef uint64_t tight = window.tight
     cdef uint32_t slot
     cdef Order* resting
     order.left = terms.quantity_wh
@@ -50,7 +51,7 @@ cdef inline void place(Core* c, uint32_t window_slot, Incoming* order, Terms* te
     if UNLIKELY(conditional):
         c.journal = True
         memcpy(residual, window.residual, 2 * c.corridor_count * sizeof(int64_t))
-    match(c, window, order, next_sequence, compact, dry)
+    match(c, window, order, next_sequence, compact, dry, False)
     if UNLIKELY(conditional):
         if terms.post_only:
             failed = order.fills != 0
@@ -61,6 +62,7 @@ cdef inline void place(Core* c, uint32_t window_slot, Incoming* order, Terms* te
         if failed:
             undo_to(c, mark)
             memcpy(window.residual, residual, 2 * c.corridor_count * sizeof(int64_t))
+            window.tight = tight
             c.trades_used, c.closed_used, c.raised = trades, closed, was_raised
             next_sequence[0] = first
             order.left = terms.quantity_wh
@@ -93,6 +95,7 @@ cdef inline void place(Core* c, uint32_t window_slot, Incoming* order, Terms* te
     resting.id = order.id
     resting.participant = order.participant
     resting.flags = order.mode
+    resting.window = <uint16_t>window_slot
     resting.quantity_wh = <uint32_t>order.left
     resting.sequence = next_sequence[0]
     resting.expires_ms = terms.expires_ms
@@ -123,7 +126,7 @@ cdef void place_conditional(Core* c, uint32_t window_slot, Incoming* order, Term
 
 cdef inline void cancel(Core* c, uint32_t window_slot, uint64_t order_id, CResult* result) noexcept nogil:
     cdef uint32_t slot = index_find(c, order_id)
-    if slot == 0 or queue_at(c, c.orders[slot].level).window != window_slot:
+    if slot == 0 or c.orders[slot].window != window_slot:
         result.code = CODE_UNKNOWN_ORDER
         return
     result.code = CODE_CANCELLED
@@ -157,7 +160,7 @@ cdef void amend(Core* c, uint32_t window_slot, uint64_t order_id, int32_t price,
     cdef int64_t left, filled
     cdef uint64_t mark = c.undo_used
     cdef bint outer = c.journal
-    if slot == 0 or queue_at(c, c.orders[slot].level).window != window_slot:
+    if slot == 0 or c.orders[slot].window != window_slot:
         result.code = CODE_UNKNOWN_ORDER
         return
     old = c.orders + slot

@@ -31,20 +31,24 @@ cdef struct Candidate:
     Route* route
 
 cdef inline int64_t path_offer(Core* c, Window* window, Route* route) noexcept nogil:
-    """The least residual on the path, Wh; no limit inside a zone. MARKET 4: nothing below one lot."""
+    """The least residual on the path, Wh; no limit inside a zone. A path with less than a lot is closed (MARKET 4)."""
     cdef int64_t least = WIDEST_WH, residual
     cdef uint32_t i
     for i in range(route.length):
         residual = window.residual[route.edge[i]]
         if residual < least:
             least = residual
-    return least if least >= LOT else 0
+    return least
+
+cdef inline void edge_change(Window* window, uint32_t edge, int64_t change) noexcept nogil:
+    window.residual[edge] += change
+    window.tight = (window.tight & ~(<uint64_t>1 << edge)) | (<uint64_t>(window.residual[edge] < LOT) << edge)
 
 cdef inline void path_take(Core* c, Window* window, Route* route, int64_t injected, int64_t delivered) noexcept nogil:
     cdef uint32_t i
     for i in range(route.length):
-        window.residual[route.edge[i]] -= injected
-        window.residual[route.edge[i] ^ 1] += delivered
+        edge_change(window, route.edge[i], -injected)
+        edge_change(window, route.edge[i] ^ 1, delivered)
         c.raised = True
 
 cdef inline uint64_t head_sequence(Core* c, uint32_t queue_number) noexcept nogil:
@@ -67,50 +71,71 @@ cdef inline uint32_t best_queue(Core* c, Window* window, Incoming* order, uint32
                 best = number
     return best
 
-cdef bint find_candidate(Core* c, Window* window, Incoming* order, Candidate* found) noexcept nogil:
-    """The best-ranked order whose (zone, path) is open and that might be admissible: landed price below limit + 1, or
-    netback above limit - 1. Beyond that no fill can be: only the rounding of wheeling helps, by half a uTHB at most."""
+cdef inline bint open_to(Core* c, Window* window, Route* route, int other, int32_t price, int32_t limit, bint* alone,
+                         int64_t* value) noexcept nogil:
+    """Whether an order at `limit` might trade over the route with one of side `other` at `price`, by all but quantities:
+    landed price below limit + 1, or netback above limit - 1, and a lot of capacity. Beyond that no fill can be: only the
+    rounding of wheeling helps, by half a uTHB at most. `value` ranks it, over keep for sells."""
+    if other:
+        value[0] = price * <int64_t>1_000_000_000 + route.landed
+        if value[0] >= (limit + <int64_t>1) * 1000 * route.keep_ppm:
+            return False
+    else:
+        value[0] = price * <int64_t>1000 - route.wheel_uthb_kwh
+        if value[0] <= (limit - <int64_t>1) * 1000:
+            return False
+        value[0] *= route.keep_ppm
+        if value[0] <= (limit - <int64_t>1) * 1_000_000_000:
+            return False
+    if UNLIKELY(route.edges & window.tight):
+        alone[0] = False            # a fill elsewhere may give it back
+        return False
+    return True
+
+# Most zones are out of reach by best price, least loss and least wheeling, which is told for all at once and without
+# division. In ticks: a buy at R meets a sell at k only if k < R - (R l + (1 - l) W / 10^4 - 0.1); a sell at R meets a buy at k
+# only if k > R + (R l + W / 10^4 - 0.15) for R > 0, or k > W / 10^4 - 0.2 for R = 0. So with y = R l + (1 - l) W / 10^4 - 0.2
+# at least floor(y) + 1 ticks lie between. Losses and tolls are rounded down, hence nothing within reach is missed.
+
+cdef inline uint32_t zones_near(Core* c, const uint32_t* best, uint32_t side, uint32_t zone, uint32_t tick) noexcept nogil:
+    """Bits of the zones whose best order, of the other side's `best`, an order of `zone` at `tick` might trade with."""
+    cdef uint32_t row = 256 * side + 16 * zone
+    return within_reach(best, c.loss + row, c.toll + row, tick, <int32_t>key_of(side ^ 1, tick))
+
+cdef uint32_t toll_of(int64_t keep_ppm, int64_t wheel_uthb_kwh) noexcept nogil:
+    """((1 - L) W / 10^4 - 0.2) in ticks of 2^-16, and one tick."""
+    cdef int64_t ticks = min(keep_ppm * wheel_uthb_kwh // PPM, 10_000 * <int64_t>TOLL_MOST - 2000) - 2000
+    return <uint32_t>((ticks * 65_536 + 655_360_000) // 10_000)
+
+cdef inline bint search(Core* c, Window* window, Incoming* order, Candidate* found, bint simple) noexcept nogil:
+    """The best-ranked order whose (zone, path) is open and that might be admissible."""
     cdef int other = order.side ^ 1
     cdef uint32_t* best = window.best + 16 * other
-    cdef uint32_t zone, pair, i, queue = 0
+    cdef uint32_t near = zones_near(c, best, order.side, order.zone, <uint32_t>order.price // TICK) & order.zones
+    cdef uint32_t zone, pair, i, queue
     cdef int32_t price
     cdef int64_t value, best_value = 0, best_keep = 1
     cdef int sign
-    cdef bint alone = True, tied
+    cdef bint alone = True
     cdef Route* route
     found.queue = 0
-    for zone in range(c.zone_count):
-        if best[zone] == NOTHING or not (order.zones >> zone) & 1:
-            continue
+    while near:
+        zone = LOWEST_BIT(near)
+        near &= near - 1
         pair = 16 * zone + order.zone if other else 16 * order.zone + zone
-        # Prices and least wheeling alone, without losses, tell that most zones are out of reach.
-        price = price_of(other, best[zone])
-        if LIKELY(price + c.least_wheel[pair] > order.price if other else price - c.least_wheel[pair] < order.price):
-            continue
-        tied = False
-        queue = 0
+        if simple:
+            queue = window.queue[queue_index(other, zone, 0)]
+            price = price_of(other, best[zone])
+        else:
+            queue = best_queue(c, window, order, zone, &alone)
+            if queue == 0:
+                continue
+            price = price_of(other, c.queues[queue].best)
         for i in range(c.route_count[pair]):
             route = c.routes + c.route_first[pair] + i
             if UNLIKELY((order.closed[zone >> 3] >> ((zone & 7) * 8 + i)) & 1):
                 continue
-            if queue == 0:
-                queue = best_queue(c, window, order, zone, &alone)
-                if queue == 0:
-                    break
-                price = price_of(other, c.queues[queue].best)
-            if other:
-                value = price * <int64_t>1_000_000_000 + route.landed
-                if value >= (order.price + <int64_t>1) * 1000 * route.keep_ppm:
-                    continue
-            else:
-                value = price * <int64_t>1000 - route.wheel_uthb_kwh
-                if value <= (order.price - <int64_t>1) * 1000:
-                    continue
-                value *= route.keep_ppm
-                if value <= (order.price - <int64_t>1) * 1_000_000_000:
-                    continue
-            if UNLIKELY(path_offer(c, window, route) == 0):
-                alone = False       # a fill elsewhere may give it back
+            if not open_to(c, window, route, other, price, order.price, &alone, &value):
                 continue
             if found.queue:
                 sign = (compare_fractions(value, route.keep_ppm, best_value, best_keep) if other
@@ -128,3 +153,6 @@ cdef bint find_candidate(Core* c, Window* window, Incoming* order, Candidate* fo
             best_value, best_keep = value, route.keep_ppm
     found.alone = alone
     return found.queue != 0
+
+cdef bint find_candidate(Core* c, Window* window, Incoming* order, Candidate* found) noexcept nogil:
+    return search(c, window, order, found, False)

@@ -17,6 +17,8 @@ cdef extern from "machine.h" nogil:
     bint LIKELY(bint)
     bint UNLIKELY(bint)
     int compare_fractions(int64_t, int64_t, int64_t, int64_t)
+    uint32_t within_reach(const uint32_t*, const uint16_t*, const uint32_t*, uint32_t, int32_t)
+    uint32_t* either(bint, uint32_t*, uint32_t*)
     void* pool_reserve(size_t, int)
     void pool_release(void*, size_t)
 
@@ -39,7 +41,8 @@ cdef enum:
     SLICES_MOST = 20            # an iceberg shows at least so much of its quantity, one in 20
     WIDEST_WH = 1_000_000_000_000       # no corridor carries more in a window
     KEPT_MOST = 1024            # pages that queues keep though they are empty
-    NOTHING = 0xFFFFFFFF        # no key: beyond every key, so one comparison says "empty or too dear"
+    NOTHING = 0x3FFFFFFF        # no key: beyond every key and reach, so one comparison says "empty or too dear"
+    TOLL_MOST = 32_767          # ticks that the filter of zones counts at most
 
 cdef enum:
     EXPIRES = 4                 # flags of an order; the two low bits are its self-trade mode
@@ -168,7 +171,8 @@ cdef struct Order:              # 64 bytes, one line of the cache; slot 0 stands
     uint32_t level
     uint32_t quantity_wh        # what is shown and left, at the order's own meter
     uint32_t participant
-    uint32_t flags              # self-trade mode, EXPIRES, ICEBERG
+    uint16_t flags              # self-trade mode, EXPIRES, ICEBERG
+    uint16_t window             # its slot; 0 in slot 0
     uint64_t sequence
     int64_t expires_ms          # 0: good till gate
     uint32_t meter
@@ -185,7 +189,7 @@ cdef struct Page:               # 64 neighbouring prices; page p holds levels 64
     uint32_t key                # of level 64 p
     uint32_t queue
     uint32_t free_next
-    uint32_t spare
+    uint32_t spare[3]           # 32 bytes: none lies across two lines of the cache
 
 cdef struct Branch:             # 64 neighbouring pages
     uint64_t bits
@@ -197,7 +201,7 @@ cdef struct Queue:              # 128 bytes: sells of one (window, zone, source)
     uint32_t best               # least key with orders, or NOTHING
     uint32_t bits               # which branches exist; 25 reach 100 000 ticks
     uint32_t free_next
-    uint16_t window             # slot of the window
+    uint16_t window             # its slot
     uint8_t place               # 16 * side + zone
     uint8_t sub                 # source or profile
     uint32_t branch[25]
@@ -206,10 +210,6 @@ cdef struct Queue:              # 128 bytes: sells of one (window, zone, source)
 
 cdef struct Window:
     uint32_t best[32]           # [16 * side + zone]: least key over the queues there, or NOTHING
-    uint32_t filled[32]         # which sources or profiles have orders there
-    int64_t residual[64]        # [2 * corridor + direction], signed Wh
-    int64_t capacity[64]
-    uint32_t queue[640]         # [8 * zone + source] for sells, [128 + 32 * zone + profile] for buys; 0: never used
     uint64_t last_sequence      # no greater one was given up to the last batch: queues are in sequence order
     int32_t window
     uint32_t free_next
@@ -219,7 +219,11 @@ cdef struct Window:
     uint64_t point_closed[2]    # what its run has found closed,
     uint32_t point_key          # its place in the pass,
     uint32_t point_again        # and whether another pass must follow
-    uint64_t spare[1]
+    uint64_t tight              # edges with less than a lot of residual
+    uint32_t filled[32]         # which sources or profiles have orders in [16 * side + zone]
+    int64_t residual[64]        # [2 * corridor + direction], signed Wh
+    int64_t capacity[64]
+    uint32_t queue[640]         # [8 * zone + source] for sells, [128 + 32 * zone + profile] for buys; 0: never used
 
 cdef struct Route:              # a path of an ordered pair of zones, or a zone to itself
     int64_t keep_ppm            # 10^6 - L
@@ -230,6 +234,12 @@ cdef struct Route:              # a path of an ordered pair of zones, or a zone 
     uint8_t path
     uint8_t length
     uint8_t edge[8]             # 2 * corridor + direction
+    uint64_t edges              # the same as bits
+
+cdef struct Spot:               # a window and zone that a compact batch names
+    uint32_t window             # its slot
+    uint32_t zone
+    uint32_t queue[2]           # by side; where each has one
 
 cdef struct Undo:               # one order before a dry run changed it; newest last
     Order order
@@ -249,12 +259,13 @@ cdef struct Core:
     uint32_t* dense             # slots by id where ids are dense, else NULL
     uint32_t* window_table      # slots of windows by number
     uint32_t* slots             # scratch: window slot per operation
+    Spot* spots                 # scratch: by place
     CTrade* trades              # scratch of one batch
     CCompactTrade* compact
     CClosed* closed
     Undo* undo
-    uint64_t trades_used, trades_capacity, compact_capacity, closed_used, closed_capacity, slots_capacity
-    uint64_t undo_used, undo_capacity, dense_capacity
+    uint64_t trades_used, trades_capacity, compact_capacity, closed_used, closed_capacity
+    uint64_t undo_used, undo_capacity, slots_capacity, spots_capacity, dense_capacity
     uint32_t orders_capacity, orders_top, orders_free, live
     uint32_t icebergs, expiring         # how many of the live ones
     uint32_t pages_capacity, pages_top, pages_free, kept
@@ -266,12 +277,14 @@ cdef struct Core:
     int huge
     bint journal                # a dry run: every change is written down
     bint raised                 # a residual grew in this operation
-    bint plain                  # one zone without losses, wheeling, corridors or profiles
+    bint simple                 # one source and one profile, which accepts all: a queue for a side and zone
+    bint plain                  # and one zone without losses or wheeling
     int64_t uncross_fills, uncross_visits       # left of the batch's bound
     Route* routes
     uint32_t route_first[256]   # [16 * seller zone + buyer zone]
     uint32_t route_count[256]
-    int32_t least_wheel[256]    # mTHB/kWh, rounded down, over the paths of the pair
+    uint16_t loss[512]          # [256 * side + 16 * zone + other]: least loss of the paths, in 2^-16, rounded down
+    uint32_t toll[512]          # and least wheeling, see toll_of
     uint32_t profile_sources[32]
     uint32_t profile_zones[32]
     uint32_t accepting[128]     # [8 * seller zone + source]: which profiles buy there

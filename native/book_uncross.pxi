@@ -7,17 +7,24 @@
 # bounds of one visit and one fill are enough to get to the end.
 
 cdef bint may_cross(Core* c, Window* window) noexcept nogil:
-    """Whether some buy and some sell might trade by their prices, losses and capacities left out."""
-    cdef uint32_t seller, buyer
+    """Whether some buy and some sell might trade by all but quantities and profiles: else no run would meet a candidate."""
+    cdef uint32_t seller, buyer, near, pair, i
     cdef int32_t limit
+    cdef int64_t value
+    cdef bint alone
     for buyer in range(c.zone_count):
         if window.best[buyer] == NOTHING:
             continue
         limit = price_of(SIDE_BUY, window.best[buyer])
-        for seller in range(c.zone_count):
-            if (window.best[16 + seller] != NOTHING
-                    and price_of(SIDE_SELL, window.best[16 + seller]) + c.least_wheel[16 * seller + buyer] <= limit):
-                return True
+        near = zones_near(c, window.best + 16, SIDE_BUY, buyer, <uint32_t>limit // TICK)
+        while near:
+            seller = LOWEST_BIT(near)
+            near &= near - 1
+            pair = 16 * seller + buyer
+            for i in range(c.route_count[pair]):
+                if open_to(c, window, c.routes + c.route_first[pair] + i, SIDE_SELL,
+                           price_of(SIDE_SELL, window.best[16 + seller]), limit, &alone, &value):
+                    return True
     return False
 
 cdef inline uint32_t first_buy(Core* c, Window* window, uint32_t place, uint32_t key, uint64_t sequence) noexcept nogil:
@@ -106,7 +113,7 @@ cdef void uncross(Core* c, uint32_t window_slot, uint32_t number, int64_t now_ms
             order.code = CODE_RESTING
             order.fills_most = <uint32_t>c.uncross_fills
             order.visits_most = <uint32_t>c.uncross_visits
-            match(c, window, &order, next_sequence, compact, True)
+            match(c, window, &order, next_sequence, compact, True, False)
             c.uncross_fills -= order.fills
             c.uncross_visits -= order.visits
             visits[0] += order.visits

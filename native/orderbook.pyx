@@ -74,7 +74,7 @@ include "book_place.pxi"
 include "book_uncross.pxi"
 include "book_batch.pxi"
 include "book_compact.pxi"
-include "book_plain.pxi"
+include "book_quick.pxi"
 
 
 class BookError(GridTokenXError):

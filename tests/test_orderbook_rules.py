@@ -159,6 +159,18 @@ def test_paths_are_ordered_by_number_of_corridors_before_ids() -> None:
     assert engine.residuals(0).tolist() == [[10_000, 10_000], [10_000, 10_000], [9_000, 11_000]]
 
 
+@pytest.mark.parametrize(("capacity", "delivered"), [(100, [100]), (99, []), (199, [199])])
+def test_a_path_is_open_from_a_lot_on(capacity: int, delivered: list[int]) -> None:
+    engine = Engine([(0, 0)] * 2, corridors=[(0, 1, 0, 0)])
+    engine.load(0, EMPTY, capacities=np.full((1, 2), capacity, np.int64))
+    one(engine, sell(1, quantity=1000))
+    trades, _, _ = one(engine, buy(2, quantity=1000, zone=1), 2)
+    assert trades["delivered_wh"].tolist() == delivered
+    # what a fill gave back may be traded the other way, and no more
+    one(engine, sell(3, quantity=1000, zone=1, price=3000), 3)
+    assert engine.residuals(0).sum() == 2 * capacity
+
+
 @pytest.mark.parametrize("field", ["price", "quantity", "display", "minimum"])
 def test_what_is_not_on_tick_or_lot_is_invalid(field: str) -> None:
     engine = opened()
