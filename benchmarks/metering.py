@@ -2,11 +2,11 @@
 
     python -m benchmarks.metering [--meters 80] [--days 30] [--json]
 
-Households of the testnet (real 15-minute profiles, `testnet/data/README.md`) trade every window with a forecast error,
-the orders of an hour in a transaction, and report every reading, signed by its meter; one in a hundred is corrected
-later. Supply points of all zones report too. One authority builds each block, as a leader does: transactions are
-decoded, their signatures and the readings' verified, the block executed and checked for conservation, made final and
-written. Then `gridtokenx audit` derives all of it once more, from blocks alone, as a process of its own.
+Households of the testnet (real 15-minute profiles, `gridtokenx/scenario/data/README.md`) trade every window with a
+forecast error, the orders of an hour in a transaction, and report every reading, signed by its meter; one in a hundred
+is corrected later. Supply points of all zones report too. One authority builds each block, as a leader does:
+transactions are decoded, their signatures and the readings' verified, the block executed and checked for conservation,
+made final and written. Then `gridtokenx audit` derives all of it once more, from blocks alone, as a process of its own.
 
 What households, meters and authorities do themselves (forecasts, signing) is outside the count. Corrections end after
 six hours, so that every window of the run becomes final and gives its claims. CPU seconds of a shared machine vary with

@@ -1,6 +1,6 @@
 """The 200 households: real 15-minute load and PV profiles, placed over the seven zones.
 
-Data and licence: `data/README.md`. Energies are Wh per 15-minute window at the household's meter.
+Data and licence: `gridtokenx/scenario/data/README.md`. Energies are Wh per 15-minute window at the household's meter.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
+import gridtokenx
 from gridtokenx.errors import GridTokenXError
 
-DATA = Path(__file__).parent / "data" / "households_200x14d.npz"
+DATA = Path(gridtokenx.__file__).parent / "scenario" / "data" / "households_200x14d.npz"
 WINDOW_S = 900
 PROFILE_START_S = 1_745_168_400
 """2025-04-21T00:00+07:00, the first window of the profiles, in Unix seconds."""

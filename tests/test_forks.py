@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from click.testing import CliRunner
-from ledger_support import EGAT, ISSUER, START_MS, THB, genesis, key
+from ledger_support import EGAT, ISSUER, REGISTRAR, START_MS, THB, genesis, key
 from node_support import BAHT, OTHER, TRADER, Cluster, small_genesis, transfer
 
 import gridtokenx
@@ -18,9 +18,11 @@ from gridtokenx.cli import cli
 from gridtokenx.errors import InvariantError
 from gridtokenx.forks import Chain, ForkError, OperationFailed, Refusal
 from gridtokenx.forks.layers import flatten
+from gridtokenx.grid.kinds import Network, Role, Source
 from gridtokenx.ledger import spaces, trie
 from gridtokenx.ledger.conservation import audit_totals
-from gridtokenx.ledger.operations import Deposit, Transfer
+from gridtokenx.ledger.metering_records import Settling
+from gridtokenx.ledger.operations import Deposit, RegisterMeter, RegisterParticipant, Transfer
 from gridtokenx.ledger.records import Totals
 from gridtokenx.ledger.session import Session
 from gridtokenx.store.database import Database
@@ -154,6 +156,18 @@ def test_time_passes_when_told_to(chain: Chain) -> None:
         chain.warp(START_MS)
     with pytest.raises(ForkError, match="no time zone"):
         chain.warp(chain.now.replace(tzinfo=None))
+
+
+def test_windows_settle_on_a_slow_clock_too() -> None:
+    """One block a quarter hour would be a halt of the chain in each, and move the readings' deadlines on and on."""
+    with gridtokenx.new_chain(genesis(rate=1)) as slow:
+        slow.send(ISSUER, Deposit(ALICE, THB))
+        slow.send(REGISTRAR, RegisterParticipant(ALICE, "L-1", Role.PROSUMER, 0, 2 * START_MS))
+        slow.send(REGISTRAR, RegisterMeter(1, key("its meter").public, 0, Network.PEA, Source.SOLAR, 0, 10_000, 10_000))
+        first = slow.window + 1
+        slow.advance(6)
+        settling: Settling = slow.record(spaces.SETTLING)
+        assert settling.window == first + 1
 
 
 def test_snapshots_nest_and_revert(chain: Chain) -> None:

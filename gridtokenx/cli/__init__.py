@@ -41,6 +41,7 @@ COMMANDS = {
     "tariffs": ("tariffs", "What utilities charge and pay, and since when."),
     "certificate": ("certificate", "Certificates of renewable energy: list, issue, sell, retire."),
     "fork": ("fork", "Take a chain as of any height, to try things on."),
+    "sim": ("sim", "Write and run scenarios: a population that trades, simulated."),
     "market": ("market", "Run files of orders through the matching engine."),
 }
 

@@ -41,6 +41,7 @@ from gridtokenx.ledger.state import StateReader, StateView
 from gridtokenx.ledger.transaction import FLAG_ALL_OR_NOTHING, Transaction, decode_transaction, encode_payload
 from gridtokenx.market.book import Books
 from gridtokenx.market.clock import WINDOW_MS, window_at
+from gridtokenx.market.deadlines import HALT_MS
 
 if TYPE_CHECKING:
     from gridtokenx.forks.compare import Difference
@@ -238,10 +239,14 @@ class Chain:
     def advance(self, windows: int = 1, each: Callable[[Chain], None] | None = None) -> None:
         """Lets `windows` delivery windows pass, one after the other; `each` is called at the beginning of each.
 
-        A block is made at the beginning of every window, and as many as it takes until nothing waits.
+        A block is made at the beginning of every window, and as many as it takes until nothing waits. On a chain
+        whose clock is slow there are heartbeats between, as on the live network: no halt that would move deadlines.
         """
         for _ in range(windows):
-            self._until((self.window + 1) * WINDOW_MS)
+            begin_ms = (self.window + 1) * WINDOW_MS
+            while begin_ms - self.now_ms > HALT_MS * self.identity.market_rate:
+                self.mine(HALT_MS)
+            self._until(begin_ms)
             self.flush()
             if each is not None:
                 each(self)

@@ -1,0 +1,149 @@
+"""What a run gave: the chain to look at, its measures, a hash of the outcome, and a directory of Parquet."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import polars as pl
+from attrs import field, frozen
+
+from gridtokenx import __version__, codec
+from gridtokenx.crypto.bech32m import encode_address
+from gridtokenx.forks import Chain
+from gridtokenx.scenario.errors import ScenarioError
+from gridtokenx.scenario.population import House
+from gridtokenx.scenario.schema import HOUSEHOLDS, Scenario
+from gridtokenx.scenario.trading import Tally
+
+HASH_VERSION = 1
+PROVENANCE = "provenance.json"
+SCENARIO = "scenario.toml"
+MEASURES = "measures.parquet"
+HOUSES = "houses.parquet"
+# What the hash is over: the outcome, but not the heights of the blocks that it came in.
+_HASHED = {
+    "trades": ["window", "number", "buyer", "seller", "buy_meter", "sell_meter", "buy_zone", "sell_zone",
+               "price_mthb_kwh", "delivered_wh", "injected_wh", "value_uthb", "wheel_uthb", "fee_uthb", "vat_uthb"],
+    "bills": ["window", "meter", "owner", "rule", "quantity_wh", "rate_uthb_kwh", "amount_uthb"],
+    "accounts": ["account", "balance_uthb", "bids_uthb", "proceeds_uthb", "locked_uthb", "dues_uthb"],
+}
+
+
+@frozen(slots=False)
+class Result:
+    """A finished run. `windows` is its horizon; a context manager that closes the chain."""
+
+    scenario: Scenario
+    chain: Chain
+    windows: range
+    houses: tuple[House, ...]
+    tally: Tally
+    _first_mined: int = 0
+    _cache: dict[str, Any] = field(factory=dict, init=False, eq=False, repr=False)
+
+    def table(self, name: str) -> pl.DataFrame:
+        """A table of `chain.frames`, read once."""
+        if name not in self._cache:
+            self._cache[name] = getattr(self.chain.frames, name)()
+        frame: pl.DataFrame = self._cache[name]
+        return frame
+
+    @property
+    def trades(self) -> pl.DataFrame:
+        return self.table("trades")
+
+    @property
+    def bills(self) -> pl.DataFrame:
+        return self.table("bills")
+
+    @property
+    def measures(self) -> pl.DataFrame:
+        """docs/measures.md."""
+        return self.table("measures")
+
+    def people(self) -> pl.DataFrame:
+        """Who is who: house, group, account, meter, zone, tariff class."""
+        return pl.DataFrame(
+            [(house.name, house.name.partition("/")[0], encode_address(house.address), house.meter, house.zone,
+              house.tariff, house.injection_w if house.solar else 0) for house in self.houses],
+            schema={"house": pl.String, "group": pl.String, "account": pl.String, "meter": pl.Int64, "zone": pl.Int64,
+                    "tariff": pl.Int64, "injection_w": pl.Int64}, orient="row")
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over trades, bills and the houses' balances: equal for equal outcomes, on every machine."""
+        if "hash" not in self._cache:
+            digest = sha256(codec.encode(["gridtokenx scenario result", HASH_VERSION]))
+            for name, columns in _HASHED.items():
+                frame = self.table(name).select(columns)
+                if name == "accounts":
+                    frame = frame.filter(pl.col("account").is_in(self.people()["account"].to_list())).sort("account")
+                digest.update(codec.encode([name, columns, frame.height]))
+                for column in columns:
+                    digest.update(_bytes(frame[column]))
+            self._cache["hash"] = digest.hexdigest()
+        found: str = self._cache["hash"]
+        return found
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the result comes from, and what gives it again."""
+        origin = self.chain.provenance
+        header = self.chain.head.header
+        return {
+            "scenario": self.scenario.name, "seed": self.scenario.seed, "result_hash": self.hash,
+            "scenario_sha256": sha256(self.scenario.text.encode()).hexdigest(), "inputs": self._inputs(),
+            "windows": [self.windows.start, self.windows.stop], "houses": len(self.houses),
+            "chain": {"id": self.chain.chain_id.hex(), "height": self.chain.height,
+                      "state_root": header.state_root.hex()},
+            "parent": None if origin is None else {
+                "id": origin.parent.hex(), "height": origin.height, "block_hash": origin.block_hash.hex(),
+                "state_root": origin.state_root.hex()},
+            "blocks": len(self.chain.blocks) - self._first_mined,
+            "operations": dict(sorted(self.tally.done.items())), "failed": dict(sorted(self.tally.failed.items())),
+            "versions": {"gridtokenx": __version__, "numpy": np.__version__, "polars": pl.__version__},
+        }
+
+    def _inputs(self) -> dict[str, str]:
+        """SHA-256 of the profile files that are not shipped."""
+        named = sorted({group.profiles for group in self.scenario.groups} - {HOUSEHOLDS})
+        return {name: sha256((self.scenario.base / Path(name).expanduser()).read_bytes()).hexdigest() for name in named}
+
+    def write(self, directory: str | Path) -> Path:
+        """Writes the scenario, its provenance, measures, houses and the tables that it asks for, into `directory`.
+
+        The directory is made; ScenarioError when it holds a result already.
+        """
+        out = Path(directory)
+        if (out / PROVENANCE).exists():
+            raise ScenarioError(f"{out} holds a result already; choose another directory, or remove it")
+        out.mkdir(parents=True, exist_ok=True)
+        (out / SCENARIO).write_text(self.scenario.text, "utf-8")
+        self.measures.write_parquet(out / MEASURES)
+        self.people().write_parquet(out / HOUSES)
+        for name in self.scenario.tables:
+            self.table(name).write_parquet(out / f"{name}.parquet")
+        # Last: where it is, the result is whole.
+        (out / PROVENANCE).write_text(json.dumps(self.provenance(), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        return out
+
+    def close(self) -> None:
+        self.chain.close()
+
+    def __enter__(self) -> Result:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _bytes(column: pl.Series) -> bytes:
+    """Integers as 8 bytes, little-endian; texts in UTF-8, each with a line feed."""
+    if column.dtype == pl.String:
+        return "".join(f"{value}\n" for value in column.to_list()).encode()
+    return column.to_numpy().astype("<i8").tobytes()

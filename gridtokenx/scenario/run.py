@@ -1,0 +1,144 @@
+"""A run: the chain of a scenario, its people, and the horizon window by window: readings, trading, settlement.
+
+Three windows before the horizon everybody is registered; the session of the first windows begins one later. The
+run ends when the last window of the horizon is settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from attrs import evolve
+
+from gridtokenx.forks import Chain, fork, new_chain
+from gridtokenx.ledger import spaces
+from gridtokenx.ledger.genesis import load_genesis
+from gridtokenx.ledger.metering_records import Settling
+from gridtokenx.market.clock import WINDOW_MS, window_at
+from gridtokenx.scenario.errors import ScenarioError
+from gridtokenx.scenario.population import World, people, register, world_of
+from gridtokenx.scenario.profiles import DATA
+from gridtokenx.scenario.result import Result
+from gridtokenx.scenario.schema import SERIES, THAILAND, Place, Scenario
+from gridtokenx.scenario.trading import Floor
+
+LEAD = 3                    # windows before the horizon in which the houses are registered
+SETTLING_WINDOWS = 8        # after the horizon: readings' deadline, and its work
+LICENCE_MS = 366 * 86_400_000
+_TERMS = {"on_peak_uthb_kwh": "on_peak", "off_peak_uthb_kwh": "off_peak", "service_uthb_month": "service",
+          "demand_uthb_kw": "demand"}
+Progress = Callable[[int, int], None]
+
+
+def run(scenario: Scenario, *, seed: int | None = None, chain: Chain | None = None,
+        progress: Progress | None = None) -> Result:
+    """Runs a scenario, on `chain` as it stands if one is given, else on the one that the scenario names.
+
+    `progress(done, all)` is called after every window. Close the result when done with it. Raises ScenarioError.
+    """
+    if seed is not None:
+        scenario = evolve(scenario, seed=seed)
+    own = chain is None
+    made = _chain(scenario) if chain is None else chain
+    try:
+        return _run(scenario, made, progress)
+    except BaseException:
+        if own:
+            made.close()
+        raise
+
+
+def _run(scenario: Scenario, chain: Chain, progress: Progress | None) -> Result:
+    earliest = chain.window + LEAD + (1 if chain.now_ms % WINDOW_MS else 0)
+    start = earliest if scenario.start is None else window_at(round(scenario.start.timestamp() * 1000))
+    if start < earliest:
+        soonest = chain.now + timedelta(milliseconds=earliest * WINDOW_MS - chain.now_ms)
+        raise ScenarioError(f"start is {scenario.start}; the chain stands at {chain.now}, so {soonest} or later is "
+                            "allowed")
+    windows = range(start, start + scenario.windows)
+    world = world_of(chain)
+    houses = people(scenario, world, windows)
+    first_mined = len(chain.blocks)
+    if (begin_ms := (start - LEAD) * WINDOW_MS) > chain.now_ms:
+        chain.warp(begin_ms)
+    _override(chain, scenario, world)
+    register(chain, houses, windows.stop * WINDOW_MS + LICENCE_MS)
+    _outages(chain, scenario, world)
+    floor = Floor(chain, houses, windows, scenario.trading.rounds)
+    span = range(start - LEAD + 1, windows.stop + SETTLING_WINDOWS)
+    for done, present in enumerate(span, 1):
+        chain.advance()
+        over = present - 1
+        if over > start - LEAD:     # meters begin to measure in the window after their registration
+            at = over - start
+            chain.report(over, {house.meter: _reading(int(house.net_wh[at]) if at in range(len(windows)) else 0)
+                                for house in houses})
+        offset = present + LEAD - 1 - start
+        if 0 <= offset < len(windows) and offset % scenario.trading.session_windows == 0:
+            floor.session(windows[offset:offset + scenario.trading.session_windows])
+        if progress is not None:
+            progress(min(done, len(span)), len(span))
+        if _settled(chain, windows):
+            break
+    else:
+        raise ScenarioError("the horizon is not settled in time; max_timed_weight is too low for so many houses")
+    if progress is not None:
+        progress(len(span), len(span))
+    return Result(scenario, chain, windows, tuple(houses), floor.tally, first_mined)
+
+
+def _reading(net_wh: int) -> tuple[int, int]:
+    """(injected, withdrawn) of a meter that sees what house and roof together give or take."""
+    return max(net_wh, 0), max(-net_wh, 0)
+
+
+def _settled(chain: Chain, windows: range) -> bool:
+    settling: Settling = chain.record(spaces.SETTLING)
+    return settling.window >= windows.stop
+
+
+# ---------------------------------------------------------------- what it runs on
+
+
+def _chain(scenario: Scenario) -> Chain:
+    place: Place = scenario.place
+    if place.fork:
+        return fork(scenario.base / Path(place.fork).expanduser(), place.height)
+    path = DATA / "thailand.toml" if place.genesis == THAILAND else scenario.base / Path(place.genesis).expanduser()
+    assert scenario.start is not None
+    begin_ms = round(scenario.start.timestamp() * 1000) - LEAD * WINDOW_MS
+    return new_chain(evolve(load_genesis(path), genesis_ms=begin_ms, market_start_ms=begin_ms))
+
+
+def _override(chain: Chain, scenario: Scenario, world: World) -> None:
+    wanted: Mapping[str, int] = scenario.overrides.parameters
+    if wanted:
+        chain.override.parameters(**wanted)
+    for name, value in scenario.overrides.rates.items():
+        chain.override.series(SERIES[name], value)
+    for number, terms in scenario.overrides.tariffs:
+        if number >= world.tariffs:
+            raise ScenarioError(f"overrides.tariffs names class {number}; the chain has 0 to {world.tariffs - 1}")
+        chain.override.tariff(number, **{_TERMS[name]: value for name, value in terms.items()})
+    for zone, values in scenario.overrides.zones:
+        chain.override.zone(world.zone("overrides.zones", zone), loss_ppm=values.get("loss_ppm"),
+                            wheel_uthb_kwh=values.get("wheeling_uthb_kwh"))
+    for ends, values in scenario.overrides.corridors:
+        corridor, turned = world.corridor("overrides.corridors", ends)
+        there, back = values.get("forward_w"), values.get("backward_w")
+        chain.override.corridor(corridor, loss_ppm=values.get("loss_ppm"),
+                                wheel_uthb_kwh=values.get("wheeling_uthb_kwh"),
+                                forward_w=back if turned else there, backward_w=there if turned else back)
+
+
+def _outages(chain: Chain, scenario: Scenario, world: World) -> None:
+    for number, outage in enumerate(scenario.outages):
+        corridor, turned = world.corridor(f"outages[{number}].corridor", outage.corridor)
+        first = window_at(round(outage.start.timestamp() * 1000))
+        if first <= chain.window + 1:
+            raise ScenarioError(f"outages[{number}].start is {outage.start}; a window that is still traded is allowed")
+        there, back = outage.forward_w, outage.backward_w
+        chain.override.capacity(corridor, range(first, first + outage.windows), *((back, there) if turned else
+                                                                                   (there, back)))

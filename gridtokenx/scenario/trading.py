@@ -1,0 +1,220 @@
+"""Trading sessions: the windows of one are traded together in rounds, in the quarter hour before the first one's gate.
+
+In a round every agent is asked, and its open orders are brought in line with what it wants: placed, amended or
+cancelled. Operations of a house are packed into as few transactions as can be.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import numpy as np
+from attrs import define, field, frozen
+from numpy.typing import NDArray
+
+from gridtokenx.errors import GridTokenXError
+from gridtokenx.forks import Chain, Mined, Refusal
+from gridtokenx.ledger import spaces
+from gridtokenx.ledger.operations import AmendOrder, CancelOrder, Operation, PlaceOrder
+from gridtokenx.ledger.receipts import Code
+from gridtokenx.ledger.records import Market, Order
+from gridtokenx.ledger.session import Session
+from gridtokenx.ledger.transaction import MAX_OPERATIONS
+from gridtokenx.market.clock import WINDOW_MS
+from gridtokenx.market.orders import Side
+from gridtokenx.market.rates import window_rates
+from gridtokenx.market.tariffs import band
+from gridtokenx.scenario.agents import Book, Orders, Situation, Whole
+from gridtokenx.scenario.population import QUARTERS, House
+from gridtokenx.units import LOT_WH, PPM, PRICE_TICK_MTHB, UTHB_PER_THB
+
+NONE = -1
+MTHB = UTHB_PER_THB // 1000         # uTHB/kWh in a mTHB/kWh
+
+
+class AgentError(GridTokenXError):
+    """An agent that answers with something else than orders; the message names the house and what is allowed."""
+
+
+@define
+class Tally:
+    """What became of operations: by kind, and by code where they failed."""
+
+    done: Counter[str] = field(factory=Counter)
+    failed: Counter[str] = field(factory=Counter)
+
+
+@frozen
+class _Sent:
+    """An operation in flight: whose and of which window of the horizon."""
+
+    house: int
+    place: int
+    operation: Operation
+
+
+@define(eq=False)
+class Floor:
+    """All trading of a run. `position_wh` and `open` are by house and window of the horizon `windows`."""
+
+    chain: Chain
+    houses: Sequence[House]
+    windows: range
+    rounds: int
+    tally: Tally = field(factory=Tally)
+    position_wh: Whole = field(init=False)
+    open: NDArray[np.uint64] = field(init=False)
+    _by_meter: dict[int, int] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        shape = (len(self.houses), len(self.windows))
+        self.position_wh = np.zeros(shape, np.int64)
+        self.open = np.zeros(shape, np.uint64)
+        self._by_meter = {house.meter: number for number, house in enumerate(self.houses)}
+
+    def session(self, windows: range) -> None:
+        """Trades `windows`, whose session begins now. Raises AgentError."""
+        worth = self._worth(windows)
+        begin_ms = self.chain.now_ms
+        for round_ in range(self.rounds):
+            if round_:
+                due_ms = begin_ms + WINDOW_MS * round_ // (self.rounds + 1)
+                if due_ms > self.chain.now_ms:
+                    self._take(self.chain.warp(due_ms), {})
+            self._round(windows, round_, worth)
+
+    # ------------------------------------------------------------ a round
+
+    def _round(self, windows: range, round_: int, worth: dict[int, tuple[Whole, Whole]]) -> None:
+        first = windows.start - self.windows.start
+        part = slice(first, first + len(windows))
+        look = _Looking(self.chain, windows)
+        sent: dict[int, list[_Sent]] = {}
+        for number, house in enumerate(self.houses):
+            least, most = worth[house.tariff]
+            situation = Situation(
+                windows, round_, self.rounds, house.zone, house.expected_wh[part],
+                self.position_wh[number, part].copy(), most, least, look=partial(look.book, house.zone))
+            orders = _checked(house, house.agent.orders(situation), len(windows))
+            operations = self._operations(number, house, first, orders, least <= most)
+            for start in range(0, len(operations), MAX_OPERATIONS):
+                packed = operations[start:start + MAX_OPERATIONS]
+                ticket = self.chain.submit(house.address, *(each.operation for each in packed))
+                sent[ticket] = packed
+        self._take(self.chain.flush(), sent)
+
+    def _operations(self, number: int, house: House, first: int, orders: Orders,
+                    sensible: NDArray[np.bool_]) -> list[_Sent]:
+        """What brings a house's open orders in line with `orders`. Capped by what its meter can carry (MARKET 3)."""
+        wanted = np.where(sensible, np.clip(orders.quantity_wh, -(house.withdrawal_w // QUARTERS),
+                                            house.injection_w // QUARTERS), 0)
+        lots = (np.sign(wanted) * (np.abs(wanted) // LOT_WH * LOT_WH)).tolist()
+        prices = orders.price.tolist()
+        held = self.open[number, first:first + len(lots)].tolist()
+        made: list[_Sent] = []
+        for at, (quantity, price, order_id) in enumerate(zip(lots, prices, held, strict=True)):
+            place = first + at
+            record: Order | None = self.chain.record(spaces.order(order_id)) if order_id else None
+            if record is not None:
+                side = Side.SELL if quantity > 0 else Side.BUY
+                total = record.quantity_wh - record.remaining_wh + abs(quantity)
+                if quantity and record.side == side:
+                    if (record.price, record.quantity_wh) != (price, total):
+                        made.append(_Sent(number, place, AmendOrder(order_id, price, total)))
+                    continue
+                made.append(_Sent(number, place, CancelOrder(order_id)))
+            if quantity:
+                made.append(_Sent(number, place, PlaceOrder(
+                    house.meter, self.windows.start + place, Side.SELL if quantity > 0 else Side.BUY, price,
+                    abs(quantity))))
+        return made
+
+    def _take(self, blocks: Iterable[Mined], sent: dict[int, list[_Sent]]) -> None:
+        """Takes in what blocks brought: orders that rest, energy that was traded, what failed."""
+        for mined in blocks:
+            for ticket, receipt in mined.receipts.items():
+                for at, each in enumerate(sent.get(ticket, ())):
+                    if isinstance(receipt, Refusal):
+                        self._failed(each, receipt.code)
+                    elif not receipt.outcomes[at].ok:
+                        self._failed(each, Code(receipt.outcomes[at].code))
+                    else:
+                        self.tally.done[each.operation.NAME] += 1
+                        order_id, *left = receipt.outcomes[at].data
+                        resting = len(left) > 1 and left[1]         # a cancel has no more than what it cancelled
+                        self.open[each.house, each.place] = order_id if resting else 0
+            for fill in mined.fills:
+                place = fill.window - self.windows.start
+                if 0 <= place < len(self.windows):
+                    for meter, moved in ((fill.trade.sell_meter, fill.trade.injected_wh),
+                                         (fill.trade.buy_meter, -fill.trade.delivered_wh)):
+                        house = self._by_meter.get(meter)
+                        if house is not None:
+                            self.position_wh[house, place] += moved
+
+    def _failed(self, sent: _Sent, code: Code) -> None:
+        self.tally.failed[f"{sent.operation.NAME}: {code.name}"] += 1
+
+    # ------------------------------------------------------------ prices
+
+    def _worth(self, windows: range) -> dict[int, tuple[Whole, Whole]]:
+        """(least, most) of `Situation` by tariff class, from the rates in force and the price band."""
+        chain, parameters = self.chain, self.chain.parameters
+        session = Session(chain.head, chain.height + 1)
+        found: dict[int, list[tuple[int, int]]] = {house.tariff: [] for house in self.houses}
+        for window in windows:
+            rates = window_rates(session, parameters, window)
+            limits = band(rates.reference, rates.buy_back, parameters.price_band_ppm)
+            for tariff, values in found.items():
+                most = min(rates.retail(tariff) * PPM // (PPM + parameters.fee_ppm) // MTHB, limits.high)
+                least = max(-(-rates.buy_back // MTHB), limits.low)
+                values.append((-(-least // PRICE_TICK_MTHB), most // PRICE_TICK_MTHB))
+        ticks = {tariff: np.array(values, np.int64).T * PRICE_TICK_MTHB for tariff, values in found.items()}
+        return {tariff: (both[0], both[1]) for tariff, both in ticks.items()}
+
+
+@define(eq=False)
+class _Looking:
+    """The best prices as a round begins, read when the first agent asks."""
+
+    chain: Chain
+    windows: range
+    _books: dict[int, Book] = field(factory=dict)
+
+    def book(self, zone: int) -> Book:
+        if not self._books:
+            self._read()
+        return self._books.get(zone) or self._empty()
+
+    def _empty(self) -> Book:
+        none = np.full(len(self.windows), NONE, np.int64)
+        return Book(none, none.copy(), none.copy())
+
+    def _read(self) -> None:
+        zones = 0
+        while self.chain.record(spaces.zone(zones)) is not None:
+            self._books[zones] = self._empty()
+            zones += 1
+        for at, window in enumerate(self.windows):
+            for _, raw in self.chain.head.scan(spaces.orders_of_window(window)):
+                order = Order.decode(raw)
+                book = self._books[order.zone]
+                if order.side == Side.BUY:
+                    book.bid[at] = max(book.bid[at], order.price)
+                elif book.ask[at] == NONE or order.price < book.ask[at]:
+                    book.ask[at] = order.price
+            for zone, book in self._books.items():
+                market: Market | None = self.chain.record(spaces.market(window, zone))
+                if market is not None and market.trades:
+                    book.last[at] = market.last_price
+
+
+def _checked(house: House, orders: Orders, count: int) -> Orders:
+    for name in ("quantity_wh", "price"):
+        values = getattr(orders, name)
+        if not isinstance(values, np.ndarray) or values.shape != (count,) or values.dtype != np.int64:
+            raise AgentError(f"the agent of {house.name} answers {name} = {values!r}; an int64 array with {count} "
+                             "entries, one per window of the session, is allowed")
+    return orders
