@@ -19,8 +19,8 @@ import gridtokenx
 from gridtokenx.cli import cli
 from gridtokenx.ledger.conservation import audit_totals
 from gridtokenx.ledger.genesis import load_genesis
-from gridtokenx.scenario import Orders, Result, ScenarioError, Situation, load_scenario, parse_scenario, run
-from gridtokenx.scenario.agents import STRATEGIES
+from gridtokenx.scenario import STRATEGIES, Orders, Result, ScenarioError, Situation, load_scenario, parse_scenario, run
+from gridtokenx.scenario.agents import Book
 from gridtokenx.scenario.profiles import DATA, read_profiles
 from gridtokenx.scenario.streams import stream
 from gridtokenx.scenario.trading import AgentError
@@ -215,6 +215,34 @@ def test_linear_agents_give_way_evenly() -> None:
     assert half.price[:2].tolist() == [4_100, 4_100]
 
 
+def seen(round_: int, *, bid: int = -1, ask: int = -1, last: int = -1, trades: int = 0) -> Situation:
+    """A seller in the first window, a buyer in the second."""
+    book = Book(*(np.full(2, value) for value in (bid, ask, last, trades)))
+    return Situation(range(10, 12), round_, 9, 0, np.array([900, -400]), np.array([0, 0]), np.array([6_000, 6_000]),
+                     np.array([2_200, 2_200]), look=lambda: book)
+
+
+def test_zip_agents_learn_what_others_pay() -> None:
+    for seed in range(20):
+        agent = STRATEGIES["zip"]().agent(stream(seed, "a"))
+        sell, buy = agent.orders(seen(0)).price.tolist()
+        assert 2_200 * 1.05 - 10 <= sell <= 2_200 * 1.35 + 10 and 6_000 * 0.65 - 10 <= buy <= 6_000 * 0.95 + 10
+        for round_ in range(1, 40):     # all trade at 4 THB: the seller asks for more, the buyer offers less
+            prices = agent.orders(seen(round_, last=4_000, trades=round_)).price.tolist()
+        assert all(abs(price - 4_000) < 400 for price in prices)
+        for round_ in range(40, 90):    # nobody trades, and others are ahead with both
+            prices = agent.orders(seen(round_, ask=2_500, bid=5_500, last=4_000, trades=39)).price.tolist()
+        assert prices[0] <= 2_500 and prices[1] >= 5_500
+        later = agent.orders(seen(0)).price.tolist()        # the next session begins with what was learnt
+        assert all(abs(price - before) <= 10 for price, before in zip(later, prices, strict=True))
+
+
+def test_zip_agents_trade_and_never_lose() -> None:
+    with run(parse_scenario(text(windows=8, session=4, rounds=5, strategy="zip"))) as result:
+        assert result.trades.height and result.tally.done["amend order"]
+        assert result.trades["price_mthb_kwh"].min() >= 2_200
+
+
 def test_rounds_amend_orders_instead_of_adding_to_them() -> None:
     with run(parse_scenario(text(windows=8, session=4, rounds=3, strategy="linear"))) as result:
         assert result.tally.done["amend order"] > result.tally.done["place order"] > 0
@@ -248,8 +276,8 @@ def test_ones_own_strategy_sees_the_book_and_may_change_its_mind() -> None:
         assert result.tally.done["cancel order"] > 0
         minds = [house.agent for house in result.houses]
         assert isinstance(minds[0], Undercutting)
-        seen = minds[0].seen            # of all five roofs: they share their mind
-        assert set(seen[:5]) == {(-1, -1, -1)} and any(ask > 0 for _, ask, _ in seen[5:10])
+        looked = minds[0].seen          # of all five roofs: they share their mind
+        assert set(looked[:5]) == {(-1, -1, -1)} and any(ask > 0 for _, ask, _ in looked[5:10])
 
 
 @frozen
@@ -285,7 +313,7 @@ def test_an_agent_that_answers_wrongly_is_named() -> None:
     ("pv_kw = 6.0", "battery_kwh = 6.0", r"groups\[0\].battery_kwh is unknown"),
     ('"homes"', '"roofs"', "groups.name must not repeat"),
     ('strategy = "zero-intelligence"', 'strategy = "greedy"',
-     r"groups\[0\].agent.strategy is 'greedy'; allowed: truthful, zero-intelligence, linear"),
+     r"groups\[0\].agent.strategy is 'greedy'; allowed: truthful, zero-intelligence, zip, linear"),
     ('strategy = "zero-intelligence"', 'strategy = "linear", initial = 2', "agent.initial is 2; a number from 0 to 1"),
     ('strategy = "zero-intelligence"', 'strategy = "truthful", initial = 1', "agent.initial is unknown"),
     ("[trading]", '[chain]\ngenesis = "a"\nfork = "b"\n[trading]', "chain has either genesis or fork"),

@@ -8,6 +8,7 @@ chains give equal frames.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -96,7 +97,7 @@ class Frames:
             record: Order = order
             number = _number(key, 1, 9)
             window = window_of(number)
-            rows.append((window, _start(window), number, record.meter, encode_address(self._owner(record.meter)),
+            rows.append((window, _start(window), number, record.meter, _address(self._owner(record.meter)),
                          record.zone, _side(record.side), record.price, record.quantity_wh, record.remaining_wh))
         return _frame(_ORDERS, rows)
 
@@ -105,7 +106,7 @@ class Frames:
         rows = []
         for key, raw in self._records(Space.ACCOUNT):
             found: Account = funds.settled(raw, self.chain.height + 1)
-            rows.append((encode_address(key[1:]), found.participant, found.balance, found.bids, found.proceeds,
+            rows.append((_address(key[1:]), found.participant, found.balance, found.bids, found.proceeds,
                          found.locked, found.dues, found.total))
         return _frame(_ACCOUNTS, rows)
 
@@ -113,7 +114,7 @@ class Frames:
         rows = []
         for key, record in self._records(Space.METER):
             found: Meter = record
-            rows.append((_number(key, 1, 5), encode_address(found.owner), found.participant, found.zone,
+            rows.append((_number(key, 1, 5), _address(found.owner), found.participant, found.zone,
                          Source(found.source).name.lower(), found.tariff, found.injection_w, found.withdrawal_w,
                          found.boundary))
         return _frame(_METERS, rows)
@@ -127,7 +128,7 @@ class Frames:
     def settlements(self) -> pl.DataFrame:
         """A row per settled meter and window; `pays_uthb` below zero is received."""
         return _frame(_SETTLEMENTS, [
-            (*_window(key), _number(key, 5, 9), encode_address(found.owner), found.zone, found.injected,
+            (*_window(key), _number(key, 5, 9), _address(found.owner), found.zone, found.injected,
              found.withdrawn, found.bought, found.sold, found.supplied, found.taken, found.quality,
              sum(line[3] for line in found.lines))
             for key, found in self._records(Space.SETTLEMENT)])
@@ -135,7 +136,7 @@ class Frames:
     def bills(self) -> pl.DataFrame:
         """Every line of every meter and window: above zero the owner pays."""
         return _frame(_BILLS, [
-            (*_window(key), _number(key, 5, 9), encode_address(found.owner), BillRule(rule).name.lower(), quantity,
+            (*_window(key), _number(key, 5, 9), _address(found.owner), BillRule(rule).name.lower(), quantity,
              rate, amount)
             for key, found in self._records(Space.SETTLEMENT) for rule, quantity, rate, amount in found.lines])
 
@@ -196,7 +197,7 @@ class Frames:
         return found.owner
 
     def _trade(self, window: int, number: int, trade: Trade, buyer: bytes, seller: bytes) -> Row:
-        return (window, _start(window), number, trade.height, encode_address(buyer), encode_address(seller),
+        return (window, _start(window), number, trade.height, _address(buyer), _address(seller),
                 trade.buy_meter, trade.sell_meter, trade.buy_zone, trade.sell_zone, _side(trade.taker_side),
                 trade.price, trade.delivered_wh, trade.injected_wh, trade.value_uthb, trade.wheel_uthb,
                 trade.fee_uthb, trade.vat_uthb, Source(trade.source).name.lower(), trade.profile, list(trade.path))
@@ -209,6 +210,12 @@ def _frame(schema: Schema, rows: list[Row]) -> pl.DataFrame:
     return frame.with_columns(
         pl.from_epoch(pl.col(name), "ms").dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Bangkok")
         for name in times)
+
+
+@lru_cache(1 << 16)
+def _address(address: bytes) -> str:
+    """Written once for each account: rows name the same ones again and again."""
+    return encode_address(address)
 
 
 def _start(window: int) -> int:

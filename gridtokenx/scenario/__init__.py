@@ -8,6 +8,7 @@ from gridtokenx.scenario.errors import ScenarioError
 from gridtokenx.scenario.result import Result
 from gridtokenx.scenario.run import run
 from gridtokenx.scenario.schema import Scenario, load_scenario, parse_scenario
+from gridtokenx.scenario.strategies import STRATEGIES
 
-__all__ = ["Agent", "Orders", "Result", "Scenario", "ScenarioError", "Situation", "Strategy", "load_scenario",
-           "parse_scenario", "run"]
+__all__ = ["STRATEGIES", "Agent", "Orders", "Result", "Scenario", "ScenarioError", "Situation", "Strategy",
+           "load_scenario", "parse_scenario", "run"]

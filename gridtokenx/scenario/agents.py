@@ -7,16 +7,14 @@ orders in line with them. Nothing here knows the chain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
-from attrs import field, fields, frozen
+from attrs import field, frozen
 from numpy.typing import NDArray
 
-from gridtokenx.scenario.errors import ScenarioError
-from gridtokenx.scenario.table import Table
 from gridtokenx.units import LOT_WH, PRICE_TICK_MTHB
 
 Whole = NDArray[np.int64]
@@ -24,11 +22,15 @@ Whole = NDArray[np.int64]
 
 @frozen
 class Book:
-    """The best prices of a zone, an entry per window of the session, mTHB/kWh; -1 where there is none."""
+    """The best open prices of a zone and its last trade's, mTHB/kWh, -1 where there is none; its number of trades.
+
+    An entry per window of the session.
+    """
 
     bid: Whole
     ask: Whole
     last: Whole
+    trades: Whole
 
 
 @frozen(slots=False)
@@ -158,24 +160,3 @@ class Linear:
         worth = own_worth(situation, wanted > 0)
         other = own_worth(situation, wanted <= 0)
         return Orders(wanted, on_tick(other + share * (worth - other)))
-
-
-STRATEGIES: Mapping[str, type[Any]] = {
-    "truthful": Truthful, "zero-intelligence": ZeroIntelligence, "linear": Linear,
-}
-
-
-def read_strategy(table: Table, strategies: Mapping[str, type[Any]]) -> Strategy:
-    """The strategy that a scenario's table names, with its parameters. Raises ScenarioError."""
-    kind = strategies[table.choice("strategy", strategies)]
-    values = {}
-    for parameter in fields(kind):
-        low, high = parameter.metadata.get("bounds", (-1e12, 1e12))
-        if table.has(parameter.name):
-            values[parameter.name] = table.number(parameter.name, low, high)
-    table.close()
-    try:
-        made: Strategy = kind(**values)
-    except TypeError as error:
-        raise ScenarioError(f"{table.where}: {error}") from error
-    return made

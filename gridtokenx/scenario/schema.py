@@ -13,8 +13,9 @@ from attrs import frozen
 from gridtokenx.ledger import parameters as registry
 from gridtokenx.ledger.parameters import ParameterError
 from gridtokenx.ledger.tariff_records import SERIES_BOUNDS, Series
-from gridtokenx.scenario.agents import STRATEGIES, Strategy, read_strategy
+from gridtokenx.scenario.agents import Strategy
 from gridtokenx.scenario.errors import ScenarioError
+from gridtokenx.scenario.strategies import STRATEGIES, read_strategy
 from gridtokenx.scenario.table import Table
 
 WINDOWS_OF_A_DAY = 96

@@ -190,7 +190,7 @@ class _Looking:
 
     def _empty(self) -> Book:
         none = np.full(len(self.windows), NONE, np.int64)
-        return Book(none, none.copy(), none.copy())
+        return Book(none, none.copy(), none.copy(), np.zeros(len(self.windows), np.int64))
 
     def _read(self) -> None:
         zones = 0
@@ -209,6 +209,7 @@ class _Looking:
                 market: Market | None = self.chain.record(spaces.market(window, zone))
                 if market is not None and market.trades:
                     book.last[at] = market.last_price
+                    book.trades[at] = market.trades
 
 
 def _checked(house: House, orders: Orders, count: int) -> Orders:
