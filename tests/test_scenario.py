@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from attrs import evolve, field, frozen
 from click.testing import CliRunner
+from node_support import Cluster, small_genesis
 
 import gridtokenx
 from gridtokenx.cli import cli
@@ -173,6 +174,25 @@ def test_a_scenario_runs_on_a_chain_that_stands(half_a_day: Result) -> None:
         result = run(evolve(parse_scenario(text(windows=2)), start=None), chain=chain)
         assert result.windows == range(half_a_day.windows.start + 3, half_a_day.windows.start + 5)
         assert chain.frames.settlements().height >= 20
+
+
+def test_a_scenario_forks_a_nodes_directory(tmp_path: Path) -> None:
+    cluster = Cluster(small_genesis(1), tmp_path / "cluster")
+    try:
+        cluster.run(500)
+        cluster.checkpoint(0)
+        parent = cluster.members[0].path
+        file = tmp_path / "on a fork.toml"
+        made = text(windows=2, session=1).replace("start = 2025-04-21T06:00:00+07:00", "").replace(
+            "[trading]", f'[chain]\nfork = "{parent.relative_to(tmp_path)}"\n[trading]')
+        file.write_text(made.replace("Bangkok", "Z0").replace("Central", "Z1"))
+        with run(load_scenario(file)) as result:
+            assert result.table("settlements").height >= 20
+            parent_of = result.provenance()["parent"]
+            assert result.chain.provenance is not None
+            assert parent_of["id"] == result.chain.provenance.parent.hex()
+    finally:
+        cluster.close()
 
 
 def test_the_shipped_genesis_is_the_testnets() -> None:

@@ -231,7 +231,7 @@ class Chain:
         One jump: use `advance` where people should be able to act in each window. Raises ForkError for the past.
         """
         target = _market_ms(to)
-        made = [self._until(target)] if target > self.now_ms else []
+        made = [self._until(target)[0]] if target > self.now_ms else []
         if target < self.now_ms and not made:
             raise ForkError(f"market time is {self.now.isoformat()} already; time does not run backwards: use revert")
         return made + self.flush()
@@ -246,16 +246,18 @@ class Chain:
             begin_ms = (self.window + 1) * WINDOW_MS
             while begin_ms - self.now_ms > HALT_MS * self.identity.market_rate:
                 self.mine(HALT_MS)
-            self._until(begin_ms)
-            self.flush()
+            _, unfinished = self._until(begin_ms)
+            if unfinished or self._pool:
+                self.flush()
             if each is not None:
                 each(self)
                 if self._pool:
                     self.flush()
 
-    def _until(self, market_ms: int) -> Mined:
+    def _until(self, market_ms: int) -> tuple[Mined, bool]:
         missing = market_ms - self.now_ms
-        return self.mine(max(1, -(-missing // self.identity.market_rate)))
+        parameters = self.parameters
+        return self._mine(parameters, max(parameters.min_block_interval_ms, -(-missing // self.identity.market_rate)))
 
     def _mine(self, parameters: Parameters, step_ms: int) -> tuple[Mined, bool]:
         header = self.head.header
