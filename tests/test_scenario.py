@@ -171,9 +171,12 @@ def test_a_scenario_runs_on_a_chain_that_stands(half_a_day: Result) -> None:
     with gridtokenx.new_chain(genesis) as chain:
         with pytest.raises(ScenarioError, match=r"the chain stands at 2025-04-21 06:00.*06:45:00\+07:00 or later"):
             run(parse_scenario(text(windows=2)), chain=chain)
-        result = run(evolve(parse_scenario(text(windows=2)), start=None), chain=chain)
+        result = chain.run(evolve(parse_scenario(text(windows=2)), start=None), seed=5)
+        assert result.scenario.seed == 5
         assert result.windows == range(half_a_day.windows.start + 3, half_a_day.windows.start + 5)
         assert chain.frames.settlements().height >= 20
+        with pytest.raises(ScenarioError, match=r"the chain has the house roofs/0 already.* other names are allowed"):
+            chain.run(evolve(parse_scenario(text(windows=2)), start=None))
 
 
 def test_a_scenario_forks_a_nodes_directory(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ from gridtokenx.market.deadlines import HALT_MS
 if TYPE_CHECKING:
     from gridtokenx.forks.compare import Difference
     from gridtokenx.forks.frames import Frames
+    from gridtokenx.scenario import Result, Scenario
 
 BANGKOK = timezone(timedelta(hours=7), "Asia/Bangkok")
 VALID_FOR = 1 << 40
@@ -317,6 +318,11 @@ class Chain:
         """What is different between this chain and another one, as both stand: trade, prices, flows, bills, money."""
         from gridtokenx.forks.compare import compare
         return compare(self, other)
+
+    def run(self, scenario: Scenario, *, seed: int | None = None) -> Result:
+        """Runs a scenario here, from where the chain stands: its houses come, its horizon passes. ScenarioError."""
+        from gridtokenx.scenario import run
+        return run(scenario, seed=seed, chain=self)
 
     def edit(self, change: Edit) -> None:
         """A block that sets records of state as `change(session)` does: what no operation could.

@@ -145,7 +145,10 @@ def _group(scenario: Scenario, group: Group, zones: Sequence[int], profiles: Pro
 
 
 def register(chain: Chain, houses: Sequence[House], until_ms: int) -> None:
-    """Gives every house an account with money, a licence and a meter whose key is the fork's, in a few blocks."""
+    """Gives every house an account with money, a licence and a meter whose key is the fork's, in a few blocks.
+
+    Raises ScenarioError when the chain cannot have them.
+    """
     roles: Roles = chain.record(spaces.ROLES)
     if not roles.issuers or not roles.registrars:
         raise ScenarioError("the chain has no issuer or no registrar; its genesis names them under [roles]")
@@ -156,6 +159,9 @@ def register(chain: Chain, houses: Sequence[House], until_ms: int) -> None:
     counters: Counters = chain.record(spaces.COUNTERS)
     for house in houses:
         house.address = chain.key(f"house {house.name}").public
+        if chain.account(house.address).participant:
+            raise ScenarioError(f"the chain has the house {house.name} already, from a run before; groups with other "
+                                "names are allowed")
     _all(chain, issuer, [Deposit(house.address, house.money_uthb) for house in houses if house.money_uthb])
     numbers = _all(chain, registrar, [
         RegisterParticipant(house.address, f"SCENARIO-{house.name}", Role.PROSUMER if house.solar else Role.CONSUMER,
