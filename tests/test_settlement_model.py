@@ -302,8 +302,8 @@ LIMITS = (7_700, 7_000)
 RARE = (([(1, 2, 2_400, 500)] * AT_ONCE + [(2, 5, 3_500, 1_000)], {2: (500, 900)}, None),
         ([(1, 3, 2_400, 500)] * 2, {}, None))
 # All meters say so themselves, and what nobody took came from nowhere: no zone is flagged, then every one is.
-QUIET = (([], {meter: (0, 0) for meter in range(1, len(METERS) + 1)}, ((0, 0),) * 3),
-         ([(1, 6, 2_400, 700)], {meter: (700, 100) for meter in range(1, len(METERS) + 1)}, ((20_000, 0),) * 3))
+QUIET = (([], dict.fromkeys(range(1, len(METERS) + 1), (0, 0)), ((0, 0),) * 3),
+         ([(1, 6, 2_400, 700)], dict.fromkeys(range(1, len(METERS) + 1), (700, 100)), ((20_000, 0),) * 3))
 TWICE = [(0, {1: (300, 0), 2: (0, 400)}), (1, {1: (100, 900)}), (0, {1: (200, 50), 2: (10, 0)})]
 
 

@@ -32,7 +32,7 @@ class Parameter:
 _TABLE = (
     # Blocks and consensus.
     (1, "min_block_interval_ms", 100, 10, 60_000, "ms", "least time between the timestamps of two blocks"),
-    (2, "block_time_ms", 10_000, 1_000, 60_000, "ms", "heartbeat: a block at least so often"),
+    (2, "block_time_ms", 10_000, 1_000, 30_000, "ms", "heartbeat: a block at least so often"),
     (3, "delta_ms", 100, 10, 2_000, "ms", "bound on message delay that consensus starts from"),
     (4, "max_block_bytes", 262_144, 65_536, 1 << 20, "bytes", "transactions of a block, in all"),
     (5, "max_block_weight", 100_000, 20_000, 10_000_000, "weight", "execution of a block, in all; about a us each"),

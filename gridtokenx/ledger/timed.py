@@ -25,8 +25,8 @@ from gridtokenx.market.indicative import publish
 from gridtokenx.market.settlement import settle_window
 from gridtokenx.market.work import Work, read_timed_key, timed_key
 
-LEAST_ROOM = 1_000
-"""The least weight with which uncrossing is begun."""
+LEAST_ROOM = 900
+"""The least weight with which uncrossing is begun; what comes first in a block has it even at the lowest limit."""
 
 
 class TimedWork:

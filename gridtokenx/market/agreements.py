@@ -17,7 +17,7 @@ from gridtokenx._native.orderbook import Kind
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.crypto.keys import PrivateKey, signed_bytes, verify_known
 from gridtokenx.errors import InvariantError
-from gridtokenx.ledger import funds, spaces
+from gridtokenx.ledger import funds, spaces, weights
 from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.records import Account, AccountKeys, Meter, Zone
 from gridtokenx.ledger.session import Session
@@ -80,6 +80,7 @@ def agree(desk: Desk, sender: bytes, terms: Agreement, signatures: tuple[tuple[b
         desk.check_licence(meter)
         funds.check_dues(session, meter.owner)      # who owes too much trades in nobody's transaction
     other = buyer.owner if sender == seller.owner else seller.owner
+    desk.weight += weights.SIGNATURE * max(0, len(signatures) - 1)      # one is in the operation's weight
     _check_signatures(session, context.identity.chain_id, sender, other, terms, signatures)
     loss, rate = _path(session, seller.zone, buyer.zone, terms.path)
     number = 0

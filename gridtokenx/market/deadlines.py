@@ -17,7 +17,8 @@ from gridtokenx.market.clock import WINDOW_MS, final_ms, settles_ms
 from gridtokenx.market.work import Work, timed_key
 
 HALT_MS = 60_000
-"""A block so much later than its parent (real ms) ended a halt of the chain."""
+"""A block so much later than its parent (real ms) ended a halt of the chain. Twice the longest heartbeat: a chain that
+is merely idle never moves a deadline, which its every block would move on."""
 
 
 def deadline_ms(settling: Settling, window: int) -> int:

@@ -20,7 +20,10 @@ from gridtokenx.market.tariffs import bangkok_day, on_peak, year_of
 
 @frozen
 class Rates:
-    """`energy` is by tariff class, without Ft and VAT; `ft` may be negative. `reference_class` sets the price band."""
+    """`energy` is by tariff class, without Ft and VAT; `ft` may be negative. `reference_class` sets the price band.
+
+    `opened` says of each class whether it is in force; without it all are.
+    """
 
     on_peak: bool
     energy: tuple[int, ...]
@@ -28,6 +31,7 @@ class Rates:
     buy_back: int
     vat_ppm: int
     reference_class: int = 0
+    opened: tuple[bool, ...] = ()
 
     def retail(self, tariff_class: int) -> int:
         """Energy rate + Ft of a class, not below zero."""
@@ -40,8 +44,13 @@ class Rates:
 
     @property
     def highest_retail(self) -> int:
-        """The greatest retail rate of any class: what the price of missing energy starts from."""
-        return max(0, max(self.energy) + self.ft)
+        """The greatest retail rate of any class in force: what the price of missing energy starts from.
+
+        A class that is only announced does not count: it would change what windows cost that deliver already.
+        """
+        known = self.opened or (True,) * len(self.energy)
+        dearest = max((rate for rate, opened in zip(self.energy, known, strict=True) if opened), default=0)
+        return max(0, dearest + self.ft)
 
 
 def is_on_peak(session: Session, window: int) -> bool:
@@ -68,7 +77,9 @@ def series_at(session: Session, series: Series, window: int) -> int:
 def window_rates(session: Session, parameters: Parameters, window: int) -> Rates:
     """The rates in force in `window`."""
     peak = is_on_peak(session, window)
-    terms = [tariff.at(window) for tariff in tariff_classes(session)]
+    classes = list(tariff_classes(session))
+    terms = [tariff.at(window) for tariff in classes]
+    opened = tuple(tariff.versions[0][0] <= window for tariff in classes)
     return Rates(peak, tuple(term.on_peak if peak else term.off_peak for term in terms),
                  series_at(session, Series.FT, window), series_at(session, Series.BUY_BACK, window),
-                 series_at(session, Series.VAT, window), parameters.reference_tariff)
+                 series_at(session, Series.VAT, window), parameters.reference_tariff, () if all(opened) else opened)

@@ -14,6 +14,8 @@ from gridtokenx.ledger import spaces
 from gridtokenx.ledger.operations.base import Block, address, check_count, integer
 from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.records import Counters, Meter, Participant
+from gridtokenx.ledger.tariff_records import Tariff
+from gridtokenx.market.clock import WINDOW_MS
 from gridtokenx.market.deadlines import begin_settling
 
 MAX_POWER_W = 100_000_000_000
@@ -66,8 +68,13 @@ class RegisterMeter:
             raise Failed(Code.LICENCE_EXPIRED, f"the licence of participant {self.participant} has expired")
         if session.get(spaces.zone(self.zone)) is None:
             raise Failed(Code.UNKNOWN_ZONE, f"no zone {self.zone}")
-        if session.get(spaces.tariff(self.tariff)) is None:
+        tariff: Tariff | None = session.get(spaces.tariff(self.tariff))
+        if tariff is None:
             raise Failed(Code.UNKNOWN_TARIFF, f"no tariff class {self.tariff}")
+        first = -(-context.now_ms // WINDOW_MS)
+        if tariff.versions[0][0] > first:
+            raise Failed(Code.UNKNOWN_TARIFF, f"tariff class {self.tariff} is in force from window "
+                                              f"{tariff.versions[0][0]} on; the meter's first is {first}")
         if not is_point(self.key):
             raise Failed(Code.BAD_KEY, "the meter's key is no Ed25519 public key")
         if session.get(spaces.meter_key(self.key)) is not None:
