@@ -1,10 +1,11 @@
-"""Parameters at the ends of their ranges, and work that must be weighed: what an adversary or a clumsy operator finds."""
+"""Parameters at the ends of their ranges, and work that must be weighed: what an adversary or a clumsy operator finds.
+"""
 
 from __future__ import annotations
 
 import pytest
-from ledger_support import FAR, REGISTRAR, REGULATOR, THB, key, trading_chain
-from test_ledger_grid import GRID, crossed
+from ledger_support import FAR, FEE, REGISTRAR, REGULATOR, THB, key, trading_chain
+from test_ledger_grid import GRID, H, crossed, grid_chain, order
 
 from gridtokenx.grid.kinds import Network, Source, Voltage
 from gridtokenx.ledger import spaces, weights
@@ -13,6 +14,7 @@ from gridtokenx.ledger.operations import BilateralTrade, PublishTariff, Register
 from gridtokenx.ledger.receipts import Code
 from gridtokenx.market.agreements import Agreement
 from gridtokenx.market.clock import WINDOW_MS, window_at
+from gridtokenx.market.orders import BUY, SELL
 
 
 @pytest.mark.parametrize("bounds", [
@@ -29,6 +31,21 @@ def test_uncrossing_ends_whatever_the_bounds(bounds: dict[str, int]) -> None:
         chain.block()
     assert sum(len(result.trades) for result in chain.results) == 5
     assert chain.head.get(spaces.work_left(window)) is None
+
+
+def test_uncrossing_leaves_room_for_what_caused_it() -> None:
+    """The bounds allow more than a block's weight: the grid operator must be able to open a corridor all the same."""
+    chain = grid_chain(max_block_weight=20_000, uncross_fills=4_096, uncross_visits=65_536, injection_w=400_000,
+                       withdrawal_w=400_000)
+    window = chain.window
+    for side, house, meter, price in ((SELL, 0, 1, 4_000), (BUY, 1, 2, 5_000)):
+        for _ in range(5):
+            chain.do(H[house], *[order(chain, meter, side, price, 100)] * 64, fee=64 * FEE)
+    chain.do(GRID, SetCapacity(0, window, window, 400_000, 0))
+    assert 0 < len(chain.results[-1].trades) < 320
+    while chain.results[-1].unfinished:
+        chain.block()
+    assert sum(len(result.trades) for result in chain.results) == 320
 
 
 def test_a_class_that_is_only_announced_prices_no_window_that_delivers() -> None:

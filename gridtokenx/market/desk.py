@@ -48,6 +48,9 @@ from gridtokenx.market.reference import window_band
 from gridtokenx.market.tariffs import Band
 from gridtokenx.market.work import Work, read_timed_key, timed_key
 
+UNCROSS_SHARE = 4
+"""Fills and visits of uncrossing each have at most this part of a block: else what raises a residual fits into none."""
+
 
 @frozen
 class WindowRules:
@@ -84,8 +87,10 @@ class Desk:
     def begin(self) -> None:
         """The block's transactions begin: what timed work did counts as done before."""
         self._before = {}
-        self._uncross_fills = self.context.parameters.uncross_fills
-        self._uncross_visits = self.context.parameters.uncross_visits
+        parameters = self.context.parameters
+        share = parameters.max_block_weight // UNCROSS_SHARE
+        self._uncross_fills = min(parameters.uncross_fills, share // weights.UNCROSS_FILL)
+        self._uncross_visits = min(parameters.uncross_visits, share // weights.VISIT)
 
     # ------------------------------------------------------------ operations
 

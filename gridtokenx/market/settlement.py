@@ -156,7 +156,7 @@ class _Piece:
             meter: Meter = session.get(spaces.meter(number + 1))
             if meter.boundary or meter.since_ms > window * WINDOW_MS:
                 full = not self.spend(weights.CLEAR_RECORD)
-            elif self.spend(weights.SETTLE_METER):
+            elif self.spend(weights.SETTLE_METER + self._weight_of_late(number + 1, was_due)):
                 self._meter(number + 1, meter, prices)
                 if was_due:
                     self._late(number + 1, meter)
@@ -223,6 +223,10 @@ class _Piece:
         account = Account(a.nonce, balance, a.bids, a.proceeds - traded.sale_uthb, collateral, a.credit, locked,
                           a.released, a.freed, a.height, a.participant, a.threshold, a.dues)
         bill_owner(session, owner, account, to_utility + to_tax, utility)
+
+    def _weight_of_late(self, number: int, was_due: bool) -> int:
+        late = was_due and self.context.session.get(spaces.late_reading(self.window, number)) is not None
+        return weights.CORRECTION if late else 0
 
     def _late(self, number: int, meter: Meter) -> None:
         """A reading that came after the deadline, but before the sweep, is the correction that it would have been."""
