@@ -211,7 +211,7 @@ class Adversary:
         elif who is REGISTRAR:
             duties = [self.register]
         elif who is OPERATOR:
-            duties = [self.grid, self.money]
+            duties = [self.grid, *[self.money] * 5]
         elif who is ISSUER:
             duties = [self.money]
         return who, rng.choice(duties)(who)
@@ -319,7 +319,7 @@ class Adversary:
 
     def certificate(self, owner: PrivateKey) -> Any:
         rng = self.rng
-        serial = rng.randrange(1, 40)
+        serial = rng.randrange(1, 8)
         return rng.choice((
             lambda: IssueCertificates(max(1, self.meter(owner)), rng.choice((1, 1, 2, 64))),
             lambda: IssueCertificates(max(1, self.meter(owner)), 1),
@@ -332,10 +332,10 @@ class Adversary:
     def grid(self, _: PrivateKey) -> Any:
         rng = self.rng
         window = self.window()
-        if rng.random() < 0.6:
+        if rng.random() < 0.8:
             return SetCapacity(rng.randrange(4), window, window + rng.choice((0, 0, 1, 95, 96)),
                                rng.choice((0, 3, 4_000, 100_000, 10**12)), rng.choice((0, 4_000, 100_000)))
-        return HaltWindows(window, window + rng.choice((0, 0, 1, 95)), rng.random() < 0.2)
+        return HaltWindows(window, window + rng.choice((0, 0, 0, 1, 95)), rng.random() < 0.1)
 
     def tables(self, _: PrivateKey) -> Any:
         rng = self.rng
