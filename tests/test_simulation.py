@@ -16,8 +16,8 @@ from gridtokenx.sim.faults import SECOND_US, Plan
 from gridtokenx.sim.latency import measure
 from gridtokenx.sim.network import Conditions
 from gridtokenx.sim.node import Clock, Speed
-from gridtokenx.sim.simulation import run_seed
-from gridtokenx.sim.toy import Schedule
+from gridtokenx.sim.simulation import Simulation, run_seed
+from gridtokenx.sim.toy import Schedule, key_of
 from gridtokenx.sim.world import Violation, World
 
 
@@ -106,3 +106,33 @@ def test_too_many_events_in_a_second_are_a_violation():
     again()
     with pytest.raises(Violation, match="events in virtual second"):
         world.run_until(SECOND_US)
+
+
+def test_an_inactive_leader_is_passed_over_quickly_and_returns_when_heard_again():
+    """One of five is silent for more than 3 s: its views cost a round of votes and no timeout. Back again, it leads."""
+    simulation = Simulation.build("inactive", quiet_plan(5))
+    world, nodes = simulation.world, simulation.nodes
+    asked_us, final_us, proposers = {}, {}, {}
+
+    def final(index, block):
+        if index == 0:
+            proposers[block.header.height] = (world.now_us, block.header.proposer)
+            final_us.update((name, world.now_us) for name in block.transaction_ids)
+
+    def submit(name):
+        asked_us[name] = world.now_us
+        nodes[0].submit(name)
+
+    simulation.setting.on_final = final
+    for node in nodes:
+        node.start()
+    for number in range(160):
+        world.at(SECOND_US + number * 120_000, submit, number.to_bytes(32, "big"))
+    world.at(2 * SECOND_US, nodes[3].crash)
+    world.at(12 * SECOND_US, nodes[3].start)
+    world.run_until(22 * SECOND_US)
+    away = [final_us[name] - at_us for name, at_us in asked_us.items() if 6 * SECOND_US < at_us < 12 * SECOND_US]
+    assert len(away) > 40 and max(away) < 180_000
+    led = {when for when, proposer in proposers.values() if proposer == key_of(3)}
+    assert not any(6 * SECOND_US < when < 12 * SECOND_US for when in led)
+    assert any(12 * SECOND_US < when < 16 * SECOND_US for when in led)

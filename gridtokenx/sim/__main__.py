@@ -146,7 +146,7 @@ def _summary(outcomes: list[Any], failures: int, elapsed_s: float) -> None:
           f"final blocks {sum(outcome.height for outcome in outcomes)}, "
           f"transactions {sum(outcome.transactions for outcome in outcomes)}, "
           f"epochs ended {sum(outcome.epochs for outcome in outcomes)}, "
-          f"lives of processes {sum(outcome.lives for outcome in outcomes)}")
+          f"lives of processes {sum(getattr(outcome, 'lives', 0) for outcome in outcomes)}")
     print("noticed: " + ", ".join(f"{event} {count}" for event, count in sorted(notes.items()) if event in NOTED))
     settled = sorted(outcome.settled_ms for outcome in outcomes)
     print(f"settled after the faults: p50 {settled[len(settled) // 2]} ms, worst {settled[-1]} ms")

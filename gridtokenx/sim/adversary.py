@@ -127,6 +127,24 @@ class Skipper(_Adversary):
                                                                      vote.signature))
 
 
+class Backdater(_Adversary):
+    """As leader, stamps its block with the earliest time that its parent allows."""
+
+    def _post(self, message: Message, to: int | None) -> None:
+        if isinstance(message, Propose) and message.epoch == self.consensus.epoch:
+            header = decode_header(message.header)
+            parent = self.headers.get(header.parent)
+            if parent is not None and header.view == message.view:
+                old = toy.header_of(parent, header.parent, header.view, parent.timestamp_ms + 100, header.proposer,
+                                    message.transaction_ids, self.setting.schedule)
+                block = HeldBlock(old.hash, old, message.transaction_ids, 0)
+                self.blocks[block.digest], self.headers[block.digest] = block, old
+                self.setting.checker.block_made(block)
+                message = Propose(message.epoch, message.view, old.encode(), message.transaction_ids, self._place,
+                                  self._signed(Kind.NOTARIZE, message.view, old.hash).signature)
+        super()._post(message, to)
+
+
 class Withholder(_Adversary):
     """Proposes and votes, but hands out no body and proposes to q - 1 only."""
 
@@ -144,5 +162,5 @@ class Withholder(_Adversary):
 
 ADVERSARIES: dict[str, type[_Adversary]] = {
     "silent": Silent, "lone nullifier": LoneNullifier, "equivocator": Equivocator, "yes-man": YesMan,
-    "withholder": Withholder, "forger": Forger, "skipper": Skipper,
+    "withholder": Withholder, "forger": Forger, "skipper": Skipper, "backdater": Backdater,
 }

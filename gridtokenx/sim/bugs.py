@@ -18,6 +18,8 @@ from gridtokenx.consensus.config import HeldBlock
 from gridtokenx.consensus.epochs import Consensus
 from gridtokenx.consensus.interface import Persist
 from gridtokenx.consensus.messages import Certificate, Kind, Vote, vote_content
+from gridtokenx.consensus.pace import Delta
+from gridtokenx.consensus.requests import ASK_AGAIN_MS, Requests, Want
 from gridtokenx.consensus.standing import Standing
 from gridtokenx.consensus.state import State
 from gridtokenx.consensus.tree import BlockTree
@@ -38,7 +40,8 @@ class Bug:
     target: Callable[..., Any] | tuple[Any, str]
     replacement: Callable[..., Any] | property
     run: Callable[[int], Any] = run_seed
-    whole: bool = False                   # noticed by whole nodes, `run` runs them
+    whole: bool = False                   # `run` runs whole nodes
+    more: tuple[tuple[Any, str, Any], ...] = ()     # what else is replaced: (class or module, name, replacement)
 
     @contextmanager
     def switched_on(self) -> Iterator[None]:
@@ -49,6 +52,7 @@ class Bug:
             name = self.target.__name__
             patches.extend(mock.patch.object(module, name, self.replacement)
                            for module in _MODULES if getattr(module, name, None) is self.target)
+        patches.extend(mock.patch.object(*patch) for patch in self.more)
         for patch in patches:
             patch.start()
         try:
@@ -139,6 +143,31 @@ def _quorum_less_one(votes: Votes, kind: Kind, view: int, name: bytes) -> Certif
                        tuple(record.votes[kind][signer].signature for signer in agreed))
 
 
+def _heartbeat_since_entering(state: State) -> int:
+    """A view that was given up puts the heartbeat off."""
+    tip = state.tip()[0]
+    if tip is None:
+        return _reason_ms(state)
+    since, tip.notarized_ms = tip.notarized_ms, state.entered_ms
+    try:
+        return _reason_ms(state)
+    finally:
+        tip.notarized_ms = since
+
+
+def _any_old_time(state: State, proposal: Proposal) -> bool:
+    if proposal.header is not None:
+        proposal.received_clock_ms = min(proposal.received_clock_ms, proposal.header.timestamp_ms)
+    return _acceptable(state, proposal)
+
+
+def _all_at_once(requests: Requests, now_ms: int) -> list[Want]:
+    for want in requests.wanted.values():
+        want.asked_ms = now_ms - ASK_AGAIN_MS
+    return list(requests.wanted.values())
+
+
+_reason_ms = reasons.reason_ms
 _flush, _final = SimulatedNode._flush, SimulatedNode._final
 
 
@@ -158,6 +187,10 @@ BUGS = (
     Bug("nobody gives up", rules.give_up, _nothing),
     Bug("nothing is offered again", timers.rule_8_retry, _nothing),
     Bug("unfinalized transactions are no reason", reasons.unfinalized_transactions, lambda *_: False),
+    Bug("heartbeat since the view was entered", reasons.reason_ms, _heartbeat_since_entering),
+    Bug("delta does not grow", (Delta, "view_passed"), _nothing),
+    Bug("stamps of any age accepted", rules.acceptable, _any_old_time),
+    Bug("missing blocks asked for without a pause", (Requests, "due"), _all_at_once),
     Bug("always a reason", reasons.reason_ms, lambda *_: 0),
     Bug("recovered blocks not executed again", revival.execute_recovered, _nothing),
     Bug("sends do not wait for the sync", (SimulatedNode, "_flush"), _sends_at_once),

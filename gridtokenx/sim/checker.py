@@ -5,7 +5,7 @@ It sees what leaves a node and what a node calls final, and the register of all 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from attrs import define, field
@@ -66,11 +66,13 @@ class Checker:
     chain: list[Final] = field(factory=list)             # index = height - 1
     final_transactions: dict[bytes, int] = field(factory=dict)
     blocks: dict[bytes, HeldBlock] = field(factory=dict)
+    _stamped: set[tuple[int, bytes]] = field(factory=set)
     _sent: dict[tuple[int, Kind, int, int], bytes] = field(factory=dict)
     _voted_in: dict[int, int] = field(factory=dict)      # node -> last epoch in which it sent a vote
     _lost_in: dict[int, int] = field(factory=dict)       # node -> that epoch when its log was lost
     _finalizations: dict[tuple[int, int], bytes] = field(factory=dict)
     _heights: dict[int, int] = field(factory=dict)
+    oldest_stamp_ms: Callable[[], int] = field(default=lambda: 0)       # that an honest node may vote for now
     _good: set[tuple[int, int, int, bytes, tuple[int, ...]]] = field(factory=set)
 
     def _quorum(self, epoch: int) -> int:
@@ -98,6 +100,12 @@ class Checker:
         self._heights.pop(node, None)
 
     # -------------------------------------------------------- what leaves a node
+
+    def arrives(self, node: int, name: bytes) -> None:
+        """A node sees a proposal first while its stamp is young enough: it may vote for it later."""
+        block = self.blocks.get(name)
+        if block is not None and block.header.timestamp_ms >= self.oldest_stamp_ms():
+            self._stamped.add((node, name))
 
     def block_made(self, block: HeldBlock) -> None:
         self.blocks.setdefault(block.digest, block)
@@ -147,6 +155,9 @@ class Checker:
         if header.view != view:
             self._again(node, epoch, view, name, header)
             return
+        late_ms = self.oldest_stamp_ms() - header.timestamp_ms
+        if late_ms > 0 and (node, name) not in self._stamped:
+            raise Violation(f"node {node} voted in view {view} for a block that is stamped {late_ms} ms too early")
         if header.height == self.schedule.root_height(epoch) + 1:
             parent_view = 0
             if epoch and final_key(header.parent) not in durable:

@@ -33,6 +33,7 @@ class Plan:
     submissions_per_second: int
     schedule: Schedule = field(default=Factory(lambda self: Schedule((tuple(range(self.n)),)), takes_self=True))
     weights: dict[str, int] = field(factory=dict)
+    healed_delay_us: int = 20_000         # of links at most, once the faults are over
 
 
 def draw_plan(random: Random) -> Plan:
@@ -62,6 +63,12 @@ def draw_plan(random: Random) -> Plan:
                  "one-way cut": random.randint(0, 3), "slow spell": random.randint(0, 3),
                  "clock jump": random.randint(0, 1), "isolate": random.randint(0, 3),
                  "log lost": random.randint(0, 2), "log restored": random.randint(0, 1)})
+
+
+def draw_slow_links(random: Random, plan: Plan) -> None:
+    """In one run of twelve messages take longer than delta for good."""
+    if random.random() < 1 / 12:
+        plan.healed_delay_us = plan.conditions.delay_us = random.randint(110_000, 250_000)
 
 
 def draw_schedule(random: Random, n: int, adversaries: frozenset[int]) -> Schedule:
@@ -178,7 +185,7 @@ class Injector:
     def _heal(self) -> None:
         self._world.trace("faults end")
         self._network.heal()
-        self._network.conditions = Conditions(delay_us=min(self._plan.conditions.delay_us, 20_000))
+        self._network.conditions = Conditions(delay_us=min(self._plan.conditions.delay_us, self._plan.healed_delay_us))
         for node in self._nodes:
             if not node.running and node.honest:
                 node.start()

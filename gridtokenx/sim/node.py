@@ -39,8 +39,9 @@ from gridtokenx.consensus.interface import (
     Tick,
     WorkPending,
 )
-from gridtokenx.consensus.messages import Certificate, Message, Wake
+from gridtokenx.consensus.messages import Certificate, Message, Propose, Wake
 from gridtokenx.consensus.recovery import Restart, restart_from
+from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.ledger.block import Header
 from gridtokenx.sim import toy
 from gridtokenx.sim.checker import Checker
@@ -620,6 +621,8 @@ class SimulatedNode:
             case ChainAnswer():
                 self._on_chain(sender, payload)
             case _:
+                if isinstance(payload, Propose):
+                    self.setting.checker.arrives(self.index, digest(Domain.HEADER, payload.header))
                 if isinstance(payload, Wake):
                     missing = tuple(name for name in payload.transaction_ids
                                     if name not in self.pool and name not in self.final_ids)

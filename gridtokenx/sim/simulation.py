@@ -14,13 +14,16 @@ from gridtokenx.sim import toy
 from gridtokenx.sim.adversary import ADVERSARIES
 from gridtokenx.sim.checker import Checker, smallest_safe_quorum
 from gridtokenx.sim.disk import Disk
-from gridtokenx.sim.faults import SECOND_US, Injector, Plan, draw_plan
+from gridtokenx.sim.faults import SECOND_US, Injector, Plan, draw_plan, draw_slow_links
 from gridtokenx.sim.network import Network
 from gridtokenx.sim.node import Setting, SimulatedNode
 from gridtokenx.sim.registry import Registry
 from gridtokenx.sim.world import Violation, World
 
 SETTLES_WITHIN_US = 9 * SECOND_US            # less than a heartbeat: what only that rescues is a failure
+OLDEST_MS = 500 + 3 * 2_000 + 1_000          # tolerance, 3 delta at its greatest, some for the way
+SLOW_US = 100_000
+SLOW_SETTLES_WITHIN_US = 60 * SECOND_US
 IDLE_US = 21 * SECOND_US
 BLOCK_TIME_MS = 10_000
 
@@ -63,13 +66,18 @@ class Simulation:
               log: Callable[[str], None] | None = None) -> Simulation:
         world = World(seed)
         world.log = log
-        plan = plan or draw_plan(world.stream("plan"))
+        if plan is None:
+            plan = draw_plan(world.stream("plan"))
+            draw_slow_links(world.stream("slow links"), plan)
         network = Network(world, plan.conditions)
         registry = Registry()
         disks = {index: Disk(world, plan.sync_us[index], f"disk {index}") for index in range(plan.n)}
         honest = frozenset(index for index in range(plan.n) if index not in plan.adversaries)
         genesis = toy.genesis()
         checker = Checker(plan.schedule, honest, registry, genesis, disks)
+        checker.oldest_stamp_ms = lambda: (
+            toy.GENESIS_MS + world.now_us // 1000 - OLDEST_MS
+            - 2 * max(abs(clock.offset_ms) + abs(clock.drift_ppm) for clock in plan.clocks))
         setting = Setting(world, network, registry, checker, plan.n, plan.schedule, genesis, BLOCK_TIME_MS, factory)
         nodes: list[SimulatedNode] = []
         for index in range(plan.n):
@@ -97,10 +105,11 @@ class Simulation:
         resubmit = self.world.stream("resubmit")
         for number in sorted(self._unfinal(), key=lambda name: self.submitted[name]):
             self.world.after(resubmit.randrange(200_000), self._submit, number)
-        if not self.world.run_until(healed_us + SETTLES_WITHIN_US, self._settled):
+        if not self.world.run_until(healed_us + self._patience_us, self._settled):
             raise Violation(self._why_unsettled())
         settled_us = self.world.now_us - healed_us
-        self._idle()
+        if self.plan.conditions.delay_us <= SLOW_US:
+            self._idle()
         return Outcome(
             self.world.seed, self.plan.n, tuple(sorted(self.plan.adversaries.values())), self.world.trace_hash(),
             self.injector.injected + self.network.injected, Counter(self.setting.notes),
@@ -137,11 +146,17 @@ class Simulation:
         return (len(self.submitted) == len(self.checker.final_transactions)
                 and all(node.running and node.height >= head - 2 for node in self.honest))
 
+    @property
+    def _patience_us(self) -> int:
+        """Slow links need delta to grow to them first, n views a step."""
+        slow = self.plan.conditions.delay_us > SLOW_US
+        return SLOW_SETTLES_WITHIN_US if slow else SETTLES_WITHIN_US
+
     def _why_unsettled(self) -> str:
         heights = {node.index: node.height for node in self.honest}
         views = {node.index: (node.consensus.epoch, None if node.core is None else node.core.view)
                  for node in self.honest}
-        return (f"not settled {SETTLES_WITHIN_US // SECOND_US} s after the faults ended: "
+        return (f"not settled {self._patience_us // SECOND_US} s after the faults ended: "
                 f"head {len(self.checker.chain)}, heights {heights}, views {views}, "
                 f"{len(self._unfinal())} transactions not final")
 

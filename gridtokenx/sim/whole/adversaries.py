@@ -22,6 +22,7 @@ from gridtokenx.consensus.messages import (
 )
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.block import Header, decode_header
+from gridtokenx.ledger.transaction import decode_transaction
 from gridtokenx.network.settings import Channel, Topic
 from gridtokenx.node.records import BlockFrame, GetBlock, GetTransactions, decode_frame, encode_frame
 from gridtokenx.sim.whole.host import Host
@@ -139,6 +140,25 @@ class _LiarWires(_BadWires):
                              message.clock_ms + self.random.choice((-3_600_000, 0, 3_600_000)))
                 payload = Frame(Channel.VOTES, encode_message(lie))
         super().post(to, payload)
+
+
+class _MalleatorWires(_BadWires):
+    """Blocks of the same transactions under other signatures."""
+
+    def proposes(self, propose: Propose) -> None:
+        header, block = decode_header(propose.header), self.chain.block(decode_header(propose.header).hash)
+        if block is None or not block.transactions or header.view != propose.view:
+            super().proposes(propose)
+            return
+        spoilt = []
+        for transaction in block.transactions:
+            raw = bytearray(transaction.raw)
+            raw[-1 - self.random.randrange(32)] ^= 1
+            spoilt.append(decode_transaction(bytes(raw)))
+        forged = self.chain.build(Build(header.epoch, header.view, header.parent, header.height, header.timestamp_ms,
+                                        False), spoilt)
+        if forged is not None:
+            self.tell_all(self.offer(forged.header, forged.ids, propose.view))
 
 
 class _ForgerWires(_BadWires):
@@ -305,5 +325,5 @@ ADVERSARIES: dict[str, type[Host]] = {
     "silent": Silent, TWINS: Twin, "equivocator": _with(_EquivocatorWires), "withholder": _with(_WithholderWires),
     "liar": _with(_LiarWires), "forger": _with(_ForgerWires), "yes-man": _with(_YesWires),
     "nullifier": _with(_NullifierWires), "skipper": _with(_SkipperWires), "garbage": _with(_GarbageWires),
-    "replayer": _with(_ReplayerWires),
+    "replayer": _with(_ReplayerWires), "malleator": _with(_MalleatorWires),
 }

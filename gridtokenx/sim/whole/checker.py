@@ -13,6 +13,7 @@ from gridtokenx.ledger.block import decode_header
 from gridtokenx.ledger.operations import Deposit, Withdraw
 from gridtokenx.ledger.records import Account
 from gridtokenx.ledger.spaces import Space
+from gridtokenx.ledger.transaction import signatures_verify
 from gridtokenx.node.chain import ChainBlock
 from gridtokenx.node.sync import decode_stored_certificate
 from gridtokenx.sim.checker import Checker
@@ -71,6 +72,10 @@ class WholeChecker(Checker):
         if height != self.money_at + 1 or block.state is None or block.result is None:
             return
         self.money_at = height
+        if block.result.header != block.header:
+            raise Violation(f"height {height} is final, but executing it gave another header")
+        if not all(signatures_verify(self.genesis.chain_id, block.transactions)):
+            raise Violation(f"a transaction of height {height} is not signed as it should be")
         for transaction, receipt in zip(block.transactions, block.result.receipts, strict=False):
             for operation, outcome in zip(transaction.operations, receipt.outcomes, strict=True):
                 if outcome.ok and operation[0] == Deposit.KIND:

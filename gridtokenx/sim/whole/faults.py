@@ -48,7 +48,7 @@ class Plan:
 
 def draw_plan(random: Random, kinds: list[str]) -> Plan:
     """A plan by chance: mostly four or five authorities, in half of the runs one of `kinds` among them."""
-    authorities = random.choices((1, 2, 3, 4, 5, 6, 7), (1, 1, 2, 46, 42, 4, 4))[0]
+    authorities = random.choices((1, 2, 3, 4, 5, 6, 7), (1, 1, 2, 50, 40, 3, 3))[0]
     spares = random.choice((0, 0, 1))
     f = faulty_at_most(authorities)
     adversaries = {}
@@ -71,12 +71,12 @@ def draw_plan(random: Random, kinds: list[str]) -> Plan:
         clocks=[Clock(random.randint(-spread_ms, spread_ms), random.randint(-100, 100)) for _ in range(machines)],
         paces=[Pace(random.choice((300, 1_000, 5_000, 20_000)), random.choice((500, 2_000, 10_000)))
                for _ in range(machines)],
-        faults_until_us=random.randint(4, 9) * SECOND_US, mean_gap_us=random.choice((400_000, 800_000, 1_600_000)),
+        faults_until_us=random.randint(3, 7) * SECOND_US, mean_gap_us=random.choice((400_000, 800_000, 1_600_000)),
         client_gap_s=random.choice((0.2, 0.5, 1.0)), epoch_length=10 if short else 1_000,
         segment_bytes=random.choice((1 << 15, 1 << 16, 1 << 18)), checkpoint_blocks=random.choice((1, 4, 16)),
         checkpoint_ms=random.choice((300, 1_500, 5_000)), history_blocks=random.choice((0, 5)),
-        idle=random.random() < 0.3, inline_transactions=random.choice((0, 2, 128)),
-        weights={"crash": random.randint(0, 4), "crash at a write": random.randint(1, 6),
+        idle=random.random() < 0.2, inline_transactions=random.choice((0, 2, 128)),
+        weights={"crash": random.randint(0, 4), "crash at a write": random.randint(3, 9),
                  "crash between sends": random.randint(0, 3), "power loss": random.randint(0, 2),
                  "pause": random.randint(0, 2), "clock jump": random.randint(0, 1),
                  "partition": random.randint(0, 3), "one-way cut": random.randint(0, 3),
@@ -122,7 +122,7 @@ class Injector:
 
     def _carry_out(self, kind: str, host: Host, lasting_us: int) -> bool:
         random, world = self._random, self._world
-        power = random.random() < 0.6
+        power = random.random() < 0.7
         match kind:
             case "crash":
                 return self._crash(host, lasting_us, power)
@@ -132,7 +132,7 @@ class Injector:
                         self._crash(each, lasting_us, True)
             case "crash at a write":
                 host.after_crash = self._restart_after(host, lasting_us)
-                host.crash_at(power=power, writes=random.randint(1, 12))
+                host.crash_at(power=power, writes=random.randint(1, 6))
             case "crash between sends":
                 host.after_crash = self._restart_after(host, lasting_us)
                 host.crash_at(power=power, sends=random.randint(1, 20))

@@ -183,6 +183,7 @@ class Host:
             self.sends_left -= 1
             if self.sends_left <= 0:
                 self.sends_left = None
+                self.machine.die()
                 raise PowerLost("the simulated process was killed between two messages")
 
     def receive(self, sender: int, payload: Any) -> None:

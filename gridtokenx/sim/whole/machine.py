@@ -68,7 +68,11 @@ class SimulatedMachine:
             await self._awake.wait()
         self._sleeping.remove(scope)
         self.alive()
-        return work(*arguments)
+        try:
+            return work(*arguments)
+        except PowerLost:
+            self.die()                  # and with this thread all others
+            raise
 
     # ------------------------------------------------------------ what happens to it
 
