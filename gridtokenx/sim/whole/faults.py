@@ -194,6 +194,8 @@ class Injector:
         """A crash, after which the log is gone, or log and database are an older copy. Such a node counts as absent or
         faulty for a while: no more of them than the protocol allows."""
         lists, plan = self._setting.lists, self._plan
+        if not lists.known:
+            return False
         least = min(lists.known.values(), key=lambda members: (len(members) - quorum_of(len(members)), len(members)))
         n = len(least)
         spoilt = len(self._spoilt | {host.number}) + len(plan.adversaries)
