@@ -245,4 +245,4 @@ def new_chain(block: FinalizedBlock, chain_id: bytes, genesis: bytes) -> Version
     environment: Any = _Environment(file)
     with environment.begin(write=True) as transaction:
         write_genesis(transaction, {name: name for name in TABLES}, block, chain_id, genesis, 1)
-    return file.durable
+    return file.committed
