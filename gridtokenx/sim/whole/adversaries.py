@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+from attrs import evolve
+
 from gridtokenx.consensus.interface import Build
 from gridtokenx.consensus.messages import (
     Certificate,
@@ -121,10 +123,16 @@ class _WithholderWires(_BadWires):
 
 
 class _LiarWires(_BadWires):
-    """Headers with another root, time or height than executing gives; a STATUS that is made up."""
+    """Headers with another root, time or height than executing gives; ids that are not the block's, which nobody signs;
+    a STATUS that is made up."""
 
     def proposes(self, propose: Propose) -> None:
         header, random = decode_header(propose.header), self.random
+        if propose.transaction_ids and random.random() < 0.5:
+            for position, public in enumerate(self.others):
+                self.tell(public, propose if position % 2 else evolve(
+                    propose, transaction_ids=propose.transaction_ids[:-1]))
+            return
         lie = random.choice((
             {"state_root": random.randbytes(32)}, {"receipts_root": random.randbytes(32)},
             {"height": header.height + 1}, {"timestamp_ms": header.timestamp_ms + 3_600_000},

@@ -159,10 +159,10 @@ def _believed(of: Chain, block: ChainBlock) -> None:
         block.state, block.result = StateView(parent.state, block.header), parent.result
 
 
-def _known_by_payload(intake: Intake, raws: Iterable[bytes]) -> list[Any]:
+def _known_by_payload(intake: Intake, raws: Iterable[bytes], *rest: Any, **options: Any) -> list[Any]:
     """The cache of good signatures goes by what is signed, not by the full bytes."""
     wanted = list(raws)
-    checked = _check(intake, wanted)
+    checked = _check(intake, wanted, *rest, **options)
     for index, (raw, found) in enumerate(zip(wanted, checked, strict=True)):
         try:
             transaction = decode_transaction(raw)
