@@ -32,7 +32,7 @@ class ApiNode:
 
     async def get(self, path: str, **query: Any) -> Any:
         """The answer in JSON; it must be 200."""
-        answer = await self.http.get("/api/v1" + path, params={key.rstrip("_"): value for key, value in query.items()})
+        answer = await self.http.get("/api/v1" + path, params=query or None)
         assert answer.status_code == 200, (path, answer.status_code, answer.text)
         return answer.json()
 

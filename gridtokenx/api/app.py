@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -102,9 +103,21 @@ async def _invalid(request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "GET")
     problem = Problem(error.status_code, code, f"{request.method} {request.url.path[:200]}: {error.detail}",
-                      headers=error.headers)
+                      headers=headers)
     return problem.response(request.scope.get(REQUEST, ""))
+
+
+def _methods(request: Request) -> list[str]:
+    """Of all described endpoints with the request's path, not only of the first route that matched."""
+    found: set[str] = set()
+    for pattern, methods in request.app.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", pattern), request.url.path):
+            found |= {method.upper() for method in methods}
+    return sorted(found)
 
 
 def with_route_names(app: App) -> App:

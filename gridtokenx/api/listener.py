@@ -15,6 +15,7 @@ import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.events import Event, Updated
 from hypercorn.logging import Logger
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -91,6 +92,21 @@ class _Log(Logger):
         self._log.debug("hypercorn", message=message % args if args else message)
 
 
+class _Connection(TCPServer):
+    """Hypercorn's, but a client that has gone does not keep its place until the idle time is over."""
+
+    _ended = False
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._ended = True
+        await self.idle_task.stop()
+
+    async def protocol_send(self, event: Event) -> None:
+        if not (self._ended and isinstance(event, Updated)):
+            await super().protocol_send(event)
+
+
 def _config() -> Config:
     config = Config()
     config.accesslog, config.errorlog = None, None
@@ -165,7 +181,7 @@ class HttpServer:
         self._open.add(guarded)
         self._clients[client] += 1
         try:
-            await TCPServer(self._app, self._config, context, ConnectionState({}), cast(Any, guarded))
+            await _Connection(self._app, self._config, context, ConnectionState({}), cast(Any, guarded))
         except Exception as error:  # noqa: BLE001 - a defect that a client's bytes can reach must not stop the node
             self._log.warning("connection_failed", client=client, exc_info=error)
         finally:

@@ -24,7 +24,8 @@ from gridtokenx.api.websocket import WebSockets
 async def serving(backend: Backend, settings: HttpSettings) -> AsyncIterator[HttpServer]:
     """Serves until left. Raises CannotListen."""
     metrics = Metrics(backend)
-    app = cast(App, make_app(backend, metrics, __version__))
+    described = make_app(backend, metrics, __version__)
+    app = cast(App, described)
     follower = Follower(backend.reads)
     feeds = Feeds(backend, follower, metrics)
     inner = WebSockets(with_route_names(app), feeds, settings, metrics)
@@ -32,6 +33,8 @@ async def serving(backend: Backend, settings: HttpSettings) -> AsyncIterator[Htt
     metrics.watch(lambda: server.connections, lambda: server.refused)
     follower.listeners.append(lambda height: metrics.block(backend.reads.block(height)))
     async with server.running(), trio.open_nursery() as nursery:
+        # Making the description takes a while: not when the first client asks for it, and not on the event loop.
+        nursery.start_soon(trio.to_thread.run_sync, described.openapi)
         nursery.start_soon(follower.run)
         nursery.start_soon(feeds.run)
         yield server
