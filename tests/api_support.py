@@ -51,7 +51,7 @@ async def api_node(folder: Path, **keys: Any) -> AsyncIterator[ApiNode]:
     config.write_text(config.read_text() + http_section(port, **({"max_requests_per_s": 100_000} | keys)))
     async with running(folder), client(address) as rpc, \
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
-        window = (await rpc.call("status"))["window"] + 4
+        window = (await rpc.call("status", timeout_s=60))["window"] + 4
         with trio.fail_after(30):
             while True:
                 try:

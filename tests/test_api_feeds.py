@@ -39,7 +39,7 @@ class Feed:
 
     async def next(self, *kinds: str) -> dict[str, Any]:
         """The next message, past heartbeats; of one of these kinds."""
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while True:
                 while not self.waiting:
                     self.waiting += json.loads(await self.socket.get_message())

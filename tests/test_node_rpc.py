@@ -119,7 +119,7 @@ class Wallet:
 
     async def do(self, sender: PrivateKey, *operations: Operation) -> dict[str, Any]:
         """Submitted and final; its fate."""
-        [[name, code, message]] = await self.session.call("submit", [[self.made(sender, *operations)]])
+        [[name, code, message]] = await self.session.call("submit", [[self.made(sender, *operations)]], timeout_s=60)
         assert code == 0, message
         [fate] = await self.session.call("wait", [[name], 30_000], timeout_s=40)
         assert fate["state"] == "final", fate
