@@ -18,16 +18,18 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-from attrs import asdict
+from attrs import asdict, define
 from rich.console import Console
 from rich.progress import Progress
 
@@ -42,6 +44,7 @@ from gridtokenx.ledger.operations import report_readings
 from gridtokenx.market import monthly, readings
 from gridtokenx.market.clock import WINDOW_MS
 from gridtokenx.market.desk import Desk
+from gridtokenx.node.collector import collecting_less
 from testnet.households import load_households
 from testnet.keys import testnet_key
 
@@ -59,6 +62,7 @@ WATCHED: dict[tuple[Any, str], str] = {
     (trie, "update"): "state root",
 }
 """Functions that are stages of their own; the rest of a block is "execute, other"."""
+MEMORY_EVERY_S = 0.5
 
 
 def measure(meters: int, days: int, folder: Path, bar: Progress) -> dict[str, Any]:
@@ -68,7 +72,7 @@ def measure(meters: int, days: int, folder: Path, bar: Progress) -> dict[str, An
     verification_us = _verification_us()
     peer = Peer.create(folder, genesis)
     month = Month(genesis, peer, clock)
-    with clock.watching(WATCHED):
+    with clock.watching(WATCHED), collecting_less(), Memory.watched(os.getpid()) as memory:
         month.register(households)
         first = genesis.market_start_ms // WINDOW_MS + 3
         last = first + 96 * days - 1
@@ -86,7 +90,6 @@ def measure(meters: int, days: int, folder: Path, bar: Progress) -> dict[str, An
     if settled["inexact"] or settled["unsettled_trades"] or settled["next_window"] <= last:
         raise SystemExit(f"settlement does not add up: {settled}")
     peer.close()
-    own_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     audit = _audit(folder, bar)
     if not audit["agrees"] or audit["state_root"] != root.hex():
         raise SystemExit(f"the audit differs: {audit}")
@@ -101,7 +104,7 @@ def measure(meters: int, days: int, folder: Path, bar: Progress) -> dict[str, An
         "claimed_wh": certificates.claimed_wh, "metered_wh": certificates.metered_wh, "state_root": root.hex(),
         "stages_cpu_s": stages, "stages_wall_s": walls, "cpu_s": sum(stages.values()), "wall_s": sum(walls.values()),
         "verification_us": [verification_us, _verification_us()],
-        "outside_cpu_s": clock.cpu_s[OUTSIDE], "peak_mib": own_mib, "audit_peak_mib": audit["peak_mib"],
+        "outside_cpu_s": clock.cpu_s[OUTSIDE], "peak": asdict(memory), "audit_peak": audit["peak"],
     }
 
 
@@ -125,7 +128,8 @@ def _audit(folder: Path, bar: Progress) -> dict[str, Any]:
     began = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out:
         process = subprocess.Popen([sys.executable, "-m", "gridtokenx.cli", "audit", str(folder), "--json"], stdout=out)
-        _, status, used = os.wait4(process.pid, 0)
+        with Memory.watched(process.pid) as memory:
+            _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         text = out.read()
@@ -134,7 +138,42 @@ def _audit(folder: Path, bar: Progress) -> dict[str, Any]:
         raise SystemExit(f"the audit ended with code {process.returncode}")
     report: dict[str, Any] = json.loads(text)
     return {**report, "cpu_s": used.ru_utime + used.ru_stime, "wall_s": time.perf_counter() - began,
-            "peak_mib": used.ru_maxrss / 1024}
+            "peak": asdict(memory)}
+
+
+@define
+class Memory:
+    """The most that a process had, in MiB: its own (RssAnon), and the pages of its mapped files, which the system takes
+    back when something else needs them."""
+
+    own_mib: float = 0.0
+    mapped_mib: float = 0.0
+
+    @classmethod
+    @contextmanager
+    def watched(cls, process: int) -> Iterator[Memory]:
+        """Looks at a process every so often, until it ends or the context does."""
+        memory, done = cls(), threading.Event()
+        watcher = threading.Thread(target=memory._watch, args=(process, done), daemon=True)
+        watcher.start()
+        try:
+            yield memory
+        finally:
+            done.set()
+            watcher.join()
+
+    def _watch(self, process: int, done: threading.Event) -> None:
+        while True:
+            try:
+                lines = Path(f"/proc/{process}/status").read_text().splitlines()
+            except (FileNotFoundError, ProcessLookupError):
+                return
+            found = {name: int(text.split()[0]) / 1024 for name, _, text in
+                     (line.partition(":") for line in lines) if name in ("RssAnon", "RssFile", "RssShmem")}
+            self.own_mib = max(self.own_mib, found.get("RssAnon", 0.0))
+            self.mapped_mib = max(self.mapped_mib, found.get("RssFile", 0.0) + found.get("RssShmem", 0.0))
+            if done.wait(MEMORY_EVERY_S):
+                return
 
 
 @click.command()
@@ -164,7 +203,9 @@ def main(meters: int, days: int, as_json: bool) -> None:
     click.echo(f"  {OUTSIDE}: {found['outside_cpu_s']:.1f} s")
     before, after = found["verification_us"]
     click.echo(f"  one signature {before:.0f} us before, {after:.0f} us after")
-    click.echo(f"  peak memory   {found['peak_mib']:.0f} MiB, the audit's process {found['audit_peak_mib']:.0f} MiB")
+    for name, key in (("the node", "peak"), ("the audit", "audit_peak")):
+        click.echo(f"  peak memory   {name}: {found[key]['own_mib']:.0f} MiB of its own, "
+                   f"{found[key]['mapped_mib']:.0f} MiB of mapped files")
 
 
 if __name__ == "__main__":

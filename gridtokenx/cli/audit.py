@@ -50,6 +50,7 @@ def _audit(data: Path | None, config_path: Path, *, quiet: bool) -> Report:
     from rich.progress import Progress
 
     from gridtokenx.node.audit import audit as run
+    from gridtokenx.node.collector import collecting_less
 
     chain_id = None
     if data is None:
@@ -61,7 +62,7 @@ def _audit(data: Path | None, config_path: Path, *, quiet: bool) -> Report:
 
         config = load_config(config_path)
         data, chain_id = config.node.data_dir, load_genesis(config.node.genesis).chain_id
-    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bar:
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bar, collecting_less():
         task = bar.add_task("blocks", total=None)
         return run(data, chain_id, lambda done, total: bar.update(task, completed=done, total=total))
 

@@ -57,6 +57,11 @@ class Recent:
         self._added: dict[int, list[list[bytes]]] = {}  # keys of `values` by space, as blocks added them
         self._keys: dict[int, tuple[int, list[bytes]]] = {}     # those of so many blocks together, ascending
 
+    @property
+    def size(self) -> int:
+        """How many keys it remembers."""
+        return len(self.values) + len(self._read)
+
     def add(self, view: StateView) -> None:
         """Takes in the changes of the next block."""
         values = self.values

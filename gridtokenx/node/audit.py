@@ -34,12 +34,11 @@ from gridtokenx.node.audit_sums import Sums, Tally
 from gridtokenx.node.epochs import members_of
 from gridtokenx.node.sync import decode_stored_certificate
 from gridtokenx.store.chain import StoredBlock
-from gridtokenx.store.checkpoint import FinalizedBlock
 from gridtokenx.store.database import Database
 from gridtokenx.store.errors import HistoryPruned
+from gridtokenx.store.scratch import Scratch
 
-CHECKPOINT_BLOCKS = 256
-CHECKPOINT_KEYS = 50_000
+UNWRITTEN_KEYS = 100_000        # changed and read since the derived state was last written: bounds memory
 MAX_FINDINGS = 100
 _ROOTS = ("transactions_root", "receipts_root", "state_root", "headers_root", "authorities_hash",
           "next_authorities_hash", "market", "chain_id", "rules_version")
@@ -103,8 +102,10 @@ def audit(path: Path, chain_id: bytes | None = None, progress: Progress = _silen
             raise AuditError(f"{path} began with a snapshot and holds blocks from height {database.first_height} on; "
                              "an audit derives the chain from genesis: audit a node that has all of it")
         report = Report(genesis.chain_id, genesis.name, database.executed_height)
-        scratch = _scratch(Path(folder) / "data", genesis)
+        scratch = Scratch(Path(folder))
         try:
+            state = genesis.initial_state()
+            scratch.write(state, dict.fromkeys(state, 0), genesis.view().pages)
             _Audit(database, scratch, genesis, report, progress).run()
         finally:
             scratch.close()
@@ -122,20 +123,14 @@ def _genesis(database: Database) -> Genesis:
     return genesis
 
 
-def _scratch(path: Path, genesis: Genesis) -> Database:
-    header = genesis.header()
-    return Database.create(path, genesis.chain_id, genesis.canonical(), state=genesis.initial_state(),
-                           pages=genesis.view().pages, header=header.encode(), header_hash=header.hash)
-
-
 class _Broken(Exception):
     """The chain cannot be followed beyond this block; the finding is in the report."""
 
 
 class _Audit:
-    """One pass over the chain. `derived` is the audit's own database, made from genesis and blocks alone."""
+    """One pass over the chain. `derived` is the audit's own state, made from genesis and blocks alone."""
 
-    def __init__(self, stored: Database, derived: Database, genesis: Genesis, report: Report,
+    def __init__(self, stored: Database, derived: Scratch, genesis: Genesis, report: Report,
                  progress: Progress) -> None:
         self._stored = stored
         self._derived = derived
@@ -143,33 +138,28 @@ class _Audit:
         self._report = report
         self._progress = progress
         self._books = genesis.books()
-        self._snapshot = derived.snapshot()
-        self._state = StateView(self._snapshot, genesis.header())
-        self._recent = Recent(self._snapshot)
-        self._waiting: list[FinalizedBlock] = []
-        self._waiting_keys = 0
+        self._state = StateView(derived, genesis.header())
+        self._recent = Recent(derived)
+        self._changed: dict[bytes, int] = {}        # heights at which keys of `_recent` last changed
         self._tally = Tally(genesis)
 
     def run(self) -> None:
         report = self._report
+        header = self._stored.header(0)
+        if header != self._genesis.header().encode():
+            report.find(0, "header", "block 0 is not the one that genesis makes")
         try:
-            header = self._stored.header(0)
-            if header != self._genesis.header().encode():
-                report.find(0, "header", "block 0 is not the one that genesis makes")
-            try:
-                self._blocks(report.stored_height)
-                with self._stored.snapshot() as snapshot:       # the node may have gone on meanwhile
-                    report.stored_height = snapshot.height
-                    self._blocks(snapshot.height)
-                    self._checkpoint()
-                    report.keys = compare_states(self._derived, self._snapshot, snapshot, report.find)
-            except _Broken:
-                self._checkpoint()
-            report.height = self._state.header.height
-            report.state_root = self._state.header.state_root
-            report.sums = self._tally.finish(self._snapshot, report.find)
-        finally:
-            self._snapshot.close()
+            self._blocks(report.stored_height)
+            with self._stored.snapshot() as snapshot:       # the node may have gone on meanwhile
+                report.stored_height = snapshot.height
+                self._blocks(snapshot.height)
+                self._write()
+                report.keys = compare_states(self._derived, snapshot, report.find)
+        except _Broken:
+            self._write()
+        report.height = self._state.header.height
+        report.state_root = self._state.header.state_root
+        report.sums = self._tally.finish(self._derived, report.find)
 
     # ------------------------------------------------------------ blocks
 
@@ -220,7 +210,7 @@ class _Audit:
         report.transactions += len(transactions)
         report.signatures += sum(len(transaction.signatures) for transaction in transactions)
         self._tally.block(self._state, transactions, result)
-        self._extend(stored.header, result)
+        self._extend(result)
 
     def _who(self, height: int, transactions: Sequence[Transaction]) -> str:
         """Which of a body's transactions are not known to the database's own index under this height."""
@@ -275,25 +265,21 @@ class _Audit:
 
     # ------------------------------------------------------------ the audit's own state
 
-    def _extend(self, header_raw: bytes, result: BlockResult) -> None:
+    def _extend(self, result: BlockResult) -> None:
         view = result.state
         self._recent.add(view)
+        self._changed.update(dict.fromkeys(view.changes, view.header.height))
         self._state.recent = None
         view.recent = self._recent
         self._state = view
-        self._waiting.append(FinalizedBlock(view.header.height, view.header.hash, header_raw, changes=view.changes,
-                                            pages=view.pages))
-        self._waiting_keys += len(view.changes)
-        if len(self._waiting) >= CHECKPOINT_BLOCKS or self._waiting_keys >= CHECKPOINT_KEYS:
-            self._checkpoint()
+        if self._recent.size >= UNWRITTEN_KEYS:
+            self._write()
 
-    def _checkpoint(self) -> None:
-        self._derived.checkpoint(self._waiting)
-        self._waiting, self._waiting_keys = [], 0
-        self._snapshot.close()
-        self._snapshot = self._derived.snapshot()
-        self._state = StateView(self._snapshot, self._state.header)
-        self._recent = Recent(self._snapshot)
+    def _write(self) -> None:
+        self._derived.write(self._recent.values, self._changed, self._recent.pages)
+        self._state = StateView(self._derived, self._state.header)
+        self._recent = Recent(self._derived)
+        self._changed = {}
 
 
 def _shown(value: Any) -> str:

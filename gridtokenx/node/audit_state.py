@@ -11,7 +11,7 @@ from attrs import fields, has
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.ledger.schema import decode_value
 from gridtokenx.ledger.spaces import ChainRecord, Space
-from gridtokenx.store.database import Database
+from gridtokenx.store.scratch import Scratch
 from gridtokenx.store.snapshot import Snapshot
 
 Find = Callable[[int | None, str, str], None]
@@ -20,37 +20,42 @@ Find = Callable[[int | None, str, str], None]
 _ADDRESS_BYTES = 32
 
 
-def compare_states(derived: Database, ours: Snapshot, theirs: Snapshot, find: Find) -> int:
+def compare_states(ours: Scratch, theirs: Snapshot, find: Find) -> int:
     """Tells `find` of every key and trie page that the two hold otherwise; returns how many keys were compared.
 
     The height in a finding is the block that last changed the record, as derived.
     """
-    keys = 0
-    for key, mine, other in _merged(ours.scan(b""), theirs.scan(b"")):
-        keys += 1
-        if mine != other:
-            find(derived.last_change(key), *describe_change(key, other, mine))
-    for path, mine, other in _merged(ours.pages(), theirs.pages()):
-        if mine != other:
-            find(None, f"trie page {path.hex() or 'root'}", "it is not the one of this state")
+    def record(key: bytes, mine: bytes | None, other: bytes | None) -> None:
+        find(ours.last_change(key), *describe_change(key, other, mine))
+
+    def page(path: bytes, _: bytes | None, __: bytes | None) -> None:
+        find(None, f"trie page {path.hex() or 'root'}", "it is not the one of this state")
+
+    keys = _compare(ours.scan(b""), theirs.scan(b""), record)
+    _compare(ours.pages(), theirs.pages(), page)
     return keys
 
 
-def _merged(ours: Iterator[tuple[bytes, bytes]],
-            theirs: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
-    """Both ascending streams as one of (key, ours, theirs)."""
+def _compare(ours: Iterator[tuple[bytes, bytes]], theirs: Iterator[tuple[bytes, bytes]],
+             differs: Callable[[bytes, bytes | None, bytes | None], None]) -> int:
+    """Calls `differs(key, ours, theirs)` where two ascending streams are not alike; returns how many keys there are."""
+    keys = 0
     one, two = next(ours, None), next(theirs, None)
     while one is not None or two is not None:
-        if two is None or (one is not None and one[0] < two[0]):
+        keys += 1
+        if one == two:
+            one, two = next(ours, None), next(theirs, None)
+        elif two is None or (one is not None and one[0] < two[0]):
             assert one is not None
-            yield one[0], one[1], None
+            differs(one[0], one[1], None)
             one = next(ours, None)
         elif one is None or two[0] < one[0]:
-            yield two[0], None, two[1]
+            differs(two[0], None, two[1])
             two = next(theirs, None)
         else:
-            yield one[0], one[1], two[1]
+            differs(one[0], one[1], two[1])
             one, two = next(ours, None), next(theirs, None)
+    return keys
 
 
 def describe_change(key: bytes, stored: bytes | None, derived: bytes | None) -> tuple[str, str]:

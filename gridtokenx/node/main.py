@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import sys
 from contextlib import closing
@@ -20,6 +19,7 @@ from gridtokenx.network.settings import Hello, NetworkConfig, Rate, Topic
 from gridtokenx.node import logs
 from gridtokenx.node.assembly import Parts, assemble
 from gridtokenx.node.chain import Chain
+from gridtokenx.node.collector import collecting_less
 from gridtokenx.node.config import NodeConfig, load_network_key, load_node_key
 from gridtokenx.node.depths import Depths
 from gridtokenx.node.epochs import members_of
@@ -36,9 +36,6 @@ from gridtokenx.store.database import Database
 from gridtokenx.store.errors import NotInitialised
 
 EXIT_CONFIG = 2
-GC_ALLOCATIONS = 50_000
-"""Between collections of cycles: a block makes thousands of objects that live as long as it is not checkpointed. With
-Python's default of 700 a loaded node spent a fifth of its time looking through them."""
 SWITCH_S = 0.0005
 """A thread that computes (a checkpoint, a big block) gives way to the event loop so often. With Python's default of
 5 ms every call that lets go of the interpreter, as each signature check does, waits that long to get it back."""
@@ -169,12 +166,11 @@ def run(config: NodeConfig, *, snapshot: bool = False) -> int:
     """Runs until SIGTERM or Ctrl-C. Exit codes: 0 stopped on request, 2 cannot start, 3 a broken invariant."""
     logs.configure(config.node.name, config.log.level, config.log.format, config.log.file)
     sys.setswitchinterval(SWITCH_S)
-    gc.freeze()                                 # what is imported stays: no need to look through it again
-    gc.set_threshold(GC_ALLOCATIONS, 10, 20)
     log = structlog.get_logger("node")
     code = 0
     try:
-        trio.run(_until_signalled, config, snapshot)
+        with collecting_less():
+            trio.run(_until_signalled, config, snapshot)
     except* InvariantError as group:
         code = EXIT_INVARIANT
         for error in _leaves(group):
