@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import field, frozen
 
+from gridtokenx._native import checkpoint as native
 from gridtokenx.crypto.hashing import HASH_BYTES
 from gridtokenx.store.environment import Tables, Transaction
 from gridtokenx.store.errors import CheckpointRefused
 from gridtokenx.store.schema import (
+    ABSENT,
     BODIES,
     CERTIFICATES,
     CHANGED,
@@ -21,11 +23,11 @@ from gridtokenx.store.schema import (
     MAX_STATE_KEY_BYTES,
     PAGE_HISTORY,
     PAGES,
+    PRESENT,
     RECEIPTS,
     STATE,
     STATE_HISTORY,
     TRANSACTIONS,
-    before_value,
     check_keys,
     height_key,
     pack,
@@ -116,25 +118,16 @@ def _advance(transaction: Transaction, tables: Tables, table: bytes, history: by
              changes: Sequence[tuple[int, Changes]]) -> list[list[bytes]]:
     """Writes the last value of each key, and for each block the values before it; returns per block the keys
     that it really changed, ascending."""
-    touched = sorted({key for _, block in changes for key in block})
+    gathered = native.gather([block for _, block in changes])
+    touched = sorted(gathered)
     with transaction.cursor(db=tables[table]) as cursor:
         before: dict[bytes, bytes] = dict(cursor.getmulti(touched))
-    now: dict[bytes, bytes | None] = {key: before.get(key) for key in touched}
-    rows: list[tuple[bytes, bytes]] = []
-    changed: list[list[bytes]] = []
-    for height, block in changes:
-        suffix = height_key(height)
-        keys = sorted(key for key, value in block.items() if now[key] != value)
-        if height:  # before genesis there is no state to go back to
-            rows.extend((key + suffix, before_value(now[key])) for key in keys)
-        now.update((key, block[key]) for key in keys)
-        changed.append(keys)
+    suffixes = [height_key(height) if height else None for height, _ in changes]    # nothing comes before genesis
+    rows, puts, gone, changed = native.advance(touched, gathered, before, suffixes, ABSENT, PRESENT)
     _put(transaction, tables, history, rows)
-    final = [(key, now[key]) for key in touched if now[key] != before.get(key)]
-    _put(transaction, tables, table, [(key, value) for key, value in final if value is not None])
-    for key, value in final:
-        if value is None:
-            transaction.delete(key, db=tables[table])
+    _put(transaction, tables, table, puts)
+    for key in gone:
+        transaction.delete(key, db=tables[table])
     return changed
 
 

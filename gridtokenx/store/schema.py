@@ -27,6 +27,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 
+from gridtokenx._native import checkpoint as native
 from gridtokenx.store.errors import DatabaseDamaged, KeyRefused
 
 FORMAT_VERSION = 2
@@ -72,15 +73,12 @@ def height_key(height: int) -> bytes:
 
 def check_keys(keys: Iterable[bytes], limit: int, what: str) -> None:
     """Raises KeyRefused for a key that is empty or longer than `limit`."""
-    for key in keys:
-        if not 0 < len(key) <= limit:
-            raise KeyRefused(f"{what} of {len(key)} bytes ({key[:16].hex()}...); LMDB keys have at most "
-                             f"{MAX_KEY_BYTES} bytes and here 1 to {limit} are allowed")
+    widths = {len(key) for key in keys}
+    for width in (min(widths, default=1), max(widths, default=1)):
+        if not 0 < width <= limit:
+            raise KeyRefused(f"{what} of {width} bytes; LMDB keys have at most {MAX_KEY_BYTES} bytes and here 1 to "
+                             f"{limit} are allowed")
 
-
-def before_value(value: bytes | None) -> bytes:
-    """A history row's bytes."""
-    return ABSENT if value is None else PRESENT + value
 
 
 def read_before_value(raw: bytes) -> bytes | None:
@@ -89,12 +87,7 @@ def read_before_value(raw: bytes) -> bytes | None:
 
 def pack(items: Sequence[bytes]) -> bytes:
     """Count, the end of each item, the items: one can be read without the others."""
-    ends = []
-    end = 0
-    for item in items:
-        end += len(item)
-        ends.append(end)
-    return struct.pack(f">I{len(ends)}I", len(ends), *ends) + b"".join(items)
+    return native.pack(items)
 
 
 def unpack(raw: bytes) -> list[bytes]:
