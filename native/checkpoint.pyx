@@ -4,9 +4,10 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_SIZE
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 cdef uint64_t MAX_END = 0xFFFFFFFF
+cdef uint64_t PRIME = 0x100000001B3     # of FNV-1a
 
 
 cdef inline void write_u32(uint8_t* out, uint64_t value) noexcept:
@@ -22,6 +23,97 @@ cdef bytes joined(bytes first, bytes second):
     memcpy(PyBytes_AS_STRING(made), PyBytes_AS_STRING(first), head)
     memcpy(PyBytes_AS_STRING(made) + head, PyBytes_AS_STRING(second), tail)
     return made
+
+
+cdef bint read_masks(bytes page, int* leaves, int* children) noexcept:
+    """Whether these are a trie page's bytes (`native/trie.pyx`), by their length."""
+    cdef const uint8_t* raw = <const uint8_t*> PyBytes_AS_STRING(page)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(page), wanted = 4
+    cdef int index
+    if size < 4:
+        return False
+    leaves[0] = raw[0] << 8 | raw[1]
+    children[0] = raw[2] << 8 | raw[3]
+    if leaves[0] & children[0]:
+        return False
+    for index in range(16):
+        wanted += 64 * (leaves[0] >> index & 1) + 32 * (children[0] >> index & 1)
+    return size == wanted
+
+
+cdef inline int width(int leaves, int children, int index) noexcept:
+    return 64 * (leaves >> index & 1) + 32 * (children >> index & 1)
+
+
+cdef bytes difference(bytes old, bytes new):
+    """What page `old` has otherwise than `new`; None where that is not less than half of `old`, or these are no pages."""
+    cdef uint8_t out[7 + 16 * 64]
+    cdef const uint8_t* ours = <const uint8_t*> PyBytes_AS_STRING(old) + 4
+    cdef const uint8_t* theirs = <const uint8_t*> PyBytes_AS_STRING(new) + 4
+    cdef int old_leaves = 0, old_children = 0, leaves = 0, children = 0, index, here, there, marks = 0
+    cdef Py_ssize_t used = 7
+    if not read_masks(old, &old_leaves, &old_children) or not read_masks(new, &leaves, &children):
+        return None
+    for index in range(16):
+        here = width(old_leaves, old_children, index)
+        there = width(leaves, children, index)
+        if here and (here != there or memcmp(ours, theirs, here) != 0):
+            marks |= 1 << index
+            memcpy(out + used, ours, here)
+            used += here
+        ours += here
+        theirs += there
+    if 2 * used >= PyBytes_GET_SIZE(old):
+        return None
+    out[0] = 2
+    memcpy(out + 1, PyBytes_AS_STRING(old), 4)
+    out[5] = <uint8_t> (marks >> 8)
+    out[6] = <uint8_t> marks
+    return PyBytes_FromStringAndSize(<char*> out, used)
+
+
+def restore(bytes newer not None, bytes row not None):
+    """The page that `row`, made by `difference`, tells of, from the one after it. Raises ValueError if they do not fit."""
+    cdef uint8_t out[4 + 16 * 64]
+    cdef const uint8_t* stored = <const uint8_t*> PyBytes_AS_STRING(row)
+    cdef const uint8_t* later = <const uint8_t*> PyBytes_AS_STRING(newer) + 4
+    cdef int old_leaves, old_children, leaves = 0, children = 0, index, here, there, marks
+    cdef Py_ssize_t used = 4, at = 7, size = PyBytes_GET_SIZE(row)
+    if size < 7 or stored[0] != 2 or not read_masks(newer, &leaves, &children):
+        raise ValueError("no difference of two pages")
+    old_leaves = stored[1] << 8 | stored[2]
+    old_children = stored[3] << 8 | stored[4]
+    marks = stored[5] << 8 | stored[6]
+    if old_leaves & old_children or marks & ~(old_leaves | old_children):
+        raise ValueError("the masks of a difference contradict each other")
+    memcpy(out, stored + 1, 4)
+    for index in range(16):
+        here = width(old_leaves, old_children, index)
+        there = width(leaves, children, index)
+        if marks >> index & 1:
+            if at + here > size:
+                raise ValueError("a difference is cut off")
+            memcpy(out + used, stored + at, here)
+            at += here
+        elif here:
+            if here != there:
+                raise ValueError("a difference does not belong to this page")
+            memcpy(out + used, later, here)
+        used += here
+        later += there
+    if at != size:
+        raise ValueError("a difference has bytes left over")
+    return PyBytes_FromStringAndSize(<char*> out, used)
+
+
+cdef inline bint whole(bytes row) noexcept:
+    """One row in eight, as good as at random, is a whole page: reading one back soon meets one."""
+    cdef const uint8_t* raw = <const uint8_t*> PyBytes_AS_STRING(row)
+    cdef uint64_t mixed = 0x6BF29CE484222325
+    cdef Py_ssize_t index
+    for index in range(PyBytes_GET_SIZE(row)):
+        mixed = (mixed ^ raw[index]) * PRIME
+    return not mixed >> 37 & 7
 
 
 def gather(blocks):
@@ -47,16 +139,17 @@ def gather(blocks):
 
 
 def advance(list touched not None, dict gathered not None, dict before not None, list suffixes not None,
-            bytes absent not None, bytes present not None):
+            bytes absent not None, bytes present not None, bint pages):
     """Steps through the changes of each of the keys `touched`, ascending; `before` has their values in the database.
 
-    `suffixes` has per block what follows a key in a row of history, or None for a block without history. Returns
+    `suffixes` has per block what follows a key in a row of history, or None for a block without history. Of `pages` of
+    the trie most rows hold but the difference from the page after the block, which `restore` undoes. Returns
     (rows of history, rows to put, keys to delete, per block the keys that it really changed), all ascending: no key is
     the beginning of another one.
     """
     cdef list rows = [], puts = [], gone = [], changed = [[] for _ in suffixes]
     cdef list entries
-    cdef bytes key, suffix
+    cdef bytes key, suffix, row, made
     cdef object now, first, value
     cdef Py_ssize_t at, number
     for key in touched:
@@ -69,7 +162,13 @@ def advance(list touched not None, dict gathered not None, dict before not None,
             number = entries[at]
             suffix = suffixes[number]
             if suffix is not None:
-                rows.append((joined(key, suffix), absent if now is None else joined(present, now)))
+                row = joined(key, suffix)
+                made = None
+                if pages and now is not None and value is not None and not whole(row):
+                    made = difference(now, value)
+                if made is None:
+                    made = absent if now is None else joined(present, now)
+                rows.append((row, made))
             (<list> changed[number]).append(key)
             now = value
         if now is first or now == first:

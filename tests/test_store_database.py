@@ -108,7 +108,7 @@ def test_strangers_are_refused_by_name(tmp_path: Path) -> None:
     with lmdb.open(str(tmp_path / ENVIRONMENT_DIRECTORY), max_dbs=20) as environment, \
             environment.begin(environment.open_db(b"meta"), write=True) as transaction:
         transaction.put(b"format", b"\x09")
-    with pytest.raises(WrongVersion, match=r"database format 9; this program reads formats 1, 2. Use a newer"):
+    with pytest.raises(WrongVersion, match=r"database format 9; this program reads formats 1, 2, 3. Use a newer"):
         Database.open(tmp_path, CHAIN)
 
 

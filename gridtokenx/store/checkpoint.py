@@ -123,7 +123,7 @@ def _advance(transaction: Transaction, tables: Tables, table: bytes, history: by
     with transaction.cursor(db=tables[table]) as cursor:
         before: dict[bytes, bytes] = dict(cursor.getmulti(touched))
     suffixes = [height_key(height) if height else None for height, _ in changes]    # nothing comes before genesis
-    rows, puts, gone, changed = native.advance(touched, gathered, before, suffixes, ABSENT, PRESENT)
+    rows, puts, gone, changed = native.advance(touched, gathered, before, suffixes, ABSENT, PRESENT, table == PAGES)
     _put(transaction, tables, history, rows)
     _put(transaction, tables, table, puts)
     for key in gone:

@@ -6,6 +6,7 @@ A step may read everything and may fill new tables, but never changes what a blo
 | to | what changed                                                                                    |
 |----|-------------------------------------------------------------------------------------------------|
 | 2  | table `epochs`: each boundary block with its certificate and the list it hands over to; entry `first_height` |
+| 3  | rows of `page_history` may hold differences; whole ones stay as they are                                  |
 """
 
 from __future__ import annotations
@@ -124,4 +125,8 @@ def _keep_epoch(transaction: Transaction, tables: Tables, key: bytes, header: He
     transaction.put(height_key(header.epoch), pack([raw, certificate, authorities]), db=tables[EPOCHS])
 
 
-MIGRATIONS: Mapping[int, Step] = {1: _keep_epochs}
+def _as_it_is(_: Transaction, __: Tables) -> None:
+    """2 to 3: what is there is read as before."""
+
+
+MIGRATIONS: Mapping[int, Step] = {1: _keep_epochs, 2: _as_it_is}

@@ -6,7 +6,7 @@
 | state         | state key            | present value                                                     |
 | pages         | trie page path       | present page                                                      |
 | state_history | state key, height    | value before the block of that height: 1 + bytes, or 0 for absent |
-| page_history  | page path, height    | the same for pages                                                |
+| page_history  | page path, height    | the same for pages; or 2 + what differs from the page at that height |
 | changed       | height               | the state keys and page paths with history rows at that height    |
 | headers, bodies, certificates, receipts | height | header; packed transactions; certificate; packed receipts |
 | heights       | block hash           | height                                                            |
@@ -30,7 +30,7 @@ from collections.abc import Iterable, Sequence
 from gridtokenx._native import checkpoint as native
 from gridtokenx.store.errors import DatabaseDamaged, KeyRefused
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 HEIGHT_BYTES = 8
 MAX_KEY_BYTES = 511
 MAX_STATE_KEY_BYTES = MAX_KEY_BYTES - HEIGHT_BYTES
@@ -63,6 +63,7 @@ META_FIRST = b"first_height"         # of the blocks that are held whole: 1, or 
 
 ABSENT = b"\x00"
 PRESENT = b"\x01"
+DIFFERENCE = b"\x02"      # then the masks of the earlier page, the mask of the slots that follow, those slots
 
 _LOCATION = struct.Struct(">QI")
 
@@ -73,12 +74,11 @@ def height_key(height: int) -> bytes:
 
 def check_keys(keys: Iterable[bytes], limit: int, what: str) -> None:
     """Raises KeyRefused for a key that is empty or longer than `limit`."""
-    widths = {len(key) for key in keys}
-    for width in (min(widths, default=1), max(widths, default=1)):
-        if not 0 < width <= limit:
-            raise KeyRefused(f"{what} of {width} bytes; LMDB keys have at most {MAX_KEY_BYTES} bytes and here 1 to "
-                             f"{limit} are allowed")
-
+    kept = list(keys)
+    for key in (min(kept, key=len), max(kept, key=len)) if kept else ():
+        if not 0 < len(key) <= limit:
+            raise KeyRefused(f"{what} of {len(key)} bytes ({key[:16].hex()}...); LMDB keys have at most "
+                             f"{MAX_KEY_BYTES} bytes and here 1 to {limit} are allowed")
 
 
 def read_before_value(raw: bytes) -> bytes | None:

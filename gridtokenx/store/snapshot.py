@@ -12,9 +12,11 @@ from pathlib import Path
 import lmdb
 from attrs import define
 
+from gridtokenx._native import checkpoint as native
 from gridtokenx.store.environment import Tables, Transaction, translate
-from gridtokenx.store.errors import StoreClosed
+from gridtokenx.store.errors import DatabaseDamaged, StoreClosed
 from gridtokenx.store.schema import (
+    DIFFERENCE,
     HEIGHT_BYTES,
     MAX_STATE_KEY_BYTES,
     PAGE_HISTORY,
@@ -112,11 +114,27 @@ class HistoricSnapshot(_Reader):
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a state key as of `height`. Raises KeyRefused, StoreClosed."""
-        return self._as_of(key, STATE, STATE_HISTORY)
+        for row in self._rows_above(key, STATE_HISTORY):
+            return read_before_value(row)
+        return self._present(key, STATE)
 
     def page(self, path: bytes) -> bytes | None:
-        """A page of the trie as of `height`."""
-        return self._as_of(path, PAGES, PAGE_HISTORY)
+        """A page of the trie as of `height`: the first whole one above it, less the differences before that."""
+        differences = []
+        for row in self._rows_above(path, PAGE_HISTORY):
+            if row[:1] != DIFFERENCE:
+                page = read_before_value(row)
+                break
+            differences.append(row)
+        else:
+            page = self._present(path, PAGES)
+        for row in reversed(differences):
+            try:
+                page = native.restore(page or b"", row)
+            except ValueError as error:
+                raise DatabaseDamaged(f"{self._path}: the history of trie page {path.hex()} above height "
+                                      f"{self.height} does not fit together: {error}") from error
+        return page
 
     def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """All (key, value) as of `height` whose key starts with `prefix`, ascending; from key `start` on."""
@@ -141,21 +159,20 @@ class HistoricSnapshot(_Reader):
         except lmdb.Error as error:
             raise translate(error, self._path) from error
 
-    def _as_of(self, key: bytes, table: bytes, history: bytes) -> bytes | None:
-        transaction = self._reading()
+    def _rows_above(self, key: bytes, history: bytes) -> Iterator[bytes]:
+        """The history rows of a key above `height`, ascending."""
         try:
-            with transaction.cursor(db=self._tables[history]) as cursor:
+            with self._reading().cursor(db=self._tables[history]) as cursor:
                 found = cursor.set_range(key + height_key(self.height + 1))
                 while found:
                     row = cursor.key()
                     if not row.startswith(key):
                         break
                     if len(row) == len(key) + HEIGHT_BYTES:
-                        return read_before_value(cursor.value())
+                        yield cursor.value()
                     found = cursor.next()
         except lmdb.Error as error:
             raise translate(error, self._path) from error
-        return self._present(key, table)
 
     def _changed_since(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes | None]]:
         """Keys with the prefix that changed after `height`, ascending, with their values as of `height`."""
