@@ -220,7 +220,7 @@ def orders(strategy: str, here: Situation, **parameters: float) -> Orders:
 
 def test_truthful_agents_say_what_energy_is_worth() -> None:
     made = orders("truthful", situation())
-    assert made.quantity_wh.tolist() == [800, -400, 0]
+    assert made.quantity_wh.tolist() == [850, -420, 0]
     assert made.price[:2].tolist() == [2_200, 6_000]
 
 
@@ -261,8 +261,10 @@ def test_zip_agents_learn_what_others_pay() -> None:
 
 
 def test_zip_agents_trade_and_never_lose() -> None:
-    with run(parse_scenario(text(windows=8, session=4, rounds=5, strategy="zip"))) as result:
+    with run(parse_scenario(text(windows=24, session=12, rounds=5, strategy="zip"))) as result:
         assert result.trades.height and result.tally.done["amend order"]
+        # Parts of orders are filled, with losses: never a whole number of lots. The rest is amended all the same.
+        assert set(result.tally.failed) <= {"amend order: UNKNOWN_ORDER"}
         assert result.trades["price_mthb_kwh"].min() >= 2_200
 
 

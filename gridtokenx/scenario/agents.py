@@ -59,15 +59,17 @@ class Situation:
 
     @property
     def wanted_wh(self) -> Whole:
-        """What is still to be sold (above zero) or bought (below), in whole lots."""
+        """What is still to be sold (above zero) or bought (below); 0 where that is less than a lot."""
         missing = self.forecast_wh - self.position_wh
-        lots: Whole = np.sign(missing) * (np.abs(missing) // LOT_WH * LOT_WH)
-        return lots
+        return np.where(np.abs(missing) < LOT_WH, 0, missing)
 
 
 @frozen
 class Orders:
-    """An entry per window: energy to sell (above zero) or buy (below) at the limit price; 0 leaves nothing open."""
+    """An entry per window: energy to sell (above zero) or buy (below) at the limit price, taken in whole lots.
+
+    Less than a lot leaves nothing open.
+    """
 
     quantity_wh: Whole
     price: Whole

@@ -110,16 +110,17 @@ class Floor:
         """What brings a house's open orders in line with `orders`. Capped by what its meter can carry (MARKET 3)."""
         wanted = np.where(sensible, np.clip(orders.quantity_wh, -(house.withdrawal_w // QUARTERS),
                                             house.injection_w // QUARTERS), 0)
-        lots = (np.sign(wanted) * (np.abs(wanted) // LOT_WH * LOT_WH)).tolist()
+        wholes = np.where(np.abs(wanted) < LOT_WH, 0, wanted).tolist()
         prices = orders.price.tolist()
-        held = self.open[number, first:first + len(lots)].tolist()
+        held = self.open[number, first:first + len(wholes)].tolist()
         made: list[_Sent] = []
-        for at, (quantity, price, order_id) in enumerate(zip(lots, prices, held, strict=True)):
+        for at, (quantity, price, order_id) in enumerate(zip(wholes, prices, held, strict=True)):
             place = first + at
             record: Order | None = self.chain.record(spaces.order(order_id)) if order_id else None
             if record is not None:
                 side = Side.SELL if quantity > 0 else Side.BUY
-                total = record.quantity_wh - record.remaining_wh + abs(quantity)
+                # With losses what was filled is no whole number of lots; the new total is.
+                total = (record.quantity_wh - record.remaining_wh + abs(quantity)) // LOT_WH * LOT_WH
                 if quantity and record.side == side:
                     if (record.price, record.quantity_wh) != (price, total):
                         made.append(_Sent(number, place, AmendOrder(order_id, price, total)))
@@ -128,7 +129,7 @@ class Floor:
             if quantity:
                 made.append(_Sent(number, place, PlaceOrder(
                     house.meter, self.windows.start + place, Side.SELL if quantity > 0 else Side.BUY, price,
-                    abs(quantity))))
+                    abs(quantity) // LOT_WH * LOT_WH)))
         return made
 
     def _take(self, blocks: Iterable[Mined], sent: dict[int, list[_Sent]]) -> None:
