@@ -235,9 +235,9 @@ class Book:
         else:
             self.become(trial)
             return results
-        refused = [(0, 0, 0, 0, 0, GROUP_REFUSED)] * len(ops)
-        refused[place] = result
-        return refused
+        # what was looked at counts
+        refused = [(0, 0, 0, visits, 0, GROUP_REFUSED) for _, _, _, visits, _, _ in results]
+        return [*refused, result, *[(0, 0, 0, 0, 0, GROUP_REFUSED)] * (len(ops) - place - 1)]
 
     def apply(self, op):  # type: ignore[no-untyped-def]
         window = self.windows[op.window]
