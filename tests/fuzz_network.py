@@ -42,7 +42,7 @@ from gridtokenx.network.handshake import decode_hello, encode_hello  # noqa: E40
 from gridtokenx.network.identity import peer_id_of  # noqa: E402
 from gridtokenx.network.muxer import GuardedYamux  # noqa: E402
 from gridtokenx.network.rpc import _decode_request  # noqa: E402
-from gridtokenx.network.settings import Hello, TooLarge, Topic  # noqa: E402
+from gridtokenx.network.settings import Hello, Rate, TooLarge, Topic  # noqa: E402
 from gridtokenx.network.standing import Standings  # noqa: E402
 from gridtokenx.node.records import decode_block, decode_frame  # noqa: E402
 from gridtokenx.node.replica import Channel  # noqa: E402
@@ -296,7 +296,8 @@ def rpcs(rng: random.Random, topic: str) -> bytes:
 
 async def fuzz_pubsub(inputs: int, seed: int, done: Counter[str]) -> None:
     rng = random.Random(seed)
-    network = make(1)
+    fast = Rate(per_s=1e9, burst=1e9)
+    network = make(1, peer_gossip_control=fast, peer_gossip_messages=fast, peer_gossip_bytes=fast)
     async with network.running():
         gossip = network._gossip
         assert gossip is not None
@@ -308,8 +309,8 @@ async def fuzz_pubsub(inputs: int, seed: int, done: Counter[str]) -> None:
                 done["taken"] += 1
             except (TooLarge, DecodeError, ValueError):
                 done["refused"] += 1
+            await trio.lowlevel.checkpoint()
             if number % 1000 == 999:
-                await trio.sleep(0)
                 gossip.router._trim()
 
 

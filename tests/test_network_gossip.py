@@ -211,6 +211,25 @@ async def test_hostile_control_messages_leave_no_trace() -> None:
         await works(network)
 
 
+async def test_a_flood_of_subscriptions_is_cut_off_and_does_not_stop_the_node() -> None:
+    network = make(1)
+    async with network.running():
+        assert network._gossip is not None
+        topic = network._gossip.names[Topic.TX]
+        rpc = rpc_pb2.RPC(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=n % 2 == 0, topicid=topic) for n in range(16)])
+        raw = rpc.SerializeToString()
+        flood = (encode_uvarint(len(raw)) + raw) * 2000
+        async with attacker(network, 66) as peer:
+            await open_gossip(peer)
+            try:
+                await peer.stream.write(flood)  # type: ignore[attr-defined]
+            except Exception:  # noqa: BLE001  the connection may end while this writes
+                await trio.sleep(0)
+            await until(lambda: peer.muxed.is_closed)
+        assert network.statistics()["gossip_limited"] > 10
+        await works(network)
+
+
 async def test_rates_per_neighbour_and_per_origin() -> None:
     tight = Rate(per_s=1, burst=20)
     async with AsyncExitStack() as stack:

@@ -4,6 +4,8 @@ Traps of py-libp2p 0.8.1 handled here, each with a test in test_network_gossip.p
 
 - Undecodable RPCs, senders whose key cannot be decoded and validators that raise end the whole process: reading,
   checking and delivering are done here, and nothing they raise goes further than the stream.
+- Every subscription becomes a task, found by looking through all tasks there are: 64 KiB of them stop the process for
+  minutes. Control messages and subscriptions have a rate of their own, and one RPC is handled at a time.
 - Every message becomes a task without limit: here the messages of one neighbour are handled one after another,
   so a neighbour that sends too fast fills its own window.
 - Sequence numbers restart at the second of the start, so a restarted node repeats its own and is ignored as seen:
@@ -279,6 +281,7 @@ class GuardedPubsub(Pubsub):
                 if size > self.max_inbound_rpc_size:
                     raise TooLarge(f"an RPC of {size} bytes; at most {self.max_inbound_rpc_size} are allowed")
                 await self._take(peer_id, public, await frames.read_exactly(size))
+                await trio.lowlevel.checkpoint()        # what has arrived at once is not all handled at once
         except PeerGone:
             return
         except (TooLarge, DecodeError, ValueError) as error:
@@ -305,6 +308,8 @@ class GuardedPubsub(Pubsub):
             raise TooLarge(f"an RPC with {len(rpc.publish)} messages and {len(rpc.subscriptions)} subscriptions")
         for message in rpc.publish:
             await self.gossip.receive(peer_id, public, message)
+        if not self.gossip.takes_control(public, rpc, len(raw)):
+            return
         for subscription in rpc.subscriptions:
             self.handle_subscription(peer_id, subscription)
         if rpc.HasField("control"):
@@ -335,6 +340,7 @@ class Gossip:
         self._topics = {name: topic for topic, name in self.names.items()}
         self._by_peer = RateTable(config.peer_gossip_messages, config.peer_gossip_bytes)
         self._by_origin = RateTable(config.origin_gossip_messages, config.origin_gossip_bytes)
+        self._control_by_peer = RateTable(config.peer_gossip_control, config.peer_gossip_bytes)
         self.dropped: dict[bytes, int] = {}
         self.published = self.delivered = self.invalid = self.duplicates = self.limited = 0
         max_rpc = config.max_gossip + 4096
@@ -367,6 +373,7 @@ class Gossip:
 
     def peer_down(self, public: bytes) -> None:
         self._by_peer.forget(public)
+        self._control_by_peer.forget(public)
         self.dropped.pop(public, None)
         self.pubsub._handle_dead_peer(peer_id_of(public))
 
@@ -418,6 +425,15 @@ class Gossip:
             self.report(public, Offence.INVALID, f"gossip: {error}")
         except Exception:
             log.exception("network.gossip_failed", peer=public.hex()[:16])
+
+    def takes_control(self, public: bytes, rpc: rpc_pb2.RPC, size: int) -> bool:
+        """False for subscriptions and control messages beyond a neighbour's rate: each makes tasks inside libp2p."""
+        if not rpc.subscriptions and not rpc.HasField("control"):
+            return True
+        if self._control_by_peer.allow(public, size, trio.current_time(), 4.0 if self._throttled(public) else 1.0):
+            return True
+        self._limit(public, Offence.FLOOD)
+        return False
 
     def _limit(self, public: bytes, offence: Offence | None) -> None:
         self.limited += 1

@@ -129,6 +129,8 @@ class NetworkConfig:
     # rates of one peer
     peer_gossip_messages: Rate = field(factory=lambda: Rate(per_s=200, burst=600))
     peer_gossip_bytes: Rate = field(factory=lambda: Rate(per_s=8 << 20, burst=32 << 20))
+    peer_gossip_control: Rate = field(factory=lambda: Rate(per_s=50, burst=300))
+    """Of a neighbour's subscriptions and control messages, in RPCs that have any."""
     origin_gossip_messages: Rate = field(factory=lambda: Rate(per_s=100, burst=300))
     origin_gossip_bytes: Rate = field(factory=lambda: Rate(per_s=4 << 20, burst=16 << 20))
     peer_requests: Rate = field(factory=lambda: Rate(per_s=200, burst=400))
