@@ -233,8 +233,12 @@ class Chaos(Launcher):
     async def _take_stock(self) -> Facts:
         facts = await super()._take_stock()
         missing: list[str] = []
+        hashes = dict(self.witness.hashes)          # blocks go on being made while the nodes are asked
         for peer in self.layout.authorities:
-            missing += await self._missing(peer)
+            try:
+                missing += await self._missing(peer, hashes)
+            except ClientError as error:
+                missing.append(f"{peer.name} gave no account of itself: {error}")
         seen = len(self.witness.transactions)
         problems = [*self.witness.contradictions, *missing]
         kept = Fault(name="all that was called final is on every node", holds=not problems and seen > 0,
@@ -245,24 +249,24 @@ class Chaos(Launcher):
                                                       f"{self.witness.longest_gap_s:.2f} s")
         return evolve(facts, faults=[*facts.faults, kept, back])
 
-    async def _missing(self, peer: Peer) -> list[str]:
+    async def _missing(self, peer: Peer, hashes: dict[int, bytes]) -> list[str]:
         """Which of the blocks and transactions that anybody heard of this node does not have."""
         found: dict[int, bytes] = {}
         lost: list[str] = []
-        top = max(self.witness.hashes, default=0)
+        top = max(hashes, default=0)
         async with connect([peer.address]) as client:
             with trio.move_on_after(BACK_S):
                 while (await client.status())["height"] < top:
                     await trio.sleep(0.1)
-            for first in range(min(self.witness.hashes, default=0), top + 1, BLOCKS_AT_ONCE):
+            for first in range(min(hashes, default=0), top + 1, BLOCKS_AT_ONCE):
                 for block in await client.past_blocks(first, BLOCKS_AT_ONCE):
                     found[block.height] = block.hash
-            ids = sorted(self.witness.transactions)
+            ids = sorted(identity for identity, height in self.witness.transactions.items() if height <= top)
             for identity in ids[::max(1, len(ids) // ASKED_FOR)]:
                 [state] = await client.wait([identity], 0)
                 if state["state"] != "final" or state["height"] != self.witness.transactions[identity]:
                     lost.append(f"{peer.name}: transaction {identity.hex()[:16]} is {state['state']}")
-        return lost + [f"{peer.name}: height {height}" for height, block_hash in self.witness.hashes.items()
+        return lost + [f"{peer.name}: height {height}" for height, block_hash in hashes.items()
                        if found.get(height) != block_hash]
 
 
