@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import cbor2
 from attrs import define
 
+from gridtokenx._native.records import encode as encode_fields
 from gridtokenx.ledger.records import Record
 from gridtokenx.ledger.tariff_records import Versions
 
@@ -83,8 +83,8 @@ class Claim(Record):
         return self.bought_wh + self.kept_wh
 
     def encode(self) -> bytes:
-        return cbor2.dumps((self.source, self.quality, self.injected_wh, self.withdrawn_wh, self.bought_wh,
-                            self.kept_wh, self.missed_wh))
+        return encode_fields((self.source, self.quality, self.injected_wh, self.withdrawn_wh, self.bought_wh,
+                              self.kept_wh, self.missed_wh))
 
 
 @frozen
@@ -109,8 +109,8 @@ class Holding(Record):
         return self.open_wh + self.ready * CERTIFICATE_WH
 
     def encode(self) -> bytes:
-        return cbor2.dumps((self.open_wh, self.first_window, self.last_window, self.open_avoided_ug,
-                            self.open_credit_ug, self.head, self.tail, self.ready))
+        return encode_fields((self.open_wh, self.first_window, self.last_window, self.open_avoided_ug,
+                              self.open_credit_ug, self.head, self.tail, self.ready))
 
 
 @frozen
@@ -134,7 +134,7 @@ class MeterClaims(Record):
     retired_wh: int = 0
 
     def encode(self) -> bytes:
-        return cbor2.dumps((self.metered_wh, self.claimed_wh, self.certified_wh, self.retired_wh))
+        return encode_fields((self.metered_wh, self.claimed_wh, self.certified_wh, self.retired_wh))
 
 
 # ------------------------------------------------------------------ certificates

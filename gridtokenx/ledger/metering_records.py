@@ -8,9 +8,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-import cbor2
 from attrs import define
 
+from gridtokenx._native.records import encode as encode_fields
 from gridtokenx.ledger.records import Record
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Reading(Record):
     height: int
 
     def encode(self) -> bytes:
-        return cbor2.dumps((self.injected_wh, self.withdrawn_wh, self.quality, self.revision, self.height))
+        return encode_fields((self.injected_wh, self.withdrawn_wh, self.quality, self.revision, self.height))
 
 
 @frozen
@@ -121,8 +121,8 @@ class Traded(Record):
     lost_wh: int = 0
 
     def encode(self) -> bytes:
-        return cbor2.dumps((self.purchase_uthb, self.wheel_uthb, self.fee_uthb, self.vat_uthb, self.sale_uthb,
-                            self.collateral_uthb, self.lost_wh))
+        return encode_fields((self.purchase_uthb, self.wheel_uthb, self.fee_uthb, self.vat_uthb, self.sale_uthb,
+                              self.collateral_uthb, self.lost_wh))
 
 
 Line = tuple[int, int, int, int]
@@ -152,8 +152,9 @@ class Settlement(Record):
     lines: tuple[Line, ...]
 
     def encode(self) -> bytes:
-        return cbor2.dumps((self.owner, self.zone, self.injected, self.withdrawn, self.bought, self.sold, self.supplied,
-                            self.taken, self.quality, self.revision, self.lines))
+        return encode_fields((
+            self.owner, self.zone, self.injected, self.withdrawn, self.bought, self.sold, self.supplied, self.taken,
+            self.quality, self.revision, self.lines))
 
 
 @frozen
@@ -167,7 +168,7 @@ class Lot(Record):
     claimed_wh: int = 0
 
     def encode(self) -> bytes:
-        return cbor2.dumps((self.zone, self.source, self.minted_wh, self.delivered_wh, self.claimed_wh))
+        return encode_fields((self.zone, self.source, self.minted_wh, self.delivered_wh, self.claimed_wh))
 
 
 @frozen
@@ -199,7 +200,7 @@ class Balance(Record):
     long_uthb_kwh: int = 0
 
     def encode(self) -> bytes:
-        return cbor2.dumps((
+        return encode_fields((
             self.minted, self.consumed, self.supplied, self.taken, self.bought, self.sold, self.losses, self.imports,
             self.exports, self.residual, self.tolerance, self.flagged, self.meters, self.estimated, self.boundary,
             self.short_uthb_kwh, self.long_uthb_kwh))
@@ -227,7 +228,7 @@ class Energy(Record):
     taken: int = 0
 
     def encode(self) -> bytes:
-        return cbor2.dumps((self.minted, self.delivered, self.received, self.burned, self.supplied, self.taken))
+        return encode_fields((self.minted, self.delivered, self.received, self.burned, self.supplied, self.taken))
 
 
 @frozen

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-import cbor2
 from attrs import define, fields
+
+from gridtokenx._native.records import decode as decode_fields
+from gridtokenx._native.records import encode as encode_fields
 
 if TYPE_CHECKING:
     from attrs import frozen
@@ -26,12 +28,11 @@ class Record:
     __slots__ = ()
 
     def encode(self) -> bytes:
-        # Fields are integers, bytes, text and tuples of them, for which plain CBOR is the canonical one.
-        return cbor2.dumps([getattr(self, name) for name in _names(type(self))])
+        return encode_fields([getattr(self, name) for name in _names(type(self))])
 
     @classmethod
     def decode(cls, raw: bytes) -> Self:
-        return cls(*map(_frozen, cbor2.loads(raw)))
+        return cls(*decode_fields(raw))
 
 
 _NAMES: dict[type, tuple[str, ...]] = {}
@@ -50,10 +51,6 @@ def _trimmed(values: tuple[Any, ...], least: int) -> tuple[Any, ...]:
     while end > least and not values[end - 1]:
         end -= 1
     return values[:end]
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if type(value) is list else value
 
 
 # ------------------------------------------------------------------ the chain
@@ -178,9 +175,9 @@ class Account(Record):
     dues: int = 0
 
     def encode(self) -> bytes:
-        return cbor2.dumps((self.nonce, self.balance, self.bids, self.proceeds, self.collateral, self.credit,
-                            self.locked, self.released, self.freed, self.height, self.participant, self.threshold,
-                            self.dues))
+        return encode_fields((self.nonce, self.balance, self.bids, self.proceeds, self.collateral, self.credit,
+                              self.locked, self.released, self.freed, self.height, self.participant, self.threshold,
+                              self.dues))
 
     @property
     def total(self) -> int:
@@ -305,7 +302,7 @@ class Order(Record):
     hidden_wh: int = 0
 
     def encode(self) -> bytes:
-        return cbor2.dumps(_trimmed((
+        return encode_fields(_trimmed((
             self.meter, self.participant, self.zone, self.side, self.price, self.quantity_wh, self.remaining_wh,
             self.expires_ms, self.sequence, self.term, self.vat_ppm, self.height, self.source, self.profile,
             self.self_trade, self.display_wh, self.hidden_wh), 12))
@@ -330,8 +327,8 @@ class Position(Record):
     new_bought: int = 0
 
     def encode(self) -> bytes:
-        return cbor2.dumps((self.sold, self.bought, self.open_sell, self.open_buy, self.height, self.freed_sell,
-                            self.freed_buy, self.new_sold, self.new_bought))
+        return encode_fields((self.sold, self.bought, self.open_sell, self.open_buy, self.height, self.freed_sell,
+                              self.freed_buy, self.new_sold, self.new_bought))
 
 
 @frozen
@@ -407,7 +404,7 @@ class Trade(Record):
     kind: int = 0
 
     def encode(self) -> bytes:
-        return cbor2.dumps(_trimmed((
+        return encode_fields(_trimmed((
             self.height, self.buy_order, self.sell_order, self.buy_meter, self.sell_meter, self.buy_zone,
             self.sell_zone, self.taker_side, self.price, self.delivered_wh, self.injected_wh, self.wheel_uthb,
             self.fee_uthb, self.vat_uthb, self.collateral_uthb, self.source, self.profile, self.path, self.kind), 15))

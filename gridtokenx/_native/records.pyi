@@ -1,0 +1,9 @@
+from collections.abc import Sequence
+from typing import Any
+
+from gridtokenx.errors import InvariantError
+
+class FieldsError(InvariantError): ...
+
+def encode(fields: Sequence[Any]) -> bytes: ...
+def decode(raw: bytes) -> tuple[Any, ...]: ...

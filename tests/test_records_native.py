@@ -1,0 +1,69 @@
+"""Native encoding of record fields: the bytes of a general encoder, both ways, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gridtokenx._native.records import FieldsError, decode, encode
+
+LEAVES = st.one_of(st.integers(-(1 << 63), (1 << 64) - 1), st.binary(max_size=300), st.text(max_size=30),
+                   st.booleans(), st.none())
+FIELDS = st.lists(st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=30).map(tuple), max_leaves=30),
+                  max_size=30).map(tuple)
+
+
+@given(FIELDS)
+def test_bytes_are_those_of_the_general_encoder(fields: tuple[Any, ...]) -> None:
+    raw = cbor2.dumps(fields)
+    assert encode(fields) == encode(list(fields)) == raw
+    assert repr(decode(raw)) == repr(fields)       # true is not 1
+
+
+@pytest.mark.parametrize("edge", [0, 23, 24, 255, 256, 65_535, 65_536, (1 << 32) - 1, 1 << 32, (1 << 64) - 1])
+def test_integers_take_their_shortest_form(edge: int) -> None:
+    values = (edge, -1 - min(edge, (1 << 63) - 1))
+    assert encode(values) == cbor2.dumps(values)
+    assert decode(encode(values)) == values
+
+
+def test_lengths_around_a_longer_head() -> None:
+    for size in (23, 24, 255, 256, 65_535, 65_536):
+        values = (bytes(size), "a" * size, (0,) * size)
+        assert encode(values) == cbor2.dumps(values)
+        assert decode(encode(values)) == values
+
+
+@pytest.mark.parametrize("value", [1 << 64, -(1 << 63) - 1, 1 << 200, 1.0, {}, bytearray(1), object])
+def test_what_a_record_cannot_hold_is_refused(value: Any) -> None:
+    with pytest.raises(FieldsError):
+        encode((1, value))
+
+
+def test_nesting_is_bounded() -> None:
+    value: tuple[Any, ...] = ()
+    for _ in range(20):
+        value = (value,)
+    with pytest.raises(FieldsError, match="deeper than 16"):
+        encode(value)
+    with pytest.raises(FieldsError, match="deeper than 16"):
+        decode(cbor2.dumps(value))
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x00", b"\x80\x00", b"\x9f\xff", b"\x81\xf9\x00\x00", b"\x81\xc2\x41\x01",
+                                 b"\x81\xa0", b"\x81\x1c", b"\x81\x3b" + b"\xff" * 8, b"\x81\xf7"])
+def test_other_bytes_are_refused(raw: bytes) -> None:
+    with pytest.raises(FieldsError):
+        decode(raw)
+
+
+@given(FIELDS)
+def test_a_record_cut_short_is_refused(fields: tuple[Any, ...]) -> None:
+    raw = cbor2.dumps((*fields, 1))
+    for end in {0, 1, len(raw) // 2, len(raw) - 1}:
+        with pytest.raises(FieldsError):
+            decode(raw[:end])
