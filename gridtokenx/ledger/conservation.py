@@ -7,18 +7,20 @@ native checker.
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Callable
 from enum import IntEnum
-from itertools import chain
 from typing import Any
 
 import numpy as np
 from attrs import frozen
 
-from gridtokenx._native.conservation import RECORD, check_sums, find_negative
+from gridtokenx._native.conservation import RECORD, check_sums
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import certificate_conservation as certificates
 from gridtokenx.ledger import funds, spaces
-from gridtokenx.ledger.metered_sums import MeteredSums
+from gridtokenx.ledger.metered_sums import Groups, MeteredSums
+from gridtokenx.ledger.metering_records import Due
 from gridtokenx.ledger.records import Account, CorridorWindow, Order, Position, Totals, Trade, WindowBook, Zone
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
@@ -42,164 +44,179 @@ class Sum(IntEnum):
     DUES = 8            # accounts' dues less what each owes each utility
 
 
-Entry = tuple[int, int, int]
-_SUMS = len(Sum)
+_THB, _BIDS, _COLLATERAL, _PROCEEDS, _BOUGHT, _SOLD, _OPEN_BUYS, _OPEN_SELLS, _DUES = map(int, Sum)
+_NO_ACCOUNT, _NO_POSITION = Account(), Position()
+_DIRECTIONS = ("corridor {1} as declared in window {0}", "corridor {1} against in window {0}")
+
+Change = tuple[bytes, Any, Any]
+Rule = Callable[[int, bytes, Any, Any], None]
+"""Is given one change: its index, the key, the record before and the record now."""
 
 
-class _Groups:
-    """Groups beside those of `Sum`, numbered as they are first named in a block."""
+class _Sums:
+    """Contributions of one block's money, orders, trades and flows.
 
-    def __init__(self) -> None:
-        self.numbers: dict[object, int] = {}
+    `entries` are the native checker's records as pairs of integers, index << 32 | group and the signed amount.
+    `impossible` are indexes of records with a part that may not be below zero.
+    """
 
-    def __call__(self, name: object) -> int:
-        return self.numbers.setdefault(name, _SUMS + len(self.numbers))
-
-    def __len__(self) -> int:
-        return _SUMS + len(self.numbers)
-
-    def name(self, group: int) -> str:
-        return Sum(group).name if group < _SUMS else str(list(self.numbers)[group - _SUMS])
-
-
-class _Flows:
-    """A group of its own for every direction of every corridor of every window that a block touches."""
-
-    def __init__(self, session: Session, groups: _Groups, entries: list[Entry], parts: list[Entry]) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
-        self.groups = groups
-        self.entries = entries
-        self.parts = parts
+        self.entries: list[int] = []
+        self.impossible: list[int] = []
+        self.certified: list[int] = []
+        self.issued = 0
+        self.groups = Groups(tuple(member.name for member in Sum))
+        self.metered = MeteredSums(session, self.groups, self.entries, self.impossible, proceeds=_PROCEEDS,
+                                   collateral=_COLLATERAL)
 
-    def group(self, window: int, corridor: int, direction: int) -> int:
-        return self.groups(f"corridor {corridor} {'against' if direction else 'as declared'} in window {window}")
+    def rules(self) -> dict[int, Rule]:
+        """By space; other spaces hold nothing that must balance."""
+        rules: dict[int, Rule] = {
+            Space.ACCOUNT: self.account, Space.POSITION: self.position, Space.ORDER: self.order,
+            Space.TRADE: self.trade, Space.CORRIDOR_WINDOW: self.corridor, Space.WINDOW: self.settled,
+            Space.DUE: self.due, Space.CHAIN: self.chain}
+        return {**rules, **dict.fromkeys(certificates.SPACES, self.certificate), **self.metered.rules()}
 
-    def record(self, index: int, key: bytes, before: CorridorWindow | None, now: CorridorWindow) -> None:
+    def certificate(self, index: int, key: bytes, before: Any, now: Any) -> None:  # noqa: ARG002 - a `Rule`
+        self.certified.append(index)
+
+    def chain(self, index: int, key: bytes, before: Any, now: Any) -> None:
+        if key == spaces.TOTALS:
+            self.issued = now.held_uthb - before.held_uthb
+        elif key == spaces.SETTLING:
+            self.metered.settled(index, before, now)
+
+    # ------------------------------------------------------------ money, positions, orders
+
+    def account(self, index: int, key: bytes, before: Account | None, now: Account | None) -> None:
+        if now is None:
+            now = _NO_ACCOUNT
+        else:
+            check_account(key, now, may_owe=now.balance < 0 and key[1:] in funds.utilities(self.session))
+        if before is None:
+            before = _NO_ACCOUNT
+        at, entries = index << 32, self.entries
+        entries += (at | _THB, now.total - before.total)
+        if now.bids != before.bids:
+            entries += (at | _BIDS, now.bids - before.bids)
+        if now.collateral != before.collateral or now.freed != before.freed:
+            entries += (at | _COLLATERAL, now.collateral - now.freed - before.collateral + before.freed)
+        if now.proceeds != before.proceeds:
+            entries += (at | _PROCEEDS, now.proceeds - before.proceeds)
+        if now.dues != before.dues:
+            entries += (at | _DUES, now.dues - before.dues)
+
+    def due(self, index: int, key: bytes, before: Due | None, now: Due | None) -> None:  # noqa: ARG002
+        self.entries += (index << 32 | _DUES, (0 if before is None else before.amount_uthb)
+                         - (0 if now is None else now.amount_uthb))
+
+    def position(self, index: int, key: bytes, before: Position | None,  # noqa: ARG002
+                 now: Position | None) -> None:
+        if now is None:         # positions of a final window leave state together with its trades
+            return
+        if (now.sold < 0 or now.bought < 0 or now.open_sell < 0 or now.open_buy < 0 or now.freed_sell < 0
+                or now.freed_buy < 0 or now.new_sold < 0 or now.new_bought < 0):
+            self.impossible.append(index)
+        if before is None:
+            before = _NO_POSITION
+        at, entries = index << 32, self.entries
+        if now.bought != before.bought:
+            entries += (at | _BOUGHT, now.bought - before.bought)
+        if now.sold != before.sold:
+            entries += (at | _SOLD, now.sold - before.sold)
+        if now.open_buy != before.open_buy:
+            entries += (at | _OPEN_BUYS, now.open_buy - before.open_buy)
+        if now.open_sell != before.open_sell:
+            entries += (at | _OPEN_SELLS, now.open_sell - before.open_sell)
+
+    def order(self, index: int, key: bytes, before: Order | None, now: Order | None) -> None:  # noqa: ARG002
+        at, entries = index << 32, self.entries
+        for order, sign in ((now, -1), (before, 1)):
+            if order is None:
+                continue
+            rest = sign * order.remaining_wh
+            if order.side == BUY:
+                escrow = buy_escrow(order.price, order.remaining_wh, order.term, order.vat_ppm)
+                entries += (at | _BIDS, sign * escrow, at | _OPEN_BUYS, rest)
+            else:
+                entries += (at | _COLLATERAL, order.term * rest, at | _OPEN_SELLS, rest)
+
+    # ------------------------------------------------------------ trades and flows
+
+    def trade(self, index: int, key: bytes, before: Trade | None, now: Trade | None) -> None:
+        if before is not None or now is None:
+            return
+        at = index << 32
+        self.entries += (at | _BOUGHT, -now.delivered_wh, at | _SOLD, -now.injected_wh)
+        self._held(at, now, -1)
+        self.metered.trade(index, now)
+        if now.path:
+            window = int.from_bytes(key[1:5], "big")
+            for corridor, _, direction in directions(self.session, now.sell_zone, now.path):
+                group = at | self.groups(_DIRECTIONS, window, corridor)
+                self.entries += (group + direction, -now.injected_wh, group + 1 - direction, now.delivered_wh)
+
+    def _held(self, at: int, trade: Trade, sign: int) -> None:
+        held = trade.value_uthb + trade.wheel_uthb + trade.fee_uthb + trade.vat_uthb
+        self.entries += (at | _PROCEEDS, sign * held, at | _COLLATERAL, sign * trade.collateral_uthb)
+
+    def settled(self, index: int, key: bytes, before: WindowBook | None, now: WindowBook | None) -> None:
+        """A window's trades that this block settled are no longer held for."""
+        if now is not None and before is not None and now.settled != before.settled:
+            window = int.from_bytes(key[1:], "big")
+            for number in range(before.settled, now.settled):
+                self._held(index << 32, self.session.get(spaces.trade(window, number)), 1)
+
+    def corridor(self, index: int, key: bytes, before: CorridorWindow | None, now: CorridorWindow | None) -> None:
         """What is used of a capacity grows by the trades' flows alone, and by them not above the capacity."""
+        if now is None:         # it leaves state with its window's trades
+            return
         window, corridor = int.from_bytes(key[1:5], "big"), key[5]
         old = before or declared(self.session.get(spaces.corridor(corridor)))
+        group = index << 32 | self.groups(_DIRECTIONS, window, corridor)
         for direction, (had, left_before, has, left) in enumerate((
                 (old.forward_wh, old.forward_left_wh, now.forward_wh, now.forward_left_wh),
                 (old.backward_wh, old.backward_left_wh, now.backward_wh, now.backward_left_wh))):
-            self.entries.append((self.group(window, corridor, direction), index, has - left - (had - left_before)))
-            self.parts += [(0, index, has), (0, index, max(had - left_before, had, has) - (has - left))]
-
-    def trade(self, index: int, key: bytes, trade: Trade) -> None:
-        window = int.from_bytes(key[1:5], "big")
-        for corridor, _, direction in directions(self.session, trade.sell_zone, trade.path):
-            self.entries += [(self.group(window, corridor, direction), index, -trade.injected_wh),
-                             (self.group(window, corridor, 1 - direction), index, trade.delivered_wh)]
+            self.entries += (group + direction, has - left - (had - left_before))
+            if has < 0 or max(had - left_before, had, has) < has - left:
+                self.impossible.append(index)
 
 
-def check_changes(session: Session, changes: list[tuple[bytes, Any, Any]]) -> None:
+def check_changes(session: Session, changes: list[Change]) -> None:
     """Checks the changes of one block, (key, record before, record now) each; `session` reads the state after it.
 
     Raises InvariantError naming the record that is impossible, or the sum that does not balance.
     """
-    entries: list[Entry] = []
-    parts: list[Entry] = []
-    groups = _Groups()
-    flows = _Flows(session, groups, entries, parts)
-    metered = MeteredSums(session, groups, entries, parts, proceeds=Sum.PROCEEDS, collateral=Sum.COLLATERAL)
-    issued = 0
-    certified: list[int] = []
+    sums = _Sums(session)
+    rule_of = sums.rules().get
     for index, (key, before, now) in enumerate(changes):
-        space = key[0]
-        if space == Space.ACCOUNT:
-            if now is not None:
-                check_account(key, now, may_owe=now.balance < 0 and key[1:] in funds.utilities(session))
-                _account(entries, index, now, 1)
-            if before is not None:
-                _account(entries, index, before, -1)
-        elif space == Space.POSITION:
-            if now is not None:     # positions of a final window leave state together with its trades
-                for part in (now.sold, now.bought, now.open_sell, now.open_buy, now.freed_sell, now.freed_buy,
-                             now.new_sold, now.new_bought):
-                    parts.append((0, index, part))
-                _position(entries, index, now, 1)
-                if before is not None:
-                    _position(entries, index, before, -1)
-        elif space == Space.ORDER:
-            if now is not None:
-                _order(entries, index, now, -1)
-            if before is not None:
-                _order(entries, index, before, 1)
-        elif space == Space.TRADE:
-            if before is None and now is not None:
-                entries += [(Sum.BOUGHT, index, -now.delivered_wh), (Sum.SOLD, index, -now.injected_wh)]
-                _trade(entries, index, now, -1)
-                metered.trade(index, now)
-                if now.path:
-                    flows.trade(index, key, now)
-        elif space == Space.CORRIDOR_WINDOW:
-            if now is not None:     # it leaves state with its window's trades
-                flows.record(index, key, before, now)
-        elif space == Space.WINDOW:
-            if now is not None and before is not None and now.settled != before.settled:
-                _settled(entries, index, session, key, before, now)
-        elif space == Space.DUE:
-            entries.append((Sum.DUES, index, (before.amount_uthb if before is not None else 0)
-                            - (now.amount_uthb if now is not None else 0)))
-        elif key == spaces.TOTALS:
-            issued = now.held_uthb - before.held_uthb
-        elif space in certificates.SPACES:
-            certified.append(index)
-        else:
-            metered.add(index, key, before, now)
-    if certified:
-        certificates.check_certificates(session, changes, certified)
-    negative = find_negative(_records(parts), limit=1)
-    if negative:
-        key, _, now = changes[negative[0].identity]
+        rule = rule_of(key[0])
+        if rule is not None:
+            rule(index, key, before, now)
+    if sums.certified:
+        certificates.check_certificates(session, changes, sums.certified)
+    if sums.impossible:
+        key, _, now = changes[sums.impossible[0]]
         raise InvariantError(f"{Space(key[0]).name} {key[1:].hex()} is impossible: {now}")
-    expected = np.zeros(len(groups), np.int64)
-    expected[Sum.THB] = issued
-    for violation in check_sums(_records(entries), expected, limit=1):
+    expected = np.zeros(len(sums.groups), np.int64)
+    expected[Sum.THB] = sums.issued
+    for violation in check_sums(_records(sums.entries, changes), expected, limit=1):
         key = b"" if violation.identity is None else changes[violation.identity][0]
         where = f"; it goes wrong with {Space(key[0]).name} {key[1:].hex()}" if key else ""
-        raise InvariantError(f"{groups.name(violation.group)} does not balance: the block changes it by "
+        raise InvariantError(f"{sums.groups.name(violation.group)} does not balance: the block changes it by "
                              f"{violation.actual}, expected is {violation.expected}{where}")
 
 
-def _records(entries: list[Entry]) -> np.ndarray[Any, Any]:
-    # By way of one flat array: one made of tuples costs six times as much.
-    flat = np.fromiter(chain.from_iterable(entries), np.int64, 3 * len(entries)).reshape(-1, 3)
-    records = np.empty(len(entries), RECORD)
-    records["group"], records["identity"], records["amount"] = flat[:, 0], flat[:, 1], flat[:, 2]
-    return records
-
-
-def _account(entries: list[Entry], index: int, a: Account, sign: int) -> None:
-    entries += [(Sum.THB, index, sign * a.total), (Sum.BIDS, index, sign * a.bids),
-                (Sum.COLLATERAL, index, sign * (a.collateral - a.freed)), (Sum.PROCEEDS, index, sign * a.proceeds)]
-    if a.dues:
-        entries.append((Sum.DUES, index, sign * a.dues))
-
-
-def _position(entries: list[Entry], index: int, p: Position, sign: int) -> None:
-    entries += [(Sum.BOUGHT, index, sign * p.bought), (Sum.SOLD, index, sign * p.sold),
-                (Sum.OPEN_BUYS, index, sign * p.open_buy), (Sum.OPEN_SELLS, index, sign * p.open_sell)]
-
-
-def _order(entries: list[Entry], index: int, order: Order, sign: int) -> None:
-    if order.side == BUY:
-        escrow = buy_escrow(order.price, order.remaining_wh, order.term, order.vat_ppm)
-        entries += [(Sum.BIDS, index, sign * escrow), (Sum.OPEN_BUYS, index, sign * order.remaining_wh)]
-    else:
-        entries += [(Sum.COLLATERAL, index, sign * order.term * order.remaining_wh),
-                    (Sum.OPEN_SELLS, index, sign * order.remaining_wh)]
-
-
-def _trade(entries: list[Entry], index: int, trade: Trade, sign: int) -> None:
-    held = trade.value_uthb + trade.wheel_uthb + trade.fee_uthb + trade.vat_uthb
-    entries += [(Sum.PROCEEDS, index, sign * held), (Sum.COLLATERAL, index, sign * trade.collateral_uthb)]
-
-
-def _settled(entries: list[Entry], index: int, session: Session, key: bytes, before: WindowBook,
-             now: WindowBook) -> None:
-    window = int.from_bytes(key[1:], "big")
-    for number in range(before.settled, now.settled):
-        _trade(entries, index, session.get(spaces.trade(window, number)), 1)
+def _records(entries: list[int], changes: list[Change]) -> np.ndarray[Any, Any]:
+    # A pair of integers is a record of the checker as it lies in memory.
+    try:
+        return np.frombuffer(array("q", entries), RECORD)
+    except OverflowError:
+        at = next(at for at in range(1, len(entries), 2) if not -MAX_MONEY <= entries[at] <= MAX_MONEY)
+        key, _, now = changes[entries[at - 1] >> 32]
+        raise InvariantError(f"{Space(key[0]).name} {key[1:].hex()} changes a sum by {entries[at]}, which needs more "
+                             f"than 64 bits: {now}") from None
 
 
 def check_account(key: bytes, account: Account, *, may_owe: bool = False) -> None:
