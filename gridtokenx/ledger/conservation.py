@@ -222,10 +222,10 @@ def _records(entries: list[int], changes: list[Change]) -> np.ndarray[Any, Any]:
 def check_account(key: bytes, account: Account, *, may_owe: bool = False) -> None:
     """Raises InvariantError unless every part of the account is possible; `may_owe` is a utility's credit line."""
     a = account
-    if (min(a.bids, a.proceeds, a.collateral, a.locked, a.released, a.freed, a.dues) < 0
-            or not (-MAX_MONEY if may_owe else 0) <= a.balance
-            or a.freed > a.collateral or a.total > MAX_MONEY or a.collateral > MAX_MONEY
-            or a.locked != locked_money(a.collateral, a.credit)):
+    collateral, freed = a.collateral, a.freed
+    if (a.bids < 0 or a.proceeds < 0 or a.released < 0 or a.dues < 0 or not 0 <= freed <= collateral <= MAX_MONEY
+            or a.balance < (-MAX_MONEY if may_owe else 0) or a.total > MAX_MONEY
+            or a.locked != locked_money(collateral, a.credit)):
         raise InvariantError(f"account {key[1:].hex()} is impossible: {a}")
 
 

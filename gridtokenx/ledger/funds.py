@@ -63,8 +63,10 @@ def debit(session: Session, address: bytes, amount: int, what: str) -> None:
 
 def credit(session: Session, address: bytes, amount: int) -> None:
     """Adds `amount` to the balance, spendable at once; dues are paid from it first."""
-    account = get_account(session, address)
-    put_account(session, address, pay_dues(session, address, evolve(account, balance=account.balance + amount)))
+    a = get_account(session, address)
+    put_account(session, address, pay_dues(session, address, Account(
+        a.nonce, a.balance + amount, a.bids, a.proceeds, a.collateral, a.credit, a.locked, a.released, a.freed,
+        a.height, a.participant, a.threshold, a.dues)))
 
 
 def hold_bid(session: Session, address: bytes, amount: int) -> None:

@@ -72,9 +72,11 @@ class Session:
 
     def changed(self) -> Iterator[tuple[bytes, Any, Any]]:
         """(key, record before the block or None, record now or None) of what differs, by ascending key."""
+        origin, cache = self._origin, self._cache
         for key in sorted(self._dirty):
-            before, now = self._origin[key], self._cache[key]
-            if before is not now and before != now:
+            before, now = origin[key], cache[key]
+            # Most are new or gone: comparing a record with None would ask both.
+            if before is not now and (before is None or now is None or not before == now):  # noqa: SIM201 - `!=` asks `==`
                 yield key, before, now
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, Any]]:

@@ -14,8 +14,10 @@ from gridtokenx.market.rules import BillRule
 MTHB = 1000     # uTHB in one mTHB
 KWH = 1000      # Wh in one kWh
 
-TRADE_RULES = frozenset({BillRule.PURCHASE, BillRule.WHEELING, BillRule.TRADE_FEE, BillRule.TRADE_VAT, BillRule.SALE})
-TAX_RULES = frozenset({BillRule.SUPPLY_VAT, BillRule.SHORTFALL_VAT})
+# As numbers: lines hold these, and an enumeration's members cost more to look up.
+TRADE_RULES = frozenset(map(int, (BillRule.PURCHASE, BillRule.WHEELING, BillRule.TRADE_FEE, BillRule.TRADE_VAT,
+                                  BillRule.SALE)))
+TAX_RULES = frozenset(map(int, (BillRule.SUPPLY_VAT, BillRule.SHORTFALL_VAT)))
 
 
 @frozen
@@ -38,9 +40,10 @@ class Cover:
 
 def cover(injected: int, withdrawn: int, bought: int, sold: int) -> Cover:
     """Sales use injection first, then purchases; what purchases are left covers withdrawal."""
-    resold = max(0, sold - injected)
-    left = max(0, bought - resold)
-    return Cover(max(0, withdrawn - left), max(0, injected - sold), max(0, resold - bought), max(0, left - withdrawn))
+    resold = sold - injected if sold > injected else 0
+    left = bought - resold if bought > resold else 0
+    return Cover(withdrawn - left if withdrawn > left else 0, injected - sold if injected > sold else 0,
+                 resold - bought if resold > bought else 0, left - withdrawn if left > withdrawn else 0)
 
 
 def estimated_withdrawal(bought: int, sold: int, highest_measured: int | None, withdrawal_w: int) -> int:
@@ -122,8 +125,12 @@ def trade_lines(traded: Traded, bought: int, sold: int) -> list[Line]:
 
 def dues_of(lines: tuple[Line, ...] | list[Line]) -> tuple[int, int]:
     """(to the utility, to the tax account) that the owner pays by the lines beside its trades; may be below zero."""
-    utility = sum(amount for rule, _, _, amount in lines if rule not in TRADE_RULES and rule not in TAX_RULES)
-    tax = sum(amount for rule, _, _, amount in lines if rule in TAX_RULES)
+    utility = tax = 0
+    for rule, _, _, amount in lines:
+        if rule in TAX_RULES:
+            tax += amount
+        elif rule not in TRADE_RULES:
+            utility += amount
     return utility, tax
 
 

@@ -47,6 +47,7 @@ ESTIMATE_DAYS = 28
 DAY_MS = 86_400_000
 _NOT_TRADED = Position()
 _NO_TRADES = Traded()
+_NO_ENERGY = Energy()
 
 
 def settle_window(context: Context, window: int, spend: Spend) -> bytes | None:
@@ -69,6 +70,7 @@ class Prices:
     window: int
     penalty_ppm: int
     _edges: dict[int, tuple[int, int]] = field(factory=dict)
+    _found: dict[tuple[int, int], bills.Prices] = field(factory=dict)
 
     def edges(self, zone: int) -> tuple[int, int]:
         """(short, long) of a zone."""
@@ -82,7 +84,10 @@ class Prices:
         return found
 
     def of(self, zone: int, tariff: int) -> bills.Prices:
-        return meter_prices(self.rates, tariff, *self.edges(zone))
+        found = self._found.get((zone, tariff))
+        if found is None:
+            found = self._found[zone, tariff] = meter_prices(self.rates, tariff, *self.edges(zone))
+        return found
 
 
 def meter_prices(rates: Rates, tariff: int, short: int, long: int) -> bills.Prices:
@@ -184,21 +189,28 @@ class _Piece:
         else:
             injected, withdrawn, quality = reading.injected_wh, reading.withdrawn_wh, reading.quality
         energy = bills.cover(injected, withdrawn, bought, sold)
+        supplied, taken = energy.supplied, energy.taken
         lines = bills.supply_lines(energy, prices.of(meter.zone, meter.tariff))
         to_utility, to_tax = bills.dues_of(lines)
         zone: Zone = session.get(spaces.zone(meter.zone))
         self._pay(meter.owner, zone.utility, to_utility, to_tax, traded)
         session.put(spaces.settlement(window, number), Settlement(
-            meter.owner, meter.zone, injected, withdrawn, bought, sold, energy.supplied, energy.taken, quality, 0,
+            meter.owner, meter.zone, injected, withdrawn, bought, sold, supplied, taken, quality, 0,
             (*bills.trade_lines(traded, bought, sold), *lines)))
         if injected:
             session.put(spaces.lot(window, number),
                         Lot(meter.zone, meter.source, injected, min(injected, sold)))
-        add_energy(session, meter.owner, injected, sold, bought, withdrawn, energy.supplied, energy.taken)
+        add_energy(session, meter.owner, injected, sold, bought, withdrawn, supplied, taken)
         sums = self._zone(meter.zone, prices)
-        for index, amount in enumerate((injected, withdrawn, energy.supplied, energy.taken, bought, sold,
-                                        traded.lost_wh, 1, reading is None)):
-            sums[index] += amount
+        sums[0] += injected
+        sums[1] += withdrawn
+        sums[2] += supplied
+        sums[3] += taken
+        sums[4] += bought
+        sums[5] += sold
+        sums[6] += traded.lost_wh
+        sums[7] += 1
+        sums[8] += reading is None
 
     def _highest(self, number: int) -> int | None:
         """The greatest measured withdrawal of this quarter-hour in the last 28 days."""
@@ -262,7 +274,8 @@ class _Piece:
         self._write_traded()
         for receiver, amount in self._received.items():
             a = funds.get_account(session, receiver)
-            a = evolve(a, proceeds=a.proceeds - amount, balance=a.balance + amount)
+            a = Account(a.nonce, a.balance + amount, a.bids, a.proceeds - amount, a.collateral, a.credit, a.locked,
+                        a.released, a.freed, a.height, a.participant, a.threshold, a.dues)
             funds.put_account(session, receiver, funds.pay_dues(session, receiver, a))
         for receiver, amount in self._earned.items():
             if amount:
@@ -290,8 +303,9 @@ def bill_owner(session: Session, owner: bytes, account: Account, amount: int, ut
 
 def add_energy(session: Session, owner: bytes, minted: int, delivered: int, received: int, burned: int, supplied: int,
                taken: int) -> None:
-    e: Energy = session.get(spaces.energy(owner)) or Energy()
-    session.put(spaces.energy(owner), Energy(
+    key = spaces.energy(owner)
+    e: Energy = session.get(key) or _NO_ENERGY
+    session.put(key, Energy(
         e.minted + minted, e.delivered + delivered, e.received + received, e.burned + burned, e.supplied + supplied,
         e.taken + taken))
 
