@@ -8,10 +8,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
-import cbor2
 from attrs import frozen
 
 from gridtokenx import codec
+from gridtokenx._native.records import encode as encode_fields
 from gridtokenx.crypto.hashing import HASH_BYTES, Domain, digest
 from gridtokenx.errors import GridTokenXError
 
@@ -182,9 +182,8 @@ class Receipt:
 
     def encode(self) -> bytes:
         """Canonical array `[transaction id, fee, [[code, data...], ...]]`."""
-        # Integers and bytes of our own making, for which plain CBOR is the canonical form.
-        return cbor2.dumps([self.transaction, self.fee_uthb,
-                            [[int(outcome.code), *outcome.data] for outcome in self.outcomes]])
+        return encode_fields([self.transaction, self.fee_uthb,
+                              [[int(outcome.code), *outcome.data] for outcome in self.outcomes]])
 
     @property
     def hash(self) -> bytes:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cbor2
 from attrs import frozen
 
+from gridtokenx._native.records import encode as encode_fields
 from gridtokenx.crypto.hashing import Domain
 from gridtokenx.crypto.keys import signed_bytes, verify_known
 from gridtokenx.ledger import spaces
@@ -38,7 +38,7 @@ class SignedReading:
     @property
     def payload(self) -> bytes:
         """Canonical bytes under the signature; the key says which meter it is."""
-        return cbor2.dumps((self.window, self.injected_wh, self.withdrawn_wh, self.quality, self.revision))
+        return encode_fields((self.window, self.injected_wh, self.withdrawn_wh, self.quality, self.revision))
 
 
 def report(context: Context, sender: bytes,
