@@ -24,7 +24,7 @@ MOMENTUM = (0.0, 0.1)
 
 @frozen
 class ZeroIntelligencePlus:
-    """Every agent draws its first margin, learning rate and momentum from the intervals of the paper's author."""
+    """Every agent draws its first margin, learning rate and momentum from intervals that are our assumptions."""
 
     def agent(self, chance: np.random.Generator) -> Agent:
         margin, beta, momentum = (float(chance.uniform(low, high)) for low, high in (MARGIN, BETA, MOMENTUM))
