@@ -30,6 +30,7 @@ from gridtokenx.ledger.receipts import Code
 WARM_UP_S = 3.0
 SUSTAINED_S = 15.0
 FIRST_OFFER = 1500.0
+MOST_PENDING = 1000
 RUN = 64                    # transactions of one account in a batch
 ACCOUNTS_PER_BATCH = 4
 MOST_WAITING = 64           # batches without an answer, of each client
@@ -165,7 +166,7 @@ async def _measured(cluster: Cluster, load: list[bytes], seconds: float, times: 
         clients: list[Client] = await nursery.start(_connected, cluster.addresses)
         part = int(FIRST_OFFER * (WARM_UP_S + SUSTAINED_S))
         async with trio.open_nursery() as closed:
-            closed.start_soon(offer, clients, load[:part], FIRST_OFFER, counted, int(FIRST_OFFER))
+            closed.start_soon(offer, clients, load[:part], FIRST_OFFER, counted, MOST_PENDING)
             await trio.sleep(WARM_UP_S)
             before, began = counted.transactions, time.perf_counter()
             await trio.sleep(SUSTAINED_S)

@@ -446,8 +446,8 @@ def test_transactions_get_little_time_while_plenty_is_pending() -> None:
     assert pace.wait_s(PLENTY_LEAST, 100.0) == pytest.approx(SLICE_S / PLENTY_SHARE)
     assert pace.wait_s(PLENTY_LEAST, 101.0) == 0.0
     for tenth in range(300):
-        pace.final(50, 100.0 + tenth / 10)                  # 500 a second
-    assert pace.plenty == pytest.approx(500 * PLENTY_S, rel=0.05)
-    assert pace.full == pytest.approx(500 * FULL_S, rel=0.05)
+        pace.final(500, 100.0 + tenth / 10)                 # 5000 a second
+    assert pace.plenty == pytest.approx(5000 * PLENTY_S, rel=0.05)
+    assert pace.full == pytest.approx(5000 * FULL_S, rel=0.05)
     pace.final(0, 1000.0)
     assert (pace.plenty, pace.full) == (PLENTY_LEAST, FULL_LEAST)

@@ -11,6 +11,8 @@ from gridtokenx.ledger.transaction import Transaction
 from gridtokenx.market.book import Books
 
 MAX_REBUILDS = 16
+MAX_MISSES = 16
+"""A block into which so many in a row did not fit is full: trying all that is pending takes longer than the block."""
 _PASSING = frozenset({Code.WRONG_NONCE, Code.UNFUNDED_FEE})
 
 
@@ -88,10 +90,16 @@ def _attempt(parent: StateView, inputs: BlockInputs, candidates: list[Transactio
             size += len(transaction.raw)
     included: list[Transaction] = []
     refused: list[tuple[Transaction, Code, str]] = []
+    misses = 0
     for transaction in run.order.sort(fitting.values()):
         try:
             if _include(run, transaction):
                 included.append(transaction)
+                misses = 0
+            else:
+                misses += 1
+                if misses >= MAX_MISSES:
+                    break
         except Failed as failure:
             if failure.code not in _PASSING or _used_up(run, transaction):
                 refused.append((transaction, failure.code, str(failure)))

@@ -18,7 +18,7 @@ PLENTY_S = 1.0
 PLENTY_LEAST = 256
 FULL_S = 3.0
 """More pending than becomes final in so long, and clients find the pool full."""
-FULL_LEAST = 1024
+FULL_LEAST = 4096
 PLENTY_SHARE = 0.15
 """Of the time, for transactions while there is plenty."""
 REMEMBERED_S = 5.0

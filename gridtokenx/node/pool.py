@@ -181,6 +181,9 @@ class Pool:
         full = PoolRefused(Code.POOL_FULL, f"the pool is full: {len(self._by_id)} transactions of "
                                            f"{self._size_bytes} bytes of memory, none of which pays less per "
                                            "operation; try again later")
+        cheapest = self._cheapest_entry()
+        if cheapest is None or cheapest.rank >= rank:
+            raise full
         own = self._accounts.get(transaction.sender)
         if own is not None:         # it can be in no block before those
             rank = min([rank, *(entry.rank for nonce, entry in own.entries.items() if nonce < transaction.nonce)])
