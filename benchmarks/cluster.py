@@ -39,14 +39,14 @@ class Cluster:
 
     def cpu_s(self) -> float:
         """CPU seconds that all processes have used, user and system."""
-        return sum(_cpu_s(child.pid) for child in self.children if child.pid is not None)
+        return sum(cpu_s_of(child.pid) for child in self.children if child.pid is not None)
 
     def own_mib(self) -> float:
         """Greatest memory of its own that one process has now."""
         return max(_own_mib(child.pid) for child in self.children if child.pid is not None)
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s_of(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 

@@ -9,7 +9,7 @@ snapshot and one without. Then a byte of every chunk is flipped, and each must b
 
 from __future__ import annotations
 
-import re
+import json
 import subprocess
 import sys
 import tempfile
@@ -22,7 +22,7 @@ import click
 import trio
 from attrs import frozen
 
-from benchmarks.cluster import benchmark_genesis
+from benchmarks.cluster import benchmark_genesis, cpu_s_of
 from gridtokenx.client import connect
 from gridtokenx.client.errors import ClientError
 from gridtokenx.consensus.config import KeySigner
@@ -54,9 +54,11 @@ WAIT_S = 1_800.0
 
 @frozen
 class Follower:
-    """What a new node took to be level: seconds since its process started, bytes from its peers, bytes on disk."""
+    """What a new node took to be level: seconds since its process started, CPU seconds of that process, bytes from its
+    peers, bytes on disk."""
 
     seconds: float
+    cpu_s: float
     received: int
     disk: int
 
@@ -144,16 +146,22 @@ def node(folder: Path, name: str, key: PrivateKey, port: int, bootstrap: str, **
                  folder / f"{name}.log")
 
 
-async def level(child: Child, address: str, height: int) -> int:
-    """Waits until the node is at `height`; returns the bytes that it has received from its peers by then."""
+async def level(child: Child, address: str, height: int) -> tuple[int, int]:
+    """Waits until the node is at `height`; returns the bytes that it has received from its peer by then, over the
+    connections that have ended and over the present one."""
+    former = present = 0
     with trio.fail_after(WAIT_S):
         while True:
             child.check()
             try:
                 async with connect([address]) as session:
-                    while (await session.call("status"))["height"] < height:
+                    while True:
+                        now = sum(peer["received_bytes"] for peer in await session.call("peers"))
+                        former += present if now < present else 0
+                        present = now
+                        if (await session.call("status"))["height"] >= height:
+                            return former, present
                         await trio.sleep(0.05)
-                    return sum(peer["received_bytes"] for peer in await session.call("peers"))
             except ClientError:
                 await trio.sleep(0.05)
 
@@ -164,14 +172,17 @@ async def follow(folder: Path, name: str, number: int, bootstrap: str, height: i
     began = time.perf_counter()
     child.start()
     try:
-        received = await level(child, with_peer_id(f"/ip4/127.0.0.1/tcp/{PORT_BASE + number}", key.public), height)
+        address = with_peer_id(f"/ip4/127.0.0.1/tcp/{PORT_BASE + number}", key.public)
+        former, present = await level(child, address, height)
         seconds = time.perf_counter() - began
+        assert child.pid is not None
+        cpu_s = cpu_s_of(child.pid)
     finally:
         await stop_all([child])
     log = (folder / f"{name}.log").read_text("utf-8", "replace")
-    received += sum(int(match) for match in re.findall(r'"bytes": (\d+)[^\n]*"event": "snapshot_restored"', log))
-    received += sum(int(match) for match in re.findall(r'"event": "snapshot_restored"[^\n]*"bytes": (\d+)', log))
-    return Follower(seconds, received, (folder / name / "state.lmdb" / "data.mdb").stat().st_blocks * 512)
+    restored = [json.loads(line)["bytes"] for line in log.splitlines() if '"snapshot_restored"' in line]
+    received = (sum(restored) or former) + present      # of its first connection a snapshot's node tells itself
+    return Follower(seconds, cpu_s, received, (folder / name / "state.lmdb" / "data.mdb").stat().st_blocks * 512)
 
 
 def flip_all(path: Path) -> Iterator[bool]:
@@ -216,11 +227,12 @@ async def run(folder: Path, accounts: int, blocks: int) -> None:
     with (Database.open_read_only(folder / "snapshot") as first, Database.open_read_only(folder / "replay") as second):
         same = first.header(height) == second.header(height)
         began_with = first.first_height
-    print(f"\n{'new node':<16}{'seconds':>10}{'received':>16}{'on disk':>16}")
+    print(f"\n{'new node':<16}{'seconds':>10}{'CPU seconds':>13}{'received':>16}{'on disk':>16}")
     for name, follower in (("from snapshot", quick), ("full replay", slow)):
-        print(f"{name:<16}{follower.seconds:>10.1f}{follower.received:>16,}{follower.disk:>16,}")
-    print(f"{'ratio':<16}{slow.seconds / quick.seconds:>10.1f}{slow.received / quick.received:>16.1f}"
-          f"{slow.disk / quick.disk:>16.1f}")
+        print(f"{name:<16}{follower.seconds:>10.1f}{follower.cpu_s:>13.1f}{follower.received:>16,}{follower.disk:>16,}")
+    ratios = (slow.seconds / quick.seconds, slow.cpu_s / quick.cpu_s, slow.received / quick.received,
+              slow.disk / quick.disk)
+    print("{:<16}{:>10.1f}{:>13.1f}{:>16.1f}{:>16.1f}".format("ratio", *ratios))
     print(f"\nlevel at {height:,} with equal headers: {same}; the first began at height {began_with - 1:,}")
     refused = list(flip_all(out))
     print(f"a flipped byte in each of {len(refused)} chunks: {sum(refused)} refused at that chunk")
