@@ -1,4 +1,4 @@
-"""Claims: shares of trades, bundles of 1 MWh, and whole windows against the plain model."""
+"""Claims: bundles of 1 MWh, whole windows against the plain model, and shares of trades."""
 
 from __future__ import annotations
 
@@ -13,61 +13,20 @@ from model_certificates import MWH, Model, pro_rata
 
 from gridtokenx.grid.kinds import RENEWABLE, Source
 from gridtokenx.ledger import spaces, weights
+from gridtokenx.ledger.certificate_conservation import audit_certificates
 from gridtokenx.ledger.certificate_records import Bundles, Claim, Holding
 from gridtokenx.ledger.conservation import check_changes
 from gridtokenx.ledger.context import open_context
 from gridtokenx.ledger.metering_records import Lot, Quality, Reading, Settlement
 from gridtokenx.ledger.parameters import read_parameters
 from gridtokenx.ledger.records import Account, Counters, Meter, Trade
-from gridtokenx.ledger.session import Session
+from gridtokenx.ledger.session import Session, encode_changes
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateView
 from gridtokenx.market.clearing import clear_window
 from gridtokenx.market.holdings import gather
 from gridtokenx.market.rules import BillRule
-from gridtokenx.market.sharing import Asked, share
-
-# ---------------------------------------------------------------- shares
-
-
-def test_enough_for_all_gives_each_what_it_delivered() -> None:
-    assert share(1_000, [Asked(0, 500, 485), Asked(1, 300, 291)]) == [485, 291]
-
-
-def test_too_little_is_shared_by_what_was_injected() -> None:
-    # 100 / 3: each 33, the Wh that is left to the lowest number.
-    assert share(100, [Asked(4, 200, 194), Asked(2, 200, 194), Asked(9, 200, 194)]) == [33, 34, 33]
-
-
-def test_the_largest_remainder_comes_first() -> None:
-    # 10 x 5 / 12 = 4.17, 10 x 7 / 12 = 5.83
-    assert share(10, [Asked(0, 5, 5), Asked(1, 7, 7)]) == [4, 6]
-
-
-def test_what_a_lossy_trade_cannot_take_goes_to_the_others() -> None:
-    """185 for two trades that took 100 each: 92.5 each, but one delivered only 80; the other takes 105, at most 95."""
-    assert share(175, [Asked(0, 100, 95), Asked(1, 100, 80)]) == [95, 80]
-    assert share(170, [Asked(0, 100, 95), Asked(1, 100, 80)]) == [90, 80]
-
-
-def test_nothing_to_share() -> None:
-    assert share(0, [Asked(0, 100, 97)]) == [0]
-    assert share(50, []) == []
-
-
-def trades() -> st.SearchStrategy[list[tuple[int, int, int]]]:
-    one = st.integers(1, 400).flatmap(lambda q_in: st.tuples(st.just(q_in), st.integers(max(1, q_in // 2), q_in)))
-    return st.lists(one, max_size=7).map(lambda made: [(number, *trade) for number, trade in enumerate(made)])
-
-
-@settings(max_examples=150, deadline=None)
-@given(trades(), st.integers(0, 1_500))
-def test_shares_are_the_models(asked: list[tuple[int, int, int]], available: int) -> None:
-    shares = share(available, [Asked(*trade) for trade in asked])
-    assert dict(enumerate(shares)) == pro_rata(available, asked)
-    assert all(0 <= part <= q for part, (_, _, q) in zip(shares, asked, strict=True))
-    assert sum(shares) == min(available, sum(q for _, _, q in asked))       # a buyer misses only what is not there
-
+from gridtokenx.market.sharing import ratio_rank
 
 # ---------------------------------------------------------------- bundles
 
@@ -155,9 +114,12 @@ def settled(window: int, readings: dict[int, tuple[int, int, int]],
     return records
 
 
-def run_claims(state: StateView, window: int, budgets: list[int]) -> StateView:
-    """Issues the window's claims and clears it, in as many blocks as it takes, each with the next budget of weight."""
-    for turn in range(200):
+def run_claims(state: StateView, window: int, budgets: list[int], blocks: list[int] | None = None) -> StateView:
+    """Issues the window's claims and clears it, in as many blocks as it takes, each with the next budget of weight.
+
+    `blocks` is given the number of records that each changed; then every block's whole state is audited too.
+    """
+    for turn in range(400):
         session = Session(state, state.header.height + 1 + turn)
         context = open_context(session, read_parameters(state), state.header.timestamp_ms + 1)
         left = [budgets[turn % len(budgets)]]
@@ -171,9 +133,10 @@ def run_claims(state: StateView, window: int, budgets: list[int]) -> StateView:
         done = clear_window(context, window, spend)
         changes = list(session.changed())
         check_changes(session, changes)
-        encoded = {where: None if now is None else now if type(now) is bytes else now.encode()
-                   for where, _, now in changes}
-        state = StateView(state, state.header, encoded)
+        state = StateView(state, state.header, encode_changes(changes))
+        if blocks is not None:
+            blocks.append(len(changes))
+            audit_certificates(state)
         if done:
             return state
     raise AssertionError("the claims never end")
@@ -193,7 +156,7 @@ def asked_trades() -> st.SearchStrategy[list[tuple[int, int, int, int, int]]]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(readings(), asked_trades()), min_size=1, max_size=3),
-       st.lists(st.sampled_from([100, 250, 700, 30_000]), min_size=1, max_size=3).map(lambda b: [*b, 30_000]))
+       st.lists(st.sampled_from([150, 250, 700, 30_000]), min_size=1, max_size=3).map(lambda b: [*b, 30_000]))
 def test_random_windows_are_the_models(windows: list[tuple[dict[int, tuple[int, int, int]],
                                                            list[tuple[int, int, int, int, int]]]],
                                        budgets: list[int]) -> None:
@@ -211,7 +174,7 @@ def test_random_windows_are_the_models(windows: list[tuple[dict[int, tuple[int, 
             found = Claim.decode(raw) if raw else Claim(0, 0, 0, 0, 0, 0, 0)
             assert (found.bought_wh, found.kept_wh, found.missed_wh) == (bought, kept, missed)
             assert missed == 0 or kept == 0
-        assert not list(state.scan(bytes((Space.ASKED,)))) and not list(state.scan(bytes((Space.CLAIMING,))))
+        assert not any(list(state.scan(bytes((space,)))) for space in (Space.ASKED, Space.CLAIMING, Space.RANKED))
     held: dict[tuple[str, int], int] = {}
     for where, raw in state.scan(bytes((Space.HOLDING,))):
         owner = next(f"house {house}" for house in range(4) if key(f"house {house}").public == where[1:33])
@@ -226,16 +189,123 @@ def test_random_windows_are_the_models(windows: list[tuple[dict[int, tuple[int, 
         assert -sum(moved) == after.balance - before.balance == model.money.get(f"house {house}", 0)
 
 
-def test_a_seller_with_more_trades_than_a_block_has_room_for_is_not_left_behind() -> None:
-    """It takes a block's timed work for itself; nothing is stuck and nothing is shared twice."""
-    count = 600
-    asked = [(number, 1, 3, 10, 9) for number in range(count)]
-    records = settled(WINDOW, {1: (5_003, 0, Quality.MEASURED), 3: (100, 0, Quality.MEASURED)}, asked)
+@settings(max_examples=25, deadline=None)
+@given(readings(), asked_trades(), st.lists(st.sampled_from([150, 180, 260, 700]), min_size=1, max_size=4))
+def test_pieces_of_any_size_are_one_piece(read: dict[int, tuple[int, int, int]],
+                                          asked: list[tuple[int, int, int, int, int]], budgets: list[int]) -> None:
+    """The whole state that is left, to the byte, whatever a block has room for."""
+    records = settled(WINDOW, read, asked)
     state = StateView(BASE.head, BASE.head.header, {where: record if type(record) is bytes else record.encode()
                                                     for where, record in records.items()})
-    most = read_parameters(state).max_timed_weight
-    assert weights.CLAIM_TRADE * count > most
-    state = run_claims(state, WINDOW, [most - weights.CLEAR_RECORD])
-    found = Claim.decode(state.get(spaces.claim(WINDOW, 1)) or b"")
-    assert (found.bought_wh, found.kept_wh, found.missed_wh) == (5_003, 0, count * 9 - 5_003)
-    assert Claim.decode(state.get(spaces.claim(WINDOW, 3)) or b"").kept_wh == 100
+
+    def left(budgets: list[int]) -> dict[bytes, bytes]:
+        after = run_claims(state, WINDOW, budgets)
+        return {where: raw for space in Space for where, raw in after.scan(bytes((space,)))
+                if space != Space.ACCOUNT} | {
+                    where: Account.decode(raw).total.to_bytes(8, "big") for where, raw in after.scan(
+                        bytes((Space.ACCOUNT,)))}
+
+    assert left(budgets) == left([1_000_000])
+
+
+def test_a_meter_with_many_trades_is_shared_in_bounded_pieces() -> None:
+    """150 trades of one meter and window in blocks of 1 000 each; conservation holds in every block."""
+    count = 150
+    asked = [(number, 1, 3, 10 + number % 7, 9) for number in range(count)]
+    records = settled(WINDOW, {1: (1_203, 0, Quality.MEASURED), 3: (100, 0, Quality.MEASURED)}, asked)
+    state = StateView(BASE.head, BASE.head.header, {where: record if type(record) is bytes else record.encode()
+                                                    for where, record in records.items()})
+    blocks: list[int] = []
+    final = run_claims(state, WINDOW, [1_000], blocks)
+    found = Claim.decode(final.get(spaces.claim(WINDOW, 1)) or b"")
+    assert (found.bought_wh, found.kept_wh, found.missed_wh) == (1_203, 0, count * 9 - 1_203)
+    assert Claim.decode(final.get(spaces.claim(WINDOW, 3)) or b"").kept_wh == 100
+    assert Holding.decode(final.get(spaces.holding(key("house 1").public, 1)) or b"").total_wh == 1_203
+    work = count * (2 * weights.CLAIM_RANK + weights.CLAIM_TRADE)
+    assert 0.95 * work / 1_000 < len(blocks) < 1.3 * work / 1_000
+    assert max(blocks) <= 1_000         # records changed: each weighs more than one
+    one: list[int] = []
+    assert dict(run_claims(state, WINDOW, [1_000_000], one).scan(bytes((Space.HOLDING,)))) == dict(
+        final.scan(bytes((Space.HOLDING,))))
+    assert len(one) == 1
+
+
+# ---------------------------------------------------------------- shares
+
+BUYERS = range(7, 16)       # a meter each, of as many accounts
+
+
+def buyers_chain() -> StateView:
+    """The chain of whole windows with nine more meters, each of another account."""
+    chain = base_chain()
+    template = Meter.decode(chain.head.get(spaces.meter(4)) or b"")
+    counters = Counters.decode(chain.head.get(spaces.COUNTERS) or b"")
+    plant(chain, {spaces.COUNTERS: evolve(counters, meters=BUYERS[-1]),
+                  **{spaces.meter(meter): evolve(template, owner=key(f"buyer {meter}").public) for meter in BUYERS}})
+    return chain.head
+
+
+SHARED = buyers_chain()
+SMALLEST = weights.CLAIM_METER      # the least that any piece of work needs
+
+
+def share(available: int, asked: list[tuple[int, int, int]], budget: int = 30_000) -> list[int]:
+    """Wh of claims that a meter with `available` Wh gives each buyer of trades (number, q_in, q), in their order."""
+    records = settled(WINDOW, {1: (available, 0, Quality.MEASURED)},
+                      [(number, 1, meter, q_in, q) for meter, (number, q_in, q) in zip(BUYERS, asked, strict=False)])
+    for meter in BUYERS:
+        records[spaces.settlement(WINDOW, meter)] = Settlement(key(f"buyer {meter}").public, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                                                               ())
+    state = StateView(SHARED, SHARED.header, {where: record if type(record) is bytes else record.encode()
+                                              for where, record in records.items()})
+    state = run_claims(state, WINDOW, [budget])
+    audit_certificates(state)
+    held = [state.get(spaces.holding(key(f"buyer {meter}").public, 1)) for meter in BUYERS]
+    return [Holding.decode(raw).total_wh if raw else 0 for raw in held][:len(asked)]
+
+
+def test_enough_for_all_gives_each_what_it_delivered() -> None:
+    assert share(1_000, [(0, 500, 485), (1, 300, 291)]) == [485, 291]
+
+
+def test_too_little_is_shared_by_what_was_injected() -> None:
+    # 100 / 3: each 33, the Wh that is left to the lowest number.
+    assert share(100, [(4, 200, 194), (2, 200, 194), (9, 200, 194)]) == [33, 34, 33]
+
+
+def test_the_largest_remainder_comes_first() -> None:
+    # 10 x 5 / 12 = 4.17, 10 x 7 / 12 = 5.83
+    assert share(10, [(0, 5, 5), (1, 7, 7)]) == [4, 6]
+
+
+def test_what_a_lossy_trade_cannot_take_goes_to_the_others() -> None:
+    """185 for two trades that took 100 each: 92.5 each, but one delivered only 80; the other takes 105, at most 95."""
+    assert share(175, [(0, 100, 95), (1, 100, 80)]) == [95, 80]
+    assert share(170, [(0, 100, 95), (1, 100, 80)]) == [90, 80]
+
+
+def test_nothing_to_share() -> None:
+    assert share(0, [(0, 100, 97)]) == [0]
+    assert share(50, []) == []
+
+
+@given(st.lists(st.integers(1, 10_000_000).flatmap(
+    lambda q_in: st.tuples(st.just(q_in), st.integers(max(1, q_in // 2), q_in))), min_size=2, max_size=2))
+def test_the_rank_orders_ratios_exactly(pair: list[tuple[int, int]]) -> None:
+    (a_in, a), (b_in, b) = pair
+    assert (ratio_rank(a_in, a) < ratio_rank(b_in, b)) == (a * b_in < b * a_in)
+    assert ratio_rank(a_in, a) <= 1 << 63 == ratio_rank(b_in, b_in)
+
+
+def trades() -> st.SearchStrategy[list[tuple[int, int, int]]]:
+    one = st.integers(1, 400).flatmap(lambda q_in: st.tuples(st.just(q_in), st.integers(max(1, q_in // 2), q_in)))
+    return st.lists(one, max_size=7).map(lambda made: [(number, *trade) for number, trade in enumerate(made)])
+
+
+@settings(max_examples=100, deadline=None)
+@given(trades(), st.integers(0, 1_500), st.sampled_from([SMALLEST, 300, 30_000]))
+def test_shares_are_the_models(asked: list[tuple[int, int, int]], available: int, budget: int) -> None:
+    shares = share(available, asked, budget)
+    assert dict(enumerate(shares)) == pro_rata(available, asked)
+    assert all(0 <= part <= q for part, (_, _, q) in zip(shares, asked, strict=True))
+    assert sum(shares) == min(available, sum(q for _, _, q in asked))       # a buyer misses only what is not there

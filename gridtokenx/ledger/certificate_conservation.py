@@ -19,6 +19,7 @@ from gridtokenx.ledger.certificate_records import (
     Bundles,
     Certificate,
     Claim,
+    Claiming,
     Holding,
     MeterClaims,
     Registry,
@@ -28,7 +29,7 @@ from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader
 
-SPACES = frozenset({Space.CLAIM, Space.HOLDING, Space.BUNDLES, Space.METER_CLAIMS, Space.CERTIFICATE,
+SPACES = frozenset({Space.CLAIM, Space.CLAIMING, Space.HOLDING, Space.BUNDLES, Space.METER_CLAIMS, Space.CERTIFICATE,
                     Space.CERTIFICATES_OF, Space.CERTIFICATE_OFFER})
 
 Change = tuple[bytes, Any, Any]
@@ -95,6 +96,11 @@ def check_certificates(session: Session, changes: list[Change], mine: list[int])
                 bounds += [(0, index, now.bought_wh), (0, index, now.kept_wh), (0, index, now.missed_wh)]
             elif now is not None:
                 raise InvariantError(f"claims {key[1:].hex()} were issued already")
+        elif space == Space.CLAIMING:
+            for claiming, sign in ((before, -1), (now, 1)):
+                if claiming is not None and claiming.held_wh:
+                    sums.meter(claiming.meter, HELD, index, sign * claiming.held_wh)
+                    bounds.append((0, index, claiming.held_wh))
         elif space == Space.HOLDING:
             meter = int.from_bytes(key[33:37], "big")
             for holding, sign in ((before, -1), (now, 1)):
@@ -242,6 +248,10 @@ def _audit_holdings(state: StateReader) -> dict[int, int]:
             raise InvariantError(f"bundles {key[1:].hex()} are impossible: {run}")
         ready[key[1:37]] = ready.get(key[1:37], 0) + run.count
     held: dict[int, int] = {}
+    for _, raw in state.scan(bytes((Space.CLAIMING,))):         # issued, and on its way to its buyers
+        claiming = Claiming.decode(raw)
+        if claiming.held_wh:
+            held[claiming.meter] = held.get(claiming.meter, 0) + claiming.held_wh
     for key, raw in state.scan(bytes((Space.HOLDING,))):
         holding = Holding.decode(raw)
         if holding.ready != ready.pop(key[1:], 0) or not 0 <= holding.open_wh < CERTIFICATE_WH:

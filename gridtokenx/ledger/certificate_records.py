@@ -6,6 +6,7 @@ certificates. `docs/ledger.md` lists key and fields of each.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from attrs import define
@@ -51,11 +52,33 @@ class Carbon(Record):
 # ------------------------------------------------------------------ claims
 
 
+class ClaimStage(IntEnum):
+    """What is done with a meter's trades that asked (`market.claims`). Numbers are in state: frozen."""
+
+    NOT_BEGUN = 0
+    COLLECT = 1         # they are added up and ranked by q / q_in
+    FILL = 2            # claims are issued; trades that can take all they delivered have it
+    CUT = 3             # the others are ranked by the remainder of their share
+    GIVE = 4            # and have it
+
+
 @frozen
 class Claiming(Record):
-    """How far a window's claims have come: all meters before `meter` have theirs."""
+    """How far a window's claims have come: all meters before `meter` have theirs.
+
+    Of that meter's trades that asked: `weight_wh` and `left_wh` are what those without a share yet took from the meter,
+    and what is there for them (in COLLECT: what they delivered); `over_wh` is what whole shares leave of it. `held_wh`
+    was issued and is in no holding yet. `missed_wh` was paid for with `paid_uthb` so far.
+    """
 
     meter: int
+    stage: int = 0
+    weight_wh: int = 0
+    left_wh: int = 0
+    over_wh: int = 0
+    held_wh: int = 0
+    missed_wh: int = 0
+    paid_uthb: int = 0
 
 
 @frozen

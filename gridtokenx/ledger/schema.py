@@ -75,7 +75,8 @@ _SPACES: dict[int, Callable[[bytes], Value]] = {
     Space.CERTIFICATE: certificate_records.Certificate.decode,
 }
 _RAW = frozenset({Space.PARAMETER, Space.LICENCE, Space.METER_KEY, Space.METERS_OF, Space.ORDERS_OF, Space.TIMED,
-                  Space.AGREEMENT, Space.ASKED, Space.CERTIFICATES_OF, Space.CERTIFICATE_OFFER})
+                  Space.AGREEMENT, Space.ASKED, Space.CERTIFICATES_OF, Space.CERTIFICATE_OFFER,
+                  Space.RANKED})
 
 
 KNOWN_MOST = 32_768

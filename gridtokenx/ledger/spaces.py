@@ -70,6 +70,7 @@ class Space(IntEnum):
     CERTIFICATE = 56     # serial number (8)
     CERTIFICATES_OF = 57     # owner (32), serial number (8)
     CERTIFICATE_OFFER = 58   # source (1), price uTHB (8), serial number (8)
+    RANKED = 59          # window (4), selling meter (4), stage of the claims (1), rank (8), number of the trade (4)
 
 
 class ChainRecord(IntEnum):
@@ -349,6 +350,12 @@ def asked(window_id: int, meter_id: int | None = None) -> bytes:
 def asked_trade(window_id: int, meter_id: int, trade_number: int) -> bytes:
     """The key of a trade whose buyer asked for the seller's source."""
     return asked(window_id, meter_id) + trade_number.to_bytes(4, "big")
+
+
+def ranked(window_id: int, meter_id: int, stage: int, rank: int | None = None, trade_number: int = 0) -> bytes:
+    """The key of a trade that waits for its share of the meter's claims, or without a rank the prefix of a stage's."""
+    prefix = bytes((Space.RANKED,)) + window_id.to_bytes(4, "big") + meter_id.to_bytes(4, "big") + bytes((stage,))
+    return prefix if rank is None else prefix + rank.to_bytes(8, "big") + trade_number.to_bytes(4, "big")
 
 
 def claiming(window_id: int) -> bytes:

@@ -18,6 +18,7 @@ SETTLE_TRADE = 25
 CLEAR_RECORD = 8
 CLAIM_LOOK = 4          # a meter looked at for claims
 CLAIM_METER = 150       # claims of a meter and window: four records
+CLAIM_RANK = 25         # a buyer's trade put into the order in which trades have their shares
 CLAIM_TRADE = 90        # a buyer's share of them: holding, bill, money
 READING = 60            # one reported reading, its signature included
 CORRECTION = 80         # settling a meter again
