@@ -108,7 +108,7 @@ def test_two_processes_give_the_same_bytes(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", ONE, str(file), str(outs[-1])], check=True, timeout=300,
                        env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(FOLDER.parent)})
     one, other = ({path.name: path.read_bytes() for path in sorted(out.iterdir())} for out in outs)
-    assert one == other and len(one) == 14
+    assert one == other and len(one) == 15
     provenance = json.loads(one["provenance.json"])
     with run(parse_scenario(text(windows=12, session=6, rounds=2))) as again:
         assert again.hash == provenance["result_hash"]

@@ -10,20 +10,32 @@ from gridtokenx.cli import output
 from gridtokenx.cli.session import CommandError
 
 
-@click.command()
-@click.option("--from", "source", required=True, metavar="DIRECTORY",
+@click.group(invoke_without_command=True)
+@click.option("--from", "source", metavar="DIRECTORY",
               type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="A node's data directory; the node may be running.")
 @click.option("--height", type=click.IntRange(min=0), help="The last block to take.  [default: the last checkpoint]")
-@click.option("--out", required=True, metavar="DIRECTORY", type=click.Path(file_okay=False, path_type=Path),
+@click.option("--out", metavar="DIRECTORY", type=click.Path(file_okay=False, path_type=Path),
               help="Where the fork goes; it must not hold one yet.")
 @click.option("--salt", default="fork", show_default=True, help="Forks of one block with other salts are other chains.")
 @click.option("--json", "as_json", is_flag=True, help="Print where it comes from as JSON.")
-def fork(source: Path, height: int | None, out: Path, salt: str, as_json: bool) -> None:
+@click.pass_context
+def fork(context: click.Context, source: Path | None, height: int | None, out: Path | None, salt: str,
+         as_json: bool) -> None:
     """Fork a chain: the state as of a height, without copying it, for `gridtokenx.load(DIRECTORY)` in Python.
 
     Nothing of the parent is written; it keeps the history that the fork reads for 30 days after its last use.
     """
+    if context.invoked_subcommand is not None:
+        return
+    for name, value in (("--from", source), ("--out", out)):
+        if value is None:
+            raise click.UsageError(f"{name} is missing: gridtokenx fork --from DIRECTORY --out DIRECTORY")
+    assert source is not None and out is not None
+    _fork(source, height, out, salt, as_json)
+
+
+def _fork(source: Path, height: int | None, out: Path, salt: str, as_json: bool) -> None:
     from gridtokenx import forks
     from gridtokenx.forks.dump import DUMP_FILE
 
@@ -46,3 +58,28 @@ def fork(source: Path, height: int | None, out: Path, salt: str, as_json: bool) 
                    f"market time {chain.now:%Y-%m-%d %H:%M}")
         click.echo(f"the fork is chain {chain.chain_id.hex()[:16]}… in {out}")
         click.echo(f'next, in Python: import gridtokenx; chain = gridtokenx.load("{out}")')
+
+
+@fork.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", default=Path("report.html"), show_default=True, metavar="FILE",
+              type=click.Path(dir_okay=False, path_type=Path), help="The file to write.")
+@click.option("--parent", is_flag=True, help="Also what is different from the parent, as it was when it was forked.")
+@click.option("--to", "other", metavar="DIRECTORY", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Also what is different from another fork.")
+def report(directory: Path, out: Path, parent: bool, other: Path | None) -> None:
+    """Write what is on the fork in DIRECTORY as one HTML file with pictures that stands alone."""
+    from gridtokenx import forks
+
+    if parent and other is not None:
+        raise click.UsageError("--parent and --to: give one of them")
+    with forks.load(directory) as chain:
+        if parent:
+            with forks.parent_of(chain) as compared:
+                chain.write_report(out, compared)
+        elif other is not None:
+            with forks.load(other) as compared:
+                chain.write_report(out, compared)
+        else:
+            chain.write_report(out)
+    click.echo(f"wrote {out}")

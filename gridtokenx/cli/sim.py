@@ -40,17 +40,22 @@ def new(name: str) -> None:
 @click.option("--out", required=True, metavar="DIRECTORY", type=click.Path(file_okay=False, path_type=Path),
               help="Where the result goes; it must not hold one yet.")
 @click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), help="Another root seed than the file's.")
+@click.option("--report/--no-report", default=True, show_default=True,
+              help="Write report.html, with pictures; needs gridtokenx[study].")
 @click.option("--json", "as_json", is_flag=True, help="Print provenance and measures as JSON.")
-def run(file: Path, out: Path, seed: int | None, as_json: bool) -> None:
+def run(file: Path, out: Path, seed: int | None, report: bool, as_json: bool) -> None:
     """Run the scenario in FILE and write its tables, measures and provenance as a directory of Parquet."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from gridtokenx import scenario
-    from gridtokenx.scenario.result import PROVENANCE
+    from gridtokenx.optional import optional
+    from gridtokenx.scenario.result import PROVENANCE, REPORT
 
     if (out / PROVENANCE).exists():
         raise CommandError(f"{out} holds a result already; choose another directory, or remove it")
+    if report:
+        optional("matplotlib", "the report of a run (--no-report leaves it out)")
     read = scenario.load_scenario(file)
     with Progress(TextColumn(read.name), BarColumn(), MofNCompleteColumn(), TextColumn("windows"),
                   TimeRemainingColumn(), console=Console(stderr=True), disable=as_json, transient=True) as bar:
@@ -58,6 +63,8 @@ def run(file: Path, out: Path, seed: int | None, as_json: bool) -> None:
         result = scenario.run(read, seed=seed, progress=lambda done, most: bar.update(task, completed=done, total=most))
     with result:
         result.write(out)
+        if report:
+            result.report(out / REPORT)
         facts = result.provenance()
         measures = result.measures.rows(named=True)
         if as_json:

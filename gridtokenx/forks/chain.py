@@ -46,6 +46,7 @@ from gridtokenx.market.deadlines import HALT_MS
 if TYPE_CHECKING:
     from gridtokenx.forks.compare import Difference
     from gridtokenx.forks.frames import Frames
+    from gridtokenx.pictures import Plots
     from gridtokenx.scenario import Result, Scenario
 
 BANGKOK = timezone(timedelta(hours=7), "Asia/Bangkok")
@@ -146,10 +147,22 @@ class Chain:
         return found
 
     @property
+    def place(self) -> Path | None:
+        """The data directory of the parent; None without one."""
+        return None if self._base is None else self._base.path
+
+    @property
     def frames(self) -> Frames:
         """All that is on the chain as data frames."""
         from gridtokenx.forks.frames import Frames
         return Frames(self)
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures of what is on the chain: merit order, prices, energy, flows, bills, savings."""
+        from gridtokenx.pictures import Plots
+        frames = self.frames
+        return Plots(self, lambda name: getattr(frames, name)())
 
     @property
     def override(self) -> Override:
@@ -318,6 +331,13 @@ class Chain:
         """What is different between this chain and another one, as both stand: trade, prices, flows, bills, money."""
         from gridtokenx.forks.compare import compare
         return compare(self, other)
+
+    def write_report(self, path: str | Path, other: Chain | None = None) -> Path:
+        """Writes what is on the chain as one stand-alone HTML file; with `other`, also how it differs from that."""
+        from gridtokenx.pictures import report
+        out = Path(path)
+        out.write_text(report(self, other), "utf-8")
+        return out
 
     def run(self, scenario: Scenario, *, seed: int | None = None) -> Result:
         """Runs a scenario here, from where the chain stands: its houses come, its horizon passes. ScenarioError."""

@@ -9,6 +9,7 @@ from attrs import frozen
 
 if TYPE_CHECKING:
     from gridtokenx.forks.chain import Chain
+    from gridtokenx.pictures import Picture
 
 _TRADE_SUMS = ("delivered_wh", "injected_wh", "value_uthb", "wheel_uthb", "fee_uthb", "vat_uthb")
 _ENERGY_SUMS = ("minted_wh", "consumed_wh", "supplied_wh", "taken_wh", "losses_wh", "imports_wh", "exports_wh")
@@ -16,13 +17,14 @@ _ENERGY_SUMS = ("minted_wh", "consumed_wh", "supplied_wh", "taken_wh", "losses_w
 
 @frozen
 class Difference:
-    """Rows that differ alone, but for `totals`, which has all of its measures. `change` is this less other.
+    """Rows that differ alone, but for `totals` and `measures`, which have all. `change` is this less other.
 
     prices: trade by window and zone. flows: net energy forward by window and corridor. bills: what each account pays
     for each line of its windows. accounts: all money of each account.
     """
 
     totals: pl.DataFrame
+    measures: pl.DataFrame
     prices: pl.DataFrame
     flows: pl.DataFrame
     bills: pl.DataFrame
@@ -34,11 +36,17 @@ class Difference:
         return self.totals.filter(pl.col("change") != 0).is_empty() and all(
             frame.is_empty() for frame in (self.prices, self.flows, self.bills, self.accounts))
 
+    def plot(self) -> Picture:
+        """Energy, flows and bills that differ, as one picture."""
+        from gridtokenx.pictures import picture_of
+        return picture_of(self)
+
 
 def compare(this: Chain, other: Chain) -> Difference:
     """`this` against `other`, as both stand now."""
     return Difference(
         _joined(_totals(this), _totals(other), ["measure"]).select("measure", "this", "other", "change"),
+        _measures(this, other),
         _changed(_prices(this), _prices(other), ["window", "delivery", "zone", "measure"]),
         _changed(_flows(this), _flows(other), ["window", "delivery", "corridor"]),
         _changed(_bills(this), _bills(other), ["owner", "rule"]),
@@ -52,6 +60,14 @@ def _totals(chain: Chain) -> pl.DataFrame:
     values = [trades.height, *(int(trades[name].sum()) for name in _TRADE_SUMS),
               *(int(energy[name].sum()) for name in _ENERGY_SUMS)]
     return pl.DataFrame({"measure": names, "value": values}, schema={"measure": pl.String, "value": pl.Int64})
+
+
+def _measures(this: Chain, other: Chain) -> pl.DataFrame:
+    """A measure that one of them does not define has no change."""
+    one, two = (chain.frames.measures().select("measure", "value", "unit") for chain in (this, other))
+    return one.rename({"value": "this"}).join(two.rename({"value": "other"}), on=["measure", "unit"], how="left",
+                                              maintain_order="left").select(
+        "measure", "unit", "this", "other", change=pl.col("this") - pl.col("other"))
 
 
 def _prices(chain: Chain) -> pl.DataFrame:

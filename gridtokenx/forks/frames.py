@@ -186,6 +186,11 @@ class Frames:
         from gridtokenx.forks.measures import measures
         return measures(self.chain)
 
+    def savings(self) -> pl.DataFrame:
+        """A row per account: what it pays, and what it would pay alone with its utility (docs/measures.md)."""
+        from gridtokenx.forks.measures import savings
+        return savings(self.chain)
+
     # ------------------------------------------------------------ inside
 
     def _records(self, space: Space) -> Iterator[tuple[bytes, Any]]:

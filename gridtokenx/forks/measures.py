@@ -46,6 +46,14 @@ def measures(chain: Chain) -> pl.DataFrame:
                         orient="row")
 
 
+def savings(chain: Chain) -> pl.DataFrame:
+    """A row per account with settled meters: what it pays, and what it would pay without trade (net billing), uTHB."""
+    found = _savings(chain, chain.frames.settlements())
+    return pl.DataFrame([(owner, alone, pays, alone - pays) for owner, (alone, pays) in found.items()],
+                        schema={"account": pl.String, "alone_uthb": pl.Float64, "pays_uthb": pl.Int64,
+                                "saved_uthb": pl.Float64}, orient="row")
+
+
 def gini(values: Sequence[float]) -> float | None:
     """Gini's coefficient, sum over all pairs |x - y| / (2 n sum x); None unless the sum is above zero.
 
@@ -122,8 +130,7 @@ class _Measured:
         ]
 
     def _savings(self) -> list[Measure]:
-        saved = self._saved()
-        buyers = list(saved.values())
+        buyers = [alone - pays for alone, pays in _savings(self.chain, self.settled).values()]
         mean = sum(buyers) / len(buyers) if buyers else None
         return [
             Measure("savings", sum(buyers), "uTHB", "sum_i withdrawn retail (1 + VAT) - injected buy-back - bill"),
@@ -131,22 +138,6 @@ class _Measured:
             Measure("savings_gini", gini(buyers), "", "sum_k,l |s_k - s_l| / (2 n sum s)"),
             Measure("savings_jain", jain(buyers), "", "(sum s)^2 / (n sum s^2)"),
         ]
-
-    def _saved(self) -> dict[str, float]:
-        """What each account pays less than it would without trade, all from and to its utility (net billing)."""
-        tariffs = dict(self.chain.frames.meters().select("meter", "tariff").rows())
-        rates: dict[int, Rates] = {}
-        session = Session(self.chain.head, self.chain.height + 1)
-        saved: dict[str, float] = {}
-        rows = self.settled.select("window", "meter", "owner", "injected_wh", "withdrawn_wh", "pays_uthb").rows()
-        for window, meter, owner, injected, withdrawn, pays in rows:
-            rate = rates.get(window)
-            if rate is None:
-                rate = rates[window] = window_rates(session, self.chain.parameters, window)
-            energy = rate.energy[tariffs[meter]] + rate.ft
-            alone = (withdrawn * energy * (1 + rate.vat_ppm / 1e6) - injected * rate.buy_back) / 1_000
-            saved[owner] = saved.get(owner, 0.0) + alone - pays
-        return saved
 
     def _grid(self) -> list[Measure]:
         binding = self.flows.filter((pl.col("forward_left_wh") <= 0) | (pl.col("backward_left_wh") <= 0)).height
@@ -175,6 +166,24 @@ class _Measured:
 
     def _lines(self, rule: str, column: str) -> int:
         return int(self.bills.filter(rule=rule)[column].sum())
+
+
+def _savings(chain: Chain, settled: pl.DataFrame) -> dict[str, tuple[float, int]]:
+    """(what it would pay without trade, all from and to its utility; what it pays) of each account."""
+    tariffs = dict(chain.frames.meters().select("meter", "tariff").rows())
+    rates: dict[int, Rates] = {}
+    session, parameters = Session(chain.head, chain.height + 1), chain.parameters
+    found: dict[str, tuple[float, int]] = {}
+    rows = settled.select("window", "meter", "owner", "injected_wh", "withdrawn_wh", "pays_uthb").rows()
+    for window, meter, owner, injected, withdrawn, pays in rows:
+        rate = rates.get(window)
+        if rate is None:
+            rate = rates[window] = window_rates(session, parameters, window)
+        energy = rate.energy[tariffs[meter]] + rate.ft
+        alone = (withdrawn * energy * (1 + rate.vat_ppm / 1e6) - injected * rate.buy_back) / 1_000
+        before = found.get(owner, (0.0, 0))
+        found[owner] = (before[0] + alone, before[1] + pays)
+    return found
 
 
 def _step(versions: list[tuple[int, int]]) -> Callable[[int], int]:

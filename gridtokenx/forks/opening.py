@@ -10,6 +10,7 @@ from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.forks.base import Base
 from gridtokenx.forks.chain import Chain
 from gridtokenx.forks.dump import read_dump
+from gridtokenx.forks.errors import ForkError
 from gridtokenx.forks.provenance import first_block, provenance_of
 from gridtokenx.ledger.genesis import Genesis, load_genesis
 
@@ -46,6 +47,14 @@ def load(directory: str | Path, *, max_orders: int = 1 << 17) -> Chain:
         if base is not None:
             base.close()
         raise
+
+
+def parent_of(chain: Chain) -> Chain:
+    """A fork's parent as it was when it was forked, to compare with. Raises ForkError when there is none."""
+    origin, place = chain.provenance, chain.place
+    if origin is None or place is None:
+        raise ForkError("this chain is no fork: it has no parent")
+    return fork(place, origin.height, salt=chain.salt)
 
 
 def _authority(salt: str) -> PrivateKey:

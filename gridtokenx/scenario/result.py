@@ -6,7 +6,7 @@ import json
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -20,11 +20,16 @@ from gridtokenx.scenario.population import House
 from gridtokenx.scenario.schema import HOUSEHOLDS, Scenario
 from gridtokenx.scenario.trading import Tally
 
+if TYPE_CHECKING:
+    from gridtokenx.pictures import Plots
+
 HASH_VERSION = 1
 PROVENANCE = "provenance.json"
 SCENARIO = "scenario.toml"
 MEASURES = "measures.parquet"
 HOUSES = "houses.parquet"
+ORDERS = "orders.parquet"
+REPORT = "report.html"
 # What the hash is over: the outcome, but not the heights of the blocks that it came in.
 _HASHED = {
     "trades": ["window", "number", "buyer", "seller", "buy_meter", "sell_meter", "buy_zone", "sell_zone",
@@ -36,13 +41,17 @@ _HASHED = {
 
 @frozen(slots=False)
 class Result:
-    """A finished run. `windows` is its horizon; a context manager that closes the chain."""
+    """A finished run. `windows` is its horizon; a context manager that closes the chain.
+
+    `orders` are the last of every house and window: what it wanted to trade in all, and its limit price.
+    """
 
     scenario: Scenario
     chain: Chain
     windows: range
     houses: tuple[House, ...]
     tally: Tally
+    orders: pl.DataFrame
     _first_mined: int = 0
     _cache: dict[str, Any] = field(factory=dict, init=False, eq=False, repr=False)
 
@@ -65,6 +74,19 @@ class Result:
     def measures(self) -> pl.DataFrame:
         """docs/measures.md."""
         return self.table("measures")
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures of the run: merit order, prices, energy, flows, bills, savings."""
+        from gridtokenx.pictures import Plots
+        return Plots(self.chain, self.table, self.orders, self.people().select("account", "group"), self.windows)
+
+    def report(self, path: str | Path, other: Chain | None = None) -> Path:
+        """Writes the run as one HTML file that stands alone; with `other`, also how its chain differs from that one."""
+        from gridtokenx.pictures import report
+        out = Path(path)
+        out.write_text(report(self, other), "utf-8")
+        return out
 
     def people(self) -> pl.DataFrame:
         """Who is who: house, group, account, meter, zone, tariff class."""
@@ -125,6 +147,7 @@ class Result:
         (out / SCENARIO).write_text(self.scenario.text, "utf-8")
         self.measures.write_parquet(out / MEASURES)
         self.people().write_parquet(out / HOUSES)
+        self.orders.write_parquet(out / ORDERS)
         for name in self.scenario.tables:
             self.table(name).write_parquet(out / f"{name}.parquet")
         # Last: where it is, the result is whole.

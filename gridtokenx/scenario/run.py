@@ -86,7 +86,7 @@ def _run(scenario: Scenario, chain: Chain, progress: Progress | None) -> Result:
         raise ScenarioError("the horizon is not settled in time; max_timed_weight is too low for so many houses")
     if progress is not None:
         progress(len(span), len(span))
-    return Result(scenario, chain, windows, tuple(houses), floor.tally, first_mined)
+    return Result(scenario, chain, windows, tuple(houses), floor.tally, floor.orders(), first_mined)
 
 
 def _reading(net_wh: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
+import polars as pl
 from attrs import define, field, frozen
 from numpy.typing import NDArray
 
@@ -66,12 +67,15 @@ class Floor:
     tally: Tally = field(factory=Tally)
     position_wh: Whole = field(init=False)
     open: NDArray[np.uint64] = field(init=False)
+    _asked_wh: Whole = field(init=False)
+    _limit: Whole = field(init=False)
     _by_meter: dict[int, int] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         shape = (len(self.houses), len(self.windows))
         self.position_wh = np.zeros(shape, np.int64)
         self.open = np.zeros(shape, np.uint64)
+        self._asked_wh, self._limit = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         self._by_meter = {house.meter: number for number, house in enumerate(self.houses)}
 
     def session(self, windows: range) -> None:
@@ -84,6 +88,20 @@ class Floor:
                 if due_ms > self.chain.now_ms:
                     self._take(self.chain.warp(due_ms), {})
             self._round(windows, round_, worth)
+
+    def orders(self) -> pl.DataFrame:
+        """The last order of every house and window that made one: all it wanted to trade, at its last limit."""
+        rows, places = np.nonzero(self._asked_wh)
+        asked = self._asked_wh[rows, places]
+        first_ms = self.windows.start * WINDOW_MS
+        return pl.DataFrame({
+            "window": places + self.windows.start, "delivery": places * WINDOW_MS + first_ms,
+            "meter": np.array([house.meter for house in self.houses], np.int64)[rows],
+            "zone": np.array([house.zone for house in self.houses], np.int64)[rows],
+            "side": np.where(asked > 0, "sell", "buy").tolist(), "price_mthb_kwh": self._limit[rows, places],
+            "quantity_wh": np.abs(asked)}).with_columns(
+                pl.from_epoch("delivery", "ms").dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Bangkok"),
+                pl.col("side").cast(pl.String)).sort("window", "meter")
 
     # ------------------------------------------------------------ a round
 
@@ -112,6 +130,10 @@ class Floor:
                                             house.injection_w // QUARTERS), 0)
         wholes = np.where(np.abs(wanted) < LOT_WH, 0, wanted).tolist()
         prices = orders.price.tolist()
+        asking, part = np.abs(wanted) >= LOT_WH, slice(first, first + len(wholes))
+        self._asked_wh[number, part] = np.where(
+            asking, wanted + self.position_wh[number, part], self._asked_wh[number, part])
+        self._limit[number, part] = np.where(asking, orders.price, self._limit[number, part])
         held = self.open[number, first:first + len(wholes)].tolist()
         made: list[_Sent] = []
         for at, (quantity, price, order_id) in enumerate(zip(wholes, prices, held, strict=True)):
