@@ -1,12 +1,15 @@
 """Does the suite notice a broken rule? One at a time is broken in a scratch copy of the native sources.
 
-    python tests/mutations.py orderbook|conservation [--only WORD] [--skip N]
+    python tests/mutations.py orderbook|conservation [--only WORD] [--resume DIR] [--minutes M]
 
 A mutation is (rule, old text, new text); the old text stands exactly once in the native sources of that extension. The
 one extension is built anew without optimisation: the order book once, with every mutation under a switch that the
 environment names, so a mutation changes one condition or whole statements; the conservation checker for each. The tests
 run until the first failure, and the table says which test caught it. A crash or a run that does not end counts as
 caught. Random tests run from a fixed seed and do not shrink.
+
+With --resume the scratch copy and the table so far (`orderbook.txt`, `conservation.txt`) are kept in DIR, and what
+stands in the table is not tried again: hours can be run in pieces of --minutes. Sources are those of the first piece.
 """
 
 from __future__ import annotations
@@ -454,50 +457,76 @@ def run_tests(folder: Path, tests: list[str], mutant: int = 0) -> str:
     return failed[0] if failed else f"exit {done.returncode}"
 
 
+def prepare(folder: Path, extension: str, mutations: list[Mutation], tests: list[str]) -> None:
+    """A scratch copy of the tree whose tests pass, the order book with all mutations built in."""
+    for name in ("gridtokenx", "native", "tests"):
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / "tests" / "mutation_profile.py").write_text(PROFILE)
+    types = folder / "native" / "book_types.pxi"
+    types.write_text(types.read_text().replace("inline __attribute__((always_inline))", "inline"))
+    files = [source_of(folder, extension, old).name for _, old, _ in mutations]
+    if extension == "orderbook":
+        combine(folder, mutations)
+    if not build(folder, extension):
+        raise SystemExit("the sources as they are do not compile")
+    if failure := run_tests(folder, tests):
+        raise SystemExit(f"the sources as they are fail: {failure}")
+    (folder / "ready").write_text("\n".join(files))
+
+
+def attempt(folder: Path, extension: str, mutations: list[Mutation], number: int, tests: list[str]) -> tuple[str, str]:
+    """(file, test that caught it or '') of one mutation."""
+    rule, old, new = mutations[number - 1]
+    name = (folder / "ready").read_text().split("\n")[number - 1]
+    if extension == "orderbook":
+        return name, run_tests(folder, tests, number)
+    path = folder / "native" / name
+    before = path.read_text()
+    path.write_text(before.replace(old, new))
+    try:
+        if not build(folder, extension):
+            raise SystemExit(f"{rule}: does not compile")
+        return name, run_tests(folder, tests)
+    finally:
+        path.write_text(before)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("extension", choices=SETS)
     parser.add_argument("--only", default="", help="only rules with this word in their name")
-    parser.add_argument("--skip", type=int, default=0, help="leave out so many of them")
+    parser.add_argument("--resume", type=Path, help="keep the work here, and go on with what is there")
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no other after so long")
     options = parser.parse_args()
     mutations, tests = SETS[options.extension]
-    missed = []
+    begun = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        for name in ("gridtokenx", "native", "tests"):
-            shutil.copytree(ROOT / name, folder / name)
-        shutil.copy(ROOT / "pyproject.toml", folder)
-        (folder / "tests" / "mutation_profile.py").write_text(PROFILE)
-        types = folder / "native" / "book_types.pxi"
-        types.write_text(types.read_text().replace("inline __attribute__((always_inline))", "inline"))
-        files = [source_of(folder, options.extension, old) for _, old, _ in mutations]
-        together = options.extension == "orderbook"
-        if together:
-            combine(folder, mutations)
-        if not build(folder, options.extension):
-            raise SystemExit("the sources as they are do not compile")
-        if failure := run_tests(folder, tests):
-            raise SystemExit(f"the sources as they are fail: {failure}")
+        kept = Path(scratch) if options.resume is None else options.resume
+        folder, table = kept / options.extension, kept / f"{options.extension}.txt"
+        if not (folder / "ready").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            table.write_text("")
+            prepare(folder, options.extension, mutations, tests)
+        known = {int(line[:3]) for line in table.read_text().splitlines()}
         chosen = [number for number, mutation in enumerate(mutations, 1) if options.only in mutation[0]]
-        for number in chosen[options.skip:]:
-            begun = time.monotonic()
-            rule, old, new = mutations[number - 1]
-            path = files[number - 1]
-            if together:
-                caught = run_tests(folder, tests, number)
-            else:
-                before = path.read_text()
-                path.write_text(before.replace(old, new))
-                if not build(folder, options.extension):
-                    raise SystemExit(f"{rule}: does not compile")
-                caught = run_tests(folder, tests)
-                path.write_text(before)
-            if not caught:
-                missed.append(rule)
-            print(f"{number:3} {'caught' if caught else 'MISSED'}  {rule:50} {path.name:20} "
-                  f"{caught or '-':60} {time.monotonic() - begun:4.0f} s", flush=True)
-    print(f"{len(chosen) - len(missed)} of {len(chosen)} caught" + (f"; missed: {', '.join(missed)}" if missed else ""))
-    raise SystemExit(bool(missed))
+        for number in chosen:
+            if number in known or time.monotonic() - begun > 60 * options.minutes:
+                continue
+            since = time.monotonic()
+            file, caught = attempt(folder, options.extension, mutations, number, tests)
+            line = (f"{number:3} {'caught' if caught else 'MISSED'}  {mutations[number - 1][0]:50} {file:20} "
+                    f"{caught or '-':60} {time.monotonic() - since:4.0f} s")
+            print(line, flush=True)
+            with table.open("a") as out:
+                out.write(line + "\n")
+        done = {int(line[:3]): line for line in table.read_text().splitlines()}
+    tried = [number for number in chosen if number in done]
+    missed = [mutations[number - 1][0] for number in tried if " MISSED " in done[number]]
+    print(f"{len(tried) - len(missed)} of {len(tried)} caught" + (f"; missed: {', '.join(missed)}" if missed else "")
+          + (f"; {len(chosen) - len(tried)} to go" if len(tried) < len(chosen) else ""))
+    raise SystemExit(2 if len(tried) < len(chosen) else bool(missed))
 
 
 if __name__ == "__main__":

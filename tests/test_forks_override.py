@@ -10,16 +10,19 @@ from gridtokenx.forks import Chain, ForkError
 from gridtokenx.grid.kinds import Network, Role, Source
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.conservation import audit_totals
+from gridtokenx.ledger.market_records import FormerWheeling
 from gridtokenx.ledger.metering_records import Balance, Reading, Settlement
 from gridtokenx.ledger.operations import Deposit, PlaceOrder, RegisterMeter, RegisterParticipant
 from gridtokenx.ledger.parameters import ParameterError
 from gridtokenx.ledger.records import CorridorWindow, Market, Meter, Trade
+from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.tariff_records import Series
 from gridtokenx.market.orders import Side
 from gridtokenx.market.rules import BillRule
 
 SELLER, BUYER = key("seller").public, key("buyer").public
 LINE = (0, 1, 40_000, 40_000, 10_000, 200_000)
+LINE_NETWORK = key("network 0").public
 ROOF, HOME = 1, 2               # meters: in zone 0 and in zone 1
 
 
@@ -136,10 +139,16 @@ def test_other_wheeling_closes_orders_and_prices_the_next(chain: Chain) -> None:
     window = chain.window + 4
     chain.send(BUYER, PlaceOrder(HOME, window, Side.BUY, 4_000, 1_000))
     assert chain.account(BUYER).bids > 0
-    trade(chain, window)                        # paid for at the old rates, settled at the new ones
+    trade(chain, window)                        # paid for at the old rates, and settled at them
     dear = trades(chain)[-1]
+    held = chain.account(LINE_NETWORK).proceeds
     chain.override.zone(1, wheel_uthb_kwh=0)
-    chain.override.corridor(0, wheel_uthb_kwh=0, loss_ppm=0)
+    chain.override.corridor(0, wheel_uthb_kwh=70_000, loss_ppm=0)
+    chain.override.corridor(0, wheel_uthb_kwh=0)
+    former: FormerWheeling = chain.record(spaces.FORMER_WHEELING)
+    assert [(place[0], rate) for _, place, rate in former.changes] == [
+        (Space.ZONE, 100_000), (Space.CORRIDOR, 200_000), (Space.CORRIDOR, 70_000)]
+    assert chain.account(LINE_NETWORK).proceeds == held > 0
     assert chain.account(BUYER).bids == 0
     trade(chain, window)
     cheap = trades(chain)[-1]
@@ -149,7 +158,11 @@ def test_other_wheeling_closes_orders_and_prices_the_next(chain: Chain) -> None:
     chain.report(window, {ROOF: (2_100, 0), HOME: (0, 2_000)})
     chain.advance(8)
     assert chain.account(SELLER).proceeds == 0
+    network = chain.account(LINE_NETWORK)
+    assert (network.proceeds, network.balance) == (0, held)
     audit_totals(chain.head)
+    chain.override.zone(1, wheel_uthb_kwh=5)            # all is settled: no former rate is needed any more
+    assert chain.record(spaces.FORMER_WHEELING) is None
     with pytest.raises(ForkError, match="no zone 9"):
         chain.override.zone(9, loss_ppm=1)
     with pytest.raises(ForkError, match="loss_ppm is 900000; 0 to 250000"):

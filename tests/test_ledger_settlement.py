@@ -36,7 +36,8 @@ from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.market.bills import cover, estimated_withdrawal, long_price, short_price
 from gridtokenx.market.clearing import clear_window, forget_window
-from gridtokenx.market.clock import WINDOW_MS, final_ms, settles_ms
+from gridtokenx.market.clock import READINGS_AFTER_MS, WINDOW_MS, final_ms, settles_ms
+from gridtokenx.market.deadlines import deadline_ms
 from gridtokenx.market.orders import BUY, SELL, Side
 from gridtokenx.market.rules import BillRule
 from gridtokenx.market.work import Work
@@ -403,6 +404,34 @@ def test_a_halt_moves_the_deadlines_in_it() -> None:
     assert [bill(chain, window + n, 1).quality for n in range(8)] == [1, 1, 1, 0, 1, 1, 1, 1]
     chain.until(settles_ms(window + 8))
     assert chain.settling.window == window + 9
+
+
+@pytest.mark.parametrize(("rate", "gap_s"), [(1, 61), (1, 1_200), (1, 4_000), (7, 90), (100, 61)])
+def test_a_chain_of_rare_blocks_settles(rate: int, gap_s: int) -> None:
+    """Every block ends a halt: a window is settled at most one gap and one window after its deadline."""
+    chain = trading_chain(1, rate=rate)
+    first = window = chain.settling.window
+    gap_ms = gap_s * 1000
+    begun = chain.now_ms
+    while chain.now_ms < begun + READINGS_AFTER_MS + 12 * WINDOW_MS:
+        chain.block(gap_ms)
+        while window < chain.settling.window:
+            assert chain.now_ms - settles_ms(window) < 2 * rate * gap_ms + WINDOW_MS
+            window += 1
+    assert window - first >= 8
+    assert all(bill(chain, settled, 1).quality == 1 for settled in range(first, window))
+
+
+def test_a_deadline_moves_once() -> None:
+    chain = trading_chain(1, rate=100)
+    window = chain.settling.window
+    chain.until(settles_ms(window) - 10_000)
+    chain.block(61_000)
+    moved = chain.now_ms + WINDOW_MS
+    chain.report(window, {1: (0, 30)})
+    chain.block((moved - chain.now_ms) // 100 + 60_000)     # through the moved deadline and over six further ones
+    assert chain.settling.window == window + 8 and bill(chain, window, 1).quality == 0
+    assert deadline_ms(chain.settling, window + 8) == chain.now_ms + WINDOW_MS
 
 
 # ---------------------------------------------------------------- physical balance

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import pytest
 from attrs import evolve
+from certificate_support import plant
 from ledger_support import FEE, Chain, key, trading_chain
 
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.conservation import check_changes
+from gridtokenx.ledger.context import open_context
+from gridtokenx.ledger.execute import execute_block
 from gridtokenx.ledger.operations import PlaceOrder
 from gridtokenx.ledger.receipts import Code
-from gridtokenx.ledger.records import CorridorWindow, Trade
+from gridtokenx.ledger.records import CorridorWindow, Trade, Zone
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.market.clock import final_ms, settles_ms
 from gridtokenx.market.money import round_half_up
 from gridtokenx.market.orders import Force, Side
+from gridtokenx.market.settlement import settle_window
 from gridtokenx.market.wheeling import network_parts, path_parts
 
 H = [key(f"house {number}") for number in range(8)]
@@ -71,6 +75,28 @@ def test_a_trade_over_two_corridors_to_the_last_unit() -> None:
     while chain.results[-1].unfinished:
         chain.block()
     assert not list(chain.head.scan(bytes((Space.CORRIDOR_WINDOW,))))
+
+
+@pytest.mark.parametrize(("seller", "buyer"), [(1, 3), (1, 4)])         # over two corridors, and inside a zone
+def test_wheeling_that_no_rate_explains_stops_the_block(seller: int, buyer: int) -> None:
+    """Of a trade in state when it is settled, and of the engine's when it is posted; both name the trade."""
+    chain = chain_of(rate=3_000)
+    window = chain.window + 4
+    chain.do(H[seller - 1], order(chain, seller, SELL, 4000, 1000, window=window))
+    before = chain.head
+    chain.do(H[buyer - 1], order(chain, buyer, BUY, 6000, 500, window=window))
+    trade = Trade.decode(chain.head.get(spaces.trade(window, 0)) or b"")
+    session = Session(chain.head, 99)
+    session.put(spaces.trade(window, 0), evolve(trade, wheel_uthb=trade.wheel_uthb + 1))
+    context = open_context(session, chain.genesis.parameters, chain.head.header.timestamp_ms)
+    with pytest.raises(InvariantError, match=f"window {window} has {trade.wheel_uthb + 1} uTHB of wheeling.* make it "
+                                             f"{trade.wheel_uthb}"):
+        settle_window(context, window, lambda _: True)
+
+    chain.head = before             # the engine has the rate of genesis, state another
+    plant(chain, {spaces.zone(0): evolve(Zone.decode(chain.head.get(spaces.zone(0)) or b""), wheel_uthb_kwh=50_200)})
+    with pytest.raises(InvariantError, match=f"has {trade.wheel_uthb} uTHB of wheeling.* make it"):
+        execute_block(chain.head, chain.inputs(), chain.transactions[-1], chain.genesis.books())
 
 
 def test_parts_round_by_the_cumulative_rate() -> None:

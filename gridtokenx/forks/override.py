@@ -6,7 +6,7 @@ operation that a grid operator would send.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +17,15 @@ from gridtokenx.forks.parties import Party, address_of
 from gridtokenx.grid.kinds import Role
 from gridtokenx.ledger import funds, spaces
 from gridtokenx.ledger.context import Context, open_context
+from gridtokenx.ledger.market_records import FormerWheeling
 from gridtokenx.ledger.operations.grid import MOST_WINDOWS, SetCapacity
 from gridtokenx.ledger.parameters import check, encode_parameter, read_parameters
-from gridtokenx.ledger.records import Account, Clock, Corridor, Counters, Participant, Totals, Trade, Zone
+from gridtokenx.ledger.records import Account, Clock, Corridor, Counters, Participant, Totals, Trade, WindowBook, Zone
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.tariff_records import SERIES_BOUNDS, Rate, Series, Tariff, Terms
 from gridtokenx.market.closing import close
 from gridtokenx.market.tables import next_version
-from gridtokenx.market.wheeling import network_parts
 
 if TYPE_CHECKING:
     from gridtokenx.forks.chain import Chain
@@ -109,7 +109,7 @@ class Override:
     def zone(self, number: int, *, loss_ppm: int | None = None, wheel_uthb_kwh: int | None = None) -> None:
         """A zone's losses and wheeling. Open orders are closed: they were priced for the grid as it was.
 
-        What was paid for trades not settled yet stays; the networks share it by the new rates.
+        Trades that were made before keep the rates that they were made at.
         """
         changed = _checked(loss_ppm=loss_ppm, wheel_uthb_kwh=wheel_uthb_kwh)
         self._grid(spaces.zone(number), Zone, f"zone {number}", changed)
@@ -155,13 +155,9 @@ class Override:
         def change(session: Session) -> None:
             record = session.get(key)
             assert isinstance(record, kind)
-            before = _wheeling_held(session)
             session.put(key, evolve(record, **changed))
-            for network, held in _wheeling_held(session).items():
-                before[network] -= held
-            for network, less in sorted(before.items()):
-                account: Account = funds.get_account(session, network)
-                funds.put_account(session, network, evolve(account, proceeds=account.proceeds - less))
+            if "wheel_uthb_kwh" in changed:
+                _keep_rate(session, key, record.wheel_uthb_kwh)
 
         self.close_orders()
         self.chain.edit(change)
@@ -196,15 +192,20 @@ class Override:
             self.balance(address, needed)
 
 
-def _wheeling_held(session: Session) -> Counter[bytes]:
-    """What each network is to get of trades that are not settled yet, uTHB, by the rates in `session`."""
-    held: Counter[bytes] = Counter()
-    for key, book in session.scan(bytes((Space.WINDOW,))):
-        for number in range(book.settled, book.trades):
-            trade: Trade = session.get(spaces.trade(int.from_bytes(key[1:], "big"), number))
-            for network, amount in network_parts(session, trade):
-                held[network] += amount
-    return held
+def _keep_rate(session: Session, key: bytes, rate: int) -> None:
+    """Trades that are not settled yet were made at `rate`."""
+    oldest = min((trade.height for window, book in session.scan(bytes((Space.WINDOW,)))
+                  for trade in _unsettled(session, int.from_bytes(window[1:], "big"), book)), default=None)
+    former: FormerWheeling = session.get(spaces.FORMER_WHEELING) or FormerWheeling(())
+    needed = () if oldest is None else tuple(
+        change for change in (*former.changes, (session.height, key, rate)) if change[0] > oldest)
+    session.put(spaces.FORMER_WHEELING, FormerWheeling(needed) if needed else None)
+
+
+def _unsettled(session: Session, window: int, book: WindowBook) -> Iterator[Trade]:
+    for number in range(book.settled, book.trades):
+        trade: Trade = session.get(spaces.trade(window, number))
+        yield trade
 
 
 def _context(session: Session) -> Context:

@@ -17,6 +17,23 @@ UNTIL_RESUMED = 1 << 62
 
 
 @frozen
+class FormerWheeling(Record):
+    """Rates of wheeling that a fork replaced: (height of the change, key of the zone or corridor, uTHB/kWh before it).
+
+    By height; kept as long as there are trades to settle that were made before. Only forks have this record.
+    """
+
+    changes: tuple[tuple[int, bytes, int], ...]
+
+    def rate(self, key: bytes, height: int, present: int) -> int:
+        """The rate of a zone or corridor in the block `height`; `present` is today's."""
+        for changed, element, before in self.changes:
+            if element == key and height < changed:
+                return before
+        return present
+
+
+@frozen
 class Trading(Record):
     """Whether a window is halted, and what the breaker counts (MARKET 3, price band).
 

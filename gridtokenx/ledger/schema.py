@@ -28,6 +28,7 @@ _CHAIN: dict[int, type[Record]] = {
     ChainRecord.SCHEDULE: tariff_records.Schedule,
     ChainRecord.BILLING: tariff_records.Billing,
     ChainRecord.SETTLING: metering_records.Settling,
+    ChainRecord.FORMER_WHEELING: market_records.FormerWheeling,
     ChainRecord.AUTHORITY_CHANGES: authority_records.AuthorityChanges,
     ChainRecord.REGISTRY: certificate_records.Registry,
     ChainRecord.CARBON: certificate_records.Carbon,

@@ -84,6 +84,7 @@ class ChainRecord(IntEnum):
     PEAKS = 6
     EPOCH = 8
     SETTLING = 13
+    FORMER_WHEELING = 14     # in forks
     SCHEDULE = 16
     BILLING = 17
     REGISTRY = 18            # of certificates
@@ -103,6 +104,7 @@ ROLES = _chain(ChainRecord.ROLES)
 PEAKS = _chain(ChainRecord.PEAKS)
 EPOCH = _chain(ChainRecord.EPOCH)
 SETTLING = _chain(ChainRecord.SETTLING)
+FORMER_WHEELING = _chain(ChainRecord.FORMER_WHEELING)
 SCHEDULE = _chain(ChainRecord.SCHEDULE)
 BILLING = _chain(ChainRecord.BILLING)
 REGISTRY = _chain(ChainRecord.REGISTRY)

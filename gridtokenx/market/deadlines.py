@@ -2,7 +2,8 @@
 
 Windows are settled one after the other from the first that a registered meter measures, with or without trade. If
 the chain stood still, the reading deadlines within the gap move to its end plus one window, and no deadline of a
-later window comes before them.
+later window comes before them. A deadline that was moved is not moved again: a chain whose blocks are always so far
+apart settles nevertheless, each window at most one gap and one window late.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ def deadline_ms(settling: Settling, window: int) -> int:
     return max(deadline, settling.moved_ms) if window >= settling.moved_window else deadline
 
 
+def _was_moved(settling: Settling, window: int) -> bool:
+    return deadline_ms(settling, window) > settles_ms(window)
+
+
 def closes_ms(parameters: Parameters, settling: Settling, window: int) -> int:
     """The end of corrections; later than `corrections_ms` only if the deadline itself was moved so far."""
     return max(final_ms(window, parameters.corrections_ms), deadline_ms(settling, window))
@@ -49,7 +54,7 @@ def schedule(context: Context, settling: Settling) -> bytes:
 
 
 def after_halt(context: Context) -> None:
-    """Moves the deadlines that fell into a halt which this block ends, if it ends one."""
+    """Moves the deadlines that fell into a halt which this block ends, if it ends one, and were not moved before."""
     if context.timestamp_ms - context.parent_timestamp_ms <= HALT_MS:
         return
     session = context.session
@@ -57,12 +62,13 @@ def after_halt(context: Context) -> None:
     if not settling.window:
         return
     first = settling.window
-    while deadline_ms(settling, first) <= context.parent_ms:
+    while (due := deadline_ms(settling, first)) <= context.parent_ms or (
+            due <= context.now_ms and _was_moved(settling, first)):
         first += 1
-    if deadline_ms(settling, first) > context.now_ms:
+    if due > context.now_ms:
         return
-    old = timed_key(deadline_ms(settling, settling.window), Work.SETTLE, settling.window)
-    settling = evolve(settling, moved_window=first, moved_ms=context.now_ms + WINDOW_MS)
-    session.put(spaces.SETTLING, settling)
-    session.put(old, None)
-    schedule(context, settling)
+    moved = evolve(settling, moved_window=first, moved_ms=context.now_ms + WINDOW_MS)
+    session.put(spaces.SETTLING, moved)
+    if first == settling.window:        # otherwise the window in the queue is due, and stays there
+        session.put(timed_key(due, Work.SETTLE, first), None)
+        schedule(context, moved)

@@ -19,7 +19,7 @@ from gridtokenx.ledger import funds, spaces
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.market_records import Trading
 from gridtokenx.ledger.receipts import Code, Outcome
-from gridtokenx.ledger.records import Market, Meter, Order, Trade, WindowBook, Zone
+from gridtokenx.ledger.records import Market, Meter, Order, Trade, WindowBook
 from gridtokenx.market import places, positions
 from gridtokenx.market.book import Books
 from gridtokenx.market.claims import note_trade
@@ -183,13 +183,9 @@ class Posting:
         record = Trade(self.context.height, buy_id, sell_id, order.meter, seller.order.meter, buyer_zone,
                        seller_zone, taker_side, price, delivered, injected, wheel, fee, vat,
                        seller.order.term * injected, seller.order.source, order.profile)
-        if seller_zone == buyer_zone:
-            if wheel:
-                zone: Zone = self.session.get(spaces.zone(buyer_zone))
-                self._account(zone.network)[1] += wheel
-        else:
+        if seller_zone != buyer_zone:
             record = evolve(record, path=self.books.path(seller_zone, buyer_zone, path))
-            self._flow(window, record)
+        self._flow(window, record)
         roles = self.context.roles
         if fee:
             self._account(roles.market_operator)[1] += fee
@@ -262,16 +258,15 @@ class Posting:
         self._account(roles.tax)[1] += a.vat_uthb
         bought[1] += a.delivered_wh
         sold[0] += a.injected_wh
-        if a.path:
-            self._flow(window, record)
-        else:
-            for network, amount in network_parts(self.session, record):
-                self._account(network)[1] += amount
+        self._flow(window, record)
         self._keep(window, record, a.buyer, a.seller)
         return 1
 
     def _flow(self, window: int, trade: Trade) -> None:
-        """The networks of a path are paid; its corridors carry q_in one way and can carry q more the other way."""
+        """The networks on the way are paid; the path's corridors carry q_in one way and can carry q more the other way.
+
+        Raises InvariantError when the engine's wheeling is not what the rates make it.
+        """
         for network, amount in network_parts(self.session, trade):
             if amount:
                 self._account(network)[1] += amount
