@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from gridtokenx.ledger.operations import CancelOrder, PlaceOrder, Transfer
 from gridtokenx.ledger.receipts import Code, InvalidBlock
 from gridtokenx.ledger.records import Account, Authorities, Peaks
 from gridtokenx.ledger.run import authorities_hash
+from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.state import StateView
 from gridtokenx.market.book import Books
 from gridtokenx.market.clock import gate_ms
@@ -39,6 +41,19 @@ def books(chain: Chain) -> Books:
 
 def order(chain: Chain, meter: int, side: Side = Side.BUY, price: int = 5000, quantity: int = 100) -> PlaceOrder:
     return PlaceOrder(meter, chain.window, side, price, quantity)
+
+
+def test_what_a_block_read_is_given_back_at_once() -> None:
+    """Not when Python next looks for cycles: a node would keep many blocks, and look through them for long."""
+    chain = trading_chain()
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(type(found) is Session for found in gc.get_objects())
+        chain.do(key("house 0"), order(chain, 1))
+        assert sum(type(found) is Session for found in gc.get_objects()) == before
+    finally:
+        gc.enable()
 
 
 # ---------------------------------------------------------------- validity

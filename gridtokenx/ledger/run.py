@@ -33,7 +33,7 @@ from gridtokenx.ledger.order import ExecutionOrder
 from gridtokenx.ledger.parameters import Parameters, read_parameters
 from gridtokenx.ledger.receipts import Code, Failed, InvalidBlock, Outcome, Receipt
 from gridtokenx.ledger.records import Account, AccountKeys, Authorities, Clock, Epoch, Peaks
-from gridtokenx.ledger.session import Session, encode_changes
+from gridtokenx.ledger.session import Session, encode_changes, nothing_due
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader, StateView
 from gridtokenx.ledger.timed import TimedWork
@@ -303,6 +303,7 @@ class BlockRun:
             for key, _, now in changes)
         touched = self._sync_books(changes)
         self.books.commit(result_header.hash, inputs.parent_hash, touched)
+        session.release_due = nothing_due   # else session and desk hold each other, and all that the block read
         return BlockResult(result_header, view, receipts, receipts_raw, tuple(self.desk.fills),
                            weight + self._timed.spent, unfinished, touched, _flags(changes),
                            _overdrawn(session, changes))

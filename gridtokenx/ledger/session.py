@@ -14,7 +14,7 @@ from gridtokenx.ledger.state import StateReader
 _ABSENT: Any = object()
 
 
-def _nothing_due(address: bytes) -> None:
+def nothing_due(address: bytes) -> None:
     """Default of `Session.release_due`."""
 
 
@@ -30,7 +30,7 @@ class Session:
     def __init__(self, parent: StateReader, height: int) -> None:
         self.parent = parent
         self.height = height
-        self.release_due: Callable[[bytes], None] = _nothing_due
+        self.release_due: Callable[[bytes], None] = nothing_due
         self._cache: dict[bytes, Any] = {}
         self._origin: dict[bytes, Any] = {}
         self._journal: list[tuple[bytes, Any]] = []

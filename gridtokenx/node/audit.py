@@ -271,6 +271,7 @@ class _Audit:
         self._changed.update(dict.fromkeys(view.changes, view.header.height))
         self._state.recent = None
         view.recent = self._recent
+        view.rebase(self._derived)      # `recent` has all that lies between: the views before it can go
         self._state = view
         if self._recent.size >= UNWRITTEN_KEYS:
             self._write()
