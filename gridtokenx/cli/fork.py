@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 
 from gridtokenx.cli import output
 from gridtokenx.cli.session import CommandError
+from gridtokenx.units import UTHB_PER_THB
 
 
 @click.group(invoke_without_command=True)
@@ -83,3 +88,68 @@ def report(directory: Path, out: Path, parent: bool, other: Path | None) -> None
         else:
             chain.write_report(out)
     click.echo(f"wrote {out}")
+
+
+@fork.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", required=True, metavar="FOLDER", type=click.Path(file_okay=False, path_type=Path),
+              help="Where the network's nodes live; one that is there already is started again.")
+@click.option("--authorities", type=click.IntRange(1, 16), default=1, show_default=True, help="How many nodes.")
+@click.option("--port", type=click.IntRange(1, 65_519), default=9400, show_default=True,
+              help="The first node's; the others have the next ones.")
+@click.option("--http", metavar="HOST:PORT", default="", help="The first node serves the HTTP interface here.")
+@click.option("--rate", type=click.IntRange(1, 86_400), help="Market seconds a second.  [default: the parent's]")
+@click.option("--fund", multiple=True, metavar="ADDRESS=THB", help="Gives an account money first; may be repeated.")
+@click.option("--no-run", is_flag=True, help="Only make the folders.")
+def start(directory: Path, out: Path, authorities: int, port: int, http: str, rate: int | None,
+          fund: tuple[str, ...], no_run: bool) -> None:
+    """Run the fork in DIRECTORY as a network of its own on this machine, until SIGTERM or Ctrl-C.
+
+    Wallets and the HTTP interface work as on any chain: nobody is impersonated. The first authority's key (node.key in
+    its folder, unencrypted) may issue money and register meters.
+    """
+    import time
+
+    from gridtokenx import forks
+    from gridtokenx.forks.network import configurations, make_network
+
+    if not configurations(out):
+        with forks.load(directory) as chain:
+            for entry in fund:
+                chain.override.balance(*_funding(entry))
+            made = make_network(chain, out, genesis_ms=time.time_ns() // 1_000_000, authorities=authorities, port=port,
+                                http=http, market_rate=rate)
+            click.echo(f"made {len(made)} node{'s' if made[1:] else ''} in {out}, at market time "
+                       f"{chain.now:%Y-%m-%d %H:%M}", err=True)
+    if no_run:
+        return
+    _run(configurations(out))
+
+
+def _funding(entry: str) -> tuple[str, int]:
+    address, equals, amount = entry.partition("=")
+    if not equals or not amount.isdigit() or len(amount) > 12:
+        raise click.UsageError(f"--fund {entry}: ADDRESS=THB is wanted, the amount in whole baht")
+    return address, int(amount) * UTHB_PER_THB
+
+
+def _run(configs: list[Path]) -> None:
+    """One node in this process; several in processes of their own, which end with this one."""
+    if len(configs) == 1:
+        from gridtokenx.node.config import load_config
+        from gridtokenx.node.main import run
+
+        sys.exit(run(load_config(configs[0], os.environ)))
+    nodes = [subprocess.Popen([sys.executable, "-m", "gridtokenx.cli", "start", "--config", str(path)])
+             for path in configs]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        codes = [node.wait() for node in nodes]
+        sys.exit(max(codes))
+    except KeyboardInterrupt:
+        sys.exit(0)
+    finally:
+        for node in nodes:
+            node.terminate()
+        for node in nodes:
+            node.wait()

@@ -88,6 +88,11 @@ def _adopt(chain: Chain, numbers: list[int]) -> None:
     chain.edit(change)
 
 
+def prepare(chain: Chain, transactions: int) -> None:
+    """Sets up the fork's collector with the fees of so many transactions, so that reports need no more than those."""
+    _collector(chain, transactions)
+
+
 def _collector(chain: Chain, transactions: int) -> bytes:
     address = chain.key("collector").public
     if chain.record(spaces.collector(address)) is None:

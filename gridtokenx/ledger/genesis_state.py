@@ -183,11 +183,8 @@ class Genesis:
             profiles=[(profile.sources, profile.zones) for profile in self.profiles])
 
 
-def decode_genesis(raw: bytes) -> Genesis:
-    """Reads canonical bytes, as a node hands them out. Raises GenesisError or CodecError.
-
-    Only the form is checked: who trusts a chain compares `chain_id` with the one that it knows.
-    """
+def decode_genesis_record(raw: bytes) -> Genesis:
+    """Reads canonical bytes of a chain of its own. Raises GenesisError or CodecError."""
     fields = codec.decode(raw, max_bytes=MAX_GENESIS_BYTES)
     try:
         version, rules, name, salt, genesis_ms, start_ms, rate, *lists = fields

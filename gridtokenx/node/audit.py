@@ -25,8 +25,7 @@ from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.block import Header, decode_header
 from gridtokenx.ledger.execute import BlockInputs, BlockResult, execute_block
-from gridtokenx.ledger.genesis import Genesis
-from gridtokenx.ledger.genesis_state import decode_genesis
+from gridtokenx.ledger.genesis import Genesis, decode_genesis
 from gridtokenx.ledger.state import Recent, StateView
 from gridtokenx.ledger.transaction import Transaction, decode_transaction, signatures_verify
 from gridtokenx.node.audit_state import compare_states, describe_change

@@ -25,8 +25,7 @@ from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger import trie
 from gridtokenx.ledger.block import Header, decode_header
-from gridtokenx.ledger.genesis import Genesis
-from gridtokenx.ledger.genesis_state import decode_genesis
+from gridtokenx.ledger.genesis import Genesis, decode_genesis
 from gridtokenx.ledger.transaction import decode_transaction
 from gridtokenx.node.chain import BlockRules, Chain
 from gridtokenx.node.lost_log import LOG_DIRECTORY, leave_mark

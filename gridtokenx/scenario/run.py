@@ -13,6 +13,7 @@ from pathlib import Path
 from attrs import evolve
 
 from gridtokenx.forks import Chain, fork, new_chain
+from gridtokenx.forks.metering import READINGS_OF_A_TRANSACTION, prepare
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.genesis import load_genesis
 from gridtokenx.ledger.metering_records import Settling
@@ -30,27 +31,30 @@ LICENCE_MS = 366 * 86_400_000
 _TERMS = {"on_peak_uthb_kwh": "on_peak", "off_peak_uthb_kwh": "off_peak", "service_uthb_month": "service",
           "demand_uthb_kw": "demand"}
 Progress = Callable[[int, int], None]
+Launch = Callable[[Chain], Chain]
 
 
 def run(scenario: Scenario, *, seed: int | None = None, chain: Chain | None = None,
-        progress: Progress | None = None) -> Result:
+        progress: Progress | None = None, launch: Launch | None = None) -> Result:
     """Runs a scenario, on `chain` as it stands if one is given, else on the one that the scenario names.
 
-    `progress(done, all)` is called after every window. Close the result when done with it. Raises ScenarioError.
+    `progress(done, all)` is called after every window. `launch` is given the chain when everybody is registered, and
+    the run goes on with the one that it returns: from there on there are only transactions, as on a live network.
+    Close the result when done with it. Raises ScenarioError.
     """
     if seed is not None:
         scenario = evolve(scenario, seed=seed)
     own = chain is None
     made = _chain(scenario) if chain is None else chain
     try:
-        return _run(scenario, made, progress)
+        return _run(scenario, made, progress, launch)
     except BaseException:
         if own:
             made.close()
         raise
 
 
-def _run(scenario: Scenario, chain: Chain, progress: Progress | None) -> Result:
+def _run(scenario: Scenario, chain: Chain, progress: Progress | None, launch: Launch | None) -> Result:
     earliest = chain.window + LEAD + (1 if chain.now_ms % WINDOW_MS else 0)
     start = earliest if scenario.start is None else window_at(round(scenario.start.timestamp() * 1000))
     if start < earliest:
@@ -66,8 +70,11 @@ def _run(scenario: Scenario, chain: Chain, progress: Progress | None) -> Result:
     _override(chain, scenario, world)
     register(chain, houses, windows.stop * WINDOW_MS + LICENCE_MS)
     _outages(chain, scenario, world)
-    floor = Floor(chain, houses, windows, scenario.trading.rounds)
     span = range(start - LEAD + 1, windows.stop + SETTLING_WINDOWS)
+    prepare(chain, len(span) * -(-len(houses) // READINGS_OF_A_TRANSACTION))
+    if launch is not None:
+        chain, first_mined = launch(chain), 0
+    floor = Floor(chain, houses, windows, scenario.trading.rounds)
     for done, present in enumerate(span, 1):
         chain.advance()
         over = present - 1

@@ -15,7 +15,7 @@ from attrs import frozen
 from gridtokenx.crypto.hashing import ZERO_HASH, Domain, digest
 from gridtokenx.ledger import trie
 from gridtokenx.ledger.block import decode_header
-from gridtokenx.ledger.genesis_state import decode_genesis
+from gridtokenx.ledger.genesis import decode_genesis
 from gridtokenx.light.format import Finality
 from gridtokenx.snapshots.format import (
     MAGIC,
