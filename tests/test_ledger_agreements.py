@@ -60,7 +60,7 @@ def test_a_bilateral_trade_to_the_last_unit() -> None:
     assert (trade.fee_uthb, trade.vat_uthb) == (fee, vat)
     seller, buyer = chain.account(H[0]), chain.account(H[1])
     assert buyer.balance == start[1].balance - 250 * injected - 400_000 - fee - vat
-    assert (buyer.bids, seller.proceeds, seller.collateral) == (0, 250 * injected, (7500 - 250) * injected)
+    assert (buyer.bids, seller.proceeds, seller.collateral) == (0, 250 * injected, (7654 - 250) * injected)
     place = spaces.corridor_window(terms.window, 0)
     assert CorridorWindow.decode(chain.head.get(place) or b"") == CorridorWindow(2000, 0, 2000 - injected, 1000)
     sold, bought = (queries.position(chain.head, meter, terms.window) or {} for meter in (1, 2))

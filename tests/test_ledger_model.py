@@ -141,7 +141,7 @@ def compare(chain: Chain, model: Model, trades: list[Any]) -> None:
 def model_of(chain: Chain) -> Model:
     parameters = chain.genesis.parameters
     return Model(
-        parameters.fee_ppm, 70_000, parameters.short_cap_mthb_kwh, OPTIONS["loss_ppm"], OPTIONS["wheel"],
+        parameters.fee_ppm, 70_000, 7654, OPTIONS["loss_ppm"], OPTIONS["wheel"],
         2200, 7748, INJECTION_W, WITHDRAWAL_W, chain.now_ms,
         {number: Money(free=MONEY, credit=OPTIONS["credit"]) for number in range(HOUSES)})
 

@@ -10,11 +10,13 @@ from gridtokenx.grid.kinds import Network, Role, Source
 from gridtokenx.ledger import build, queries, spaces
 from gridtokenx.ledger.genesis_state import SupplyRates
 from gridtokenx.ledger.operations import (
+    AmendOrder,
     CancelOrder,
     Deposit,
     PlaceOrder,
     RegisterMeter,
     RegisterParticipant,
+    RenewLicence,
     Transfer,
 )
 from gridtokenx.ledger.receipts import Code
@@ -118,15 +120,15 @@ def test_escrow_of_a_buy_is_held_and_comes_back_with_the_cancel() -> None:
 
 
 def test_collateral_of_a_sale_above_the_credit_limit() -> None:
-    chain = trading_chain(1, credit=2 * THB)
+    chain = trading_chain(1, credit=2 * THB, short_cap_mthb_kwh=7_700)
     before = chain.account(H[0]).balance
     [placed] = chain.do(H[0], order(chain, side=SELL, price=4500, quantity=1000))
     account = chain.account(H[0])
-    assert (account.collateral, account.locked) == (3_000_000, 1_000_000)      # (7500 - 4500) x 1000 Wh
-    assert account.balance == before - FEE - 1_000_000
-    [free] = chain.do(H[0], order(chain, side=SELL, price=7500, quantity=1000))
+    assert (account.collateral, account.locked) == (3_200_000, 1_200_000)      # (7700 - 4500) x 1000 Wh
+    assert account.balance == before - FEE - 1_200_000
+    [free] = chain.do(H[0], order(chain, side=SELL, price=7700, quantity=1000))
     assert free.code is Code.OK
-    assert chain.account(H[0]).locked == 1_000_000
+    assert chain.account(H[0]).locked == 1_200_000
     chain.do(H[0], CancelOrder(placed.data[0]))
     assert (chain.account(H[0]).collateral, chain.account(H[0]).locked) == (0, 0)
 
@@ -181,12 +183,12 @@ def test_a_fill_to_the_last_unit() -> None:
     trade = Trade.decode(chain.head.get(spaces.trade(window, 0)) or b"")
     assert (trade.price, trade.delivered_wh, trade.injected_wh) == (4500, 800, 825)
     assert (trade.value_uthb, trade.wheel_uthb, trade.fee_uthb, trade.vat_uthb) == (value, wheel, fee, vat)
-    assert trade.collateral_uthb == 825 * 3000
+    assert trade.collateral_uthb == 825 * (7654 - 4500)
     seller, buyer = chain.account(H[0]), chain.account(H[1])
     assert buyer.balance == start[1] - FEE - value - wheel - fee - vat
     assert buyer.bids == 0
     assert seller.proceeds == value
-    assert seller.locked == 1000 * 3000                            # 825 Wh sold and 175 Wh still on offer
+    assert seller.locked == 1000 * 3154                            # 825 Wh sold and 175 Wh still on offer
     network = chain.account(key("network North"))
     assert (network.proceeds, chain.account(TAX).proceeds) == (wheel, vat)
     assert chain.account(OPERATOR).proceeds == fee
@@ -194,7 +196,7 @@ def test_a_fill_to_the_last_unit() -> None:
 
     chain.until(gate_ms(window))
     chain.block()
-    assert chain.account(H[0]).locked == 825 * 3000
+    assert chain.account(H[0]).locked == 825 * 3154
     chain.settle(window, {1: (825, 0), 2: (0, 800)})
     seller = chain.account(H[0])
     assert (seller.proceeds, seller.locked, seller.collateral) == (0, 0, 0)
@@ -430,3 +432,24 @@ def test_genesis_without_wheeling_trades_at_face_value() -> None:
     chain.do(H[1], order(chain, 2, BUY, 4500, 1000))
     assert chain.account(H[1]).balance == before[1] - FEE - 4_500_000
     assert chain.account(H[0]).proceeds == 4_500_000
+
+
+def test_a_licence_is_renewed_and_shortened() -> None:
+    chain = trading_chain(2)
+    soon = chain.now_ms + 900_000
+    assert [o.code for o in (*chain.do(H[0], RenewLicence(1, soon)), *chain.do(REGISTRAR, RenewLicence(9, soon)),
+                             *chain.do(REGISTRAR, RenewLicence(1, chain.now_ms)))] == [
+        Code.NOT_ALLOWED, Code.UNKNOWN_PARTICIPANT, Code.LICENCE_EXPIRED]
+    assert chain.do(REGISTRAR, RenewLicence(1, soon))[0].code is Code.OK
+    window = chain.window + 8
+    [placed] = chain.do(H[0], order(chain, window=window))
+    chain.until(soon)
+    refused = chain.do(H[0], order(chain, window=window)), chain.do(H[0], AmendOrder(placed.data[0], 3000, 100))
+    assert [outcome.code for [outcome] in refused] == [Code.LICENCE_EXPIRED] * 2
+    [renewed] = chain.do(REGISTRAR, RenewLicence(1, 2 * START_MS))
+    assert (renewed.code, renewed.data) == (Code.OK, ())
+    assert chain.do(H[0], order(chain, window=window))[0].code is Code.OK
+    holder = queries.participant(chain.head, H[0].public)
+    assert holder is not None
+    assert (holder["participant"], holder["licence"], holder["expires_ms"], holder["meters"]) == (
+        1, "L-0", 2 * START_MS, [1])

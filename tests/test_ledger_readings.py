@@ -174,3 +174,13 @@ def test_boundary_meters_are_a_grid_operators() -> None:
     # it has no part in the market
     order = [20, 1, chain.window, 0, 5000, 100, 0, 0]
     assert [o.code for o in chain.do(H[1], order)] == [Code.NO_CAPACITY]
+
+
+def test_a_zone_has_so_many_boundary_meters() -> None:
+    chain = trading_chain(1)
+    chain.do(ISSUER, Deposit(key("grid").public, THB))
+    chain.do(REGISTRAR, RegisterParticipant(key("grid").public, "GRID", Role.GRID_OPERATOR, 0, 2 * START_MS))
+    made = [RegisterBoundaryMeter(2, key(f"edge {number}").public, 0, -1, 1_000, 1_000) for number in range(65)]
+    assert {outcome.code for outcome in chain.do(REGISTRAR, *made[:64])} == {Code.OK}
+    assert chain.do(REGISTRAR, made[64])[0].code is Code.TOO_MANY_BOUNDARY_METERS
+    assert chain.do(REGISTRAR, evolve(made[64], zone=1))[0].code is Code.OK

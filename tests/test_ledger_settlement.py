@@ -6,10 +6,11 @@ The first test is the worked example of docs/settlement.md.
 from __future__ import annotations
 
 import pytest
-from ledger_support import FEE, ISSUER, OPERATOR, REGISTRAR, START_MS, TAX, THB, Chain, key, trading_chain
+from ledger_support import FEE, ISSUER, OPERATOR, REGISTRAR, REGULATOR, START_MS, TAX, THB, Chain, key, trading_chain
 
 from gridtokenx.grid.kinds import Role
 from gridtokenx.ledger import spaces
+from gridtokenx.ledger.admission import Admission
 from gridtokenx.ledger.conservation import check_changes
 from gridtokenx.ledger.context import open_context
 from gridtokenx.ledger.metering_records import (
@@ -25,20 +26,24 @@ from gridtokenx.ledger.operations import (
     CancelOrder,
     Deposit,
     PlaceOrder,
+    PublishRate,
     RegisterBoundaryMeter,
     RegisterParticipant,
     ReportReadings,
     Transfer,
 )
-from gridtokenx.ledger.receipts import Code
+from gridtokenx.ledger.receipts import Code, Refused
 from gridtokenx.ledger.records import Account
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
+from gridtokenx.ledger.tariff_records import Series
 from gridtokenx.market.bills import cover, estimated_withdrawal, long_price, short_price
 from gridtokenx.market.clearing import clear_window, forget_window
 from gridtokenx.market.clock import READINGS_AFTER_MS, WINDOW_MS, final_ms, settles_ms
 from gridtokenx.market.deadlines import deadline_ms
 from gridtokenx.market.orders import BUY, SELL, Side
+from gridtokenx.market.rates import window_rates
+from gridtokenx.market.readings import report
 from gridtokenx.market.rules import BillRule
 from gridtokenx.market.work import Work
 from gridtokenx.node.chain import ChainBlock
@@ -83,7 +88,7 @@ def test_the_worked_example_to_the_last_unit() -> None:
     chain, window = traded()
     before = [chain.account(house).balance for house in H[:2]]
     held = chain.account(H[0])
-    assert (held.proceeds, held.locked) == (3_712_500, 3_000_000)
+    assert (held.proceeds, held.locked) == (3_712_500, 3_154_000)
     # The seller produced 700 of 825 Wh, used 300; the buyer used 1 200, bought 800 and its panel gave 50.
     chain.settle(window, {1: (700, 300), 2: (50, 1_200)})
     seller, buyer = bill(chain, window, 1), bill(chain, window, 2)
@@ -102,7 +107,7 @@ def test_the_worked_example_to_the_last_unit() -> None:
         (BillRule.SUPPLY_VAT, 400, 70_000, 166_894), (BillRule.BUY_BACK, 50, BUY_BACK, -110_000))
     # Money: the readings' own transactions were the registrar's.
     paid = 1_739_460 + 48_690 + 125_171 + 894_075 + 62_585
-    assert chain.account(H[0]).balance == before[0] + 3_000_000 + 3_712_500 - paid
+    assert chain.account(H[0]).balance == before[0] + 3_154_000 + 3_712_500 - paid
     # what was left of the buyer's bid came back after its block, before `before` was read
     assert chain.account(H[1]).balance == before[1] - (2_319_280 + 64_920 + 166_894 - 110_000)
     account = chain.account(H[0])
@@ -265,6 +270,54 @@ def test_a_credit_limit_lets_an_account_trade_on() -> None:
     assert [o.code for o in chain.do(H[0], order(chain, 1, SELL, 4500, 100))] == [Code.OK]
 
 
+@pytest.mark.parametrize("price", [2_210, 4_500, 7_650, 7_700])
+def test_collateral_and_proceeds_cover_a_shortfall_with_its_vat(price: int) -> None:
+    """A seller who spends all else and injects nothing owes nothing after it: on-peak short is 7.1526, VAT 7 %."""
+    chain = trading_chain(2, loss_ppm=0, wheel=0)
+    window = chain.window
+    chain.do(H[0], order(chain, 1, SELL, price, 1_000))
+    chain.do(H[1], order(chain, 2, BUY, 7_740, 1_000))
+    assert chain.account(H[0]).collateral == max(0, 7_654 - price) * 1_000
+    chain.do(H[0], Transfer(H[1].public, chain.account(H[0]).balance - FEE))
+    assert chain.account(H[0]).balance == 0
+    chain.settle(window, {1: (0, 0), 2: (0, 1_000)})
+    assert [line[0] for line in bill(chain, window, 1).lines] == [BillRule.SALE, BillRule.SHORTFALL,
+                                                                  BillRule.SHORTFALL_VAT]
+    account = chain.account(H[0])
+    assert account.dues == 0 and account.balance == max(price, 7_654) * 1_000 - 7_152_600 - 500_682
+
+
+def test_collateral_follows_the_rates_in_force() -> None:
+    chain = trading_chain(1)
+    since = chain.window + 2
+    chain.do(REGULATOR, PublishRate(Series.FT, since, 1_162_300))
+    for window, cap in ((since - 1, 7_654), (since, 8_938)):        # (5.7982 + 1.1623) x 1.2 x 1.07 = 8.937282
+        before = chain.account(H[0]).collateral
+        chain.do(H[0], order(chain, 1, SELL, 5_000, 100, window))
+        assert chain.account(H[0]).collateral - before == (cap - 5_000) * 100
+
+
+def test_a_utility_that_owes_pays_the_least_fees_and_no_more() -> None:
+    chain = trading_chain(1)
+    chain.do(REGISTRAR, RegisterParticipant(UTILITY.public, "NORTH", Role.UTILITY, 0, 2 * START_MS),
+             RegisterBoundaryMeter(2, key("meter 1").public, 0, -1, 400_000, 400_000))
+    window = chain.settling.window
+    chain.settle(window, {1: (8_000, 0)})
+    owing = chain.account(UTILITY).balance
+    assert owing == -17_600_000
+    reading = ReportReadings((chain.signed(2, window, 0, 8_000, revision=1),))
+    least = chain.genesis.parameters.min_fee_uthb
+    admission = Admission(chain.head, chain.head.header.height + 1)
+    with pytest.raises(Refused) as refused:
+        admission.admit(chain.transaction(UTILITY, reading, fee=least + 1))
+    assert refused.value.code is Code.UNFUNDED_FEE
+    admission.check_fees(UTILITY.public, 20 * least)
+    [done] = chain.do(UTILITY, reading, fee=least)
+    assert done.code is Code.OK and chain.account(UTILITY).balance == owing - least
+    [poor] = chain.do(UTILITY, Transfer(H[0].public, 1), fee=least)
+    assert poor.code is Code.UNFUNDED
+
+
 def test_a_utility_beyond_its_credit_line_is_told_and_stops_nothing() -> None:
     chain = trading_chain(1, utility_credit=30 * THB)
     window = chain.settling.window
@@ -338,6 +391,30 @@ def test_a_reading_after_the_deadline_replaces_the_estimate() -> None:
     assert chain.account(H[0]).balance == before - FEE + 5_960_500 + 417_235
     assert balance_of(chain, window).estimated == 0
     assert Correction.decode(chain.head.get(spaces.correction(window, 1, 0)) or b"").quality_before == 1
+
+
+def test_a_correction_reads_one_class_and_no_boundary_meter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weight is fixed, so what it reads is too: not all classes, nor all the edges of its zone."""
+    chain = with_supply_point()
+    window = chain.settling.window
+    chain.settle(window, {1: (5_000, 9_700), 2: (0, 9_000), 3: (14_279, 0)})
+    read: list[int] = []
+    get = Session.get
+
+    def counted(self: Session, place: bytes) -> object:
+        read.append(place[0])
+        return get(self, place)
+
+    context = open_context(Session(chain.head, chain.head.header.height + 1), chain.genesis.parameters,
+                           chain.head.header.timestamp_ms + 200)
+    assert len(window_rates(context.session, context.parameters, window).energy) > 1
+    monkeypatch.setattr(Session, "get", counted)
+    taken = report(context, H[0].public, [chain.signed(1, window, 5_100, 9_700, revision=1)])
+    assert taken == ([], 1)
+    assert read.count(Space.TARIFF) == 1 and read.count(Space.BOUNDARY) == 0
+    b: Balance = context.session.get(spaces.balance(window, 0))
+    assert (b.minted, b.imports, b.residual) == (5_100, 14_279, 1 + 100 - 3)
+    check_changes(context.session, list(context.session.changed()))
 
 
 def test_the_tax_account_owes_like_anybody() -> None:

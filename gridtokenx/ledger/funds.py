@@ -124,6 +124,14 @@ def utilities(session: Session) -> list[bytes]:
     return sorted({zone.utility for _, zone in session.scan(bytes((Space.ZONE,)))})
 
 
+def has_credit(session: Session, address: bytes) -> bool:
+    """Whether the account may pay the least fees from below zero: a utility's, on its credit line.
+
+    Else a utility that owes could not even report readings. A greater fee takes money that is there.
+    """
+    return address in utilities(session)
+
+
 def pay_dues(session: Session, debtor: bytes, account: Account) -> Account:
     """`account` after paying what it can of its dues; the utilities have the money, lowest address first."""
     if not account.dues or account.balance <= 0:

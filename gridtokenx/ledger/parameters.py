@@ -44,7 +44,7 @@ _TABLE = (
     # Orders.
     (40, "price_band_ppm", 300_000, 0, 1_000_000, "ppm", "how far a limit may be from the reference price"),
     (41, "order_most_wh", 10_000_000, 100, 10_000_000, "Wh", "greatest quantity of one order"),
-    (42, "short_cap_mthb_kwh", 7_500, 0, 1_000_000, "mTHB/kWh", "price that collateral of sales must reach"),
+    (42, "short_cap_mthb_kwh", 7_500, 0, 1_000_000, "mTHB/kWh", "least price that collateral of sales must reach"),
     (43, "max_open_orders", 100_000, 100, 120_000, "orders", "resting orders in all windows together"),
     (44, "max_credit_uthb", 10**15, 0, 10**18, "uTHB", "greatest credit limit of a licence"),
     (45, "uncross_fills", 256, 1, 4096, "fills", "of resting orders with each other in a block's transactions"),

@@ -103,6 +103,7 @@ class Code(IntEnum):
     DUES = 110                   # it owes more than its credit limit: it may only cancel and report readings
     UNKNOWN_CORRIDOR = 111
     NOT_GRID_OPERATOR = 112
+    TOO_MANY_BOUNDARY_METERS = 113
 
     # Tariffs.
     VERSION_TOO_LATE = 120       # a table may change only for windows that do not deliver yet

@@ -102,7 +102,7 @@ def agree(desk: Desk, sender: bytes, terms: Agreement, signatures: tuple[tuple[b
     source = desk.source_of_sale(seller.owner, window, terms.sell_meter, seller, injected)
     desk.hold_capacity(seller.owner, window, terms.sell_meter, seller, SELL, injected)
     desk.hold_capacity(buyer.owner, window, terms.buy_meter, buyer, BUY, terms.delivered_wh)
-    collateral = collateral_rate(parameters.short_cap_mthb_kwh, terms.price_mthb_kwh) * injected
+    collateral = collateral_rate(rules.short_cap, terms.price_mthb_kwh) * injected
     funds.hold_collateral(session, seller.owner, collateral)
     funds.hold_bid(session, buyer.owner, value + wheel + fee + vat)
     session.put(mark, spaces.PRESENT)

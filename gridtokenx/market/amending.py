@@ -42,7 +42,7 @@ def fund(desk: Desk, sender: bytes, order_id: int, order: Order, earlier: list[A
     if order.side == BUY:
         term, vat = parameters.fee_ppm, rules.vat_ppm
     else:
-        term, vat = collateral_rate(parameters.short_cap_mthb_kwh, price), 0
+        term, vat = collateral_rate(rules.short_cap, price), 0
     filled = order.quantity_wh - order.remaining_wh
     money = energy = 0
     for old_price, old_total, old_term, old_vat in _terms(order, earlier):

@@ -21,7 +21,6 @@ from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.market_records import WorkLeft
 from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.records import Meter, Order, Participant, WindowBook
-from gridtokenx.ledger.tariff_records import Series
 from gridtokenx.market import amending, halts, positions
 from gridtokenx.market.book import Books, WindowContent
 from gridtokenx.market.clock import gate_ms, opens_ms
@@ -43,8 +42,8 @@ from gridtokenx.market.orders import (
 )
 from gridtokenx.market.places import counters, number_order
 from gridtokenx.market.posting import Fill, Posting
-from gridtokenx.market.rates import series_at
-from gridtokenx.market.reference import window_band
+from gridtokenx.market.rates import window_rates
+from gridtokenx.market.reference import rates_band, short_cap
 from gridtokenx.market.tariffs import Band
 from gridtokenx.market.work import Work, read_timed_key, timed_key
 
@@ -58,6 +57,7 @@ class WindowRules:
     gate_ms: int
     band: Band
     vat_ppm: int
+    short_cap: int          # mTHB/kWh
 
 
 @define
@@ -126,7 +126,7 @@ class Desk:
         else:
             source = self.source_of_sale(sender, window, meter_id, meter, quantity_wh)
             self.hold_capacity(sender, window, meter_id, meter, SELL, quantity_wh)
-            term, vat = collateral_rate(parameters.short_cap_mthb_kwh, price), 0
+            term, vat = collateral_rate(rules.short_cap, price), 0
             held = term * quantity_wh
             borrowed = 0 if self._group is None else self._group.borrow(SELL, held)
             funds.hold_collateral(session, sender, held - borrowed)
@@ -218,14 +218,14 @@ class Desk:
     def rules_of(self, window: int) -> WindowRules:
         rules = self._rules.get(window)
         if rules is None:
-            rules = self._rules[window] = WindowRules(
-                opens_ms(window), gate_ms(window),
-                window_band(self.context.session, self.context.parameters, window),
-                series_at(self.context.session, Series.VAT, window))
+            parameters = self.context.parameters
+            rates = window_rates(self.context.session, parameters, window)
+            rules = self._rules[window] = WindowRules(opens_ms(window), gate_ms(window), rates_band(rates, parameters),
+                                                      rates.vat_ppm, short_cap(rates, parameters))
         return rules
 
     def forget_rules(self) -> None:
-        """Rates may have changed, or a change of them was undone: bands and VAT are read anew."""
+        """Rates may have changed, or a change of them was undone: bands, VAT and collateral are read anew."""
         self._rules.clear()
 
     def open_rules(self, window: int) -> WindowRules:

@@ -74,6 +74,15 @@ def series_at(session: Session, series: Series, window: int) -> int:
     return rate.at(window)
 
 
+def class_rates(session: Session, window: int, tariff_class: int) -> Rates:
+    """The rates in force in `window` for one class, which is number 0 of them: it alone is read."""
+    tariff: Tariff = session.get(spaces.tariff(tariff_class))
+    terms = tariff.at(window)
+    peak = is_on_peak(session, window)
+    return Rates(peak, (terms.on_peak if peak else terms.off_peak,), series_at(session, Series.FT, window),
+                 series_at(session, Series.BUY_BACK, window), series_at(session, Series.VAT, window))
+
+
 def window_rates(session: Session, parameters: Parameters, window: int) -> Rates:
     """The rates in force in `window`."""
     peak = is_on_peak(session, window)

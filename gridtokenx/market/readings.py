@@ -20,7 +20,7 @@ from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.records import Meter
 from gridtokenx.market.clock import WINDOW_MS
 from gridtokenx.market.deadlines import closes_ms, deadline_ms
-from gridtokenx.market.settlement import correct, measure_zone
+from gridtokenx.market.settlement import correct, measure_again
 
 
 @frozen
@@ -131,7 +131,9 @@ def _take(context: Context, settling: Settling, meter: Meter, reading: SignedRea
             0))
     session.put(key, now)
     if meter.boundary and settling.window > window:
-        measure_zone(context, window, meter.zone)
+        old = before or Reading(0, 0, 0, 0, 0)
+        measure_again(context, window, meter.zone, now.injected_wh - old.injected_wh,
+                      now.withdrawn_wh - old.withdrawn_wh)
         return True
     return False
 

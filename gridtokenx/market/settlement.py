@@ -35,7 +35,7 @@ from gridtokenx.market import bills
 from gridtokenx.market.clock import WINDOW_MS
 from gridtokenx.market.deadlines import closes_ms, deadline_ms, schedule
 from gridtokenx.market.money import locked_money
-from gridtokenx.market.rates import Rates, window_rates
+from gridtokenx.market.rates import Rates, class_rates, window_rates
 from gridtokenx.market.wheeling import network_parts
 from gridtokenx.market.work import Work, timed_key
 
@@ -317,7 +317,7 @@ def _close(context: Context, window: int) -> bytes:
     """Balances of all zones, then the next window."""
     session = context.session
     for key, _ in session.scan(bytes((Space.ZONE,))):
-        measure_zone(context, window, key[1])
+        _measure_zone(context, window, key[1])
     settling: Settling = session.get(spaces.SETTLING)
     ends = (window + 1) * WINDOW_MS + context.parameters.bill_keep_days * DAY_MS
     closes = max(closes_ms(context.parameters, settling, window), context.now_ms)
@@ -329,9 +329,9 @@ def _close(context: Context, window: int) -> bytes:
     return schedule(context, settling)
 
 
-def measure_zone(context: Context, window: int, zone: int) -> None:
-    """The physical balance of a zone, after settlement and after every correction; raises or clears its flag."""
-    session, parameters = context.session, context.parameters
+def _measure_zone(context: Context, window: int, zone: int) -> None:
+    """The physical balance of a zone, of all its boundary meters."""
+    session = context.session
     imports = exports = boundary = 0
     for key, _ in session.scan(spaces.boundary(zone)):
         number = int.from_bytes(key[2:], "big")
@@ -348,12 +348,22 @@ def measure_zone(context: Context, window: int, zone: int) -> None:
         if not boundary:
             return
         b = Balance()
+    session.put(key, evolve(b, imports=imports, exports=exports, boundary=boundary))
+    measure_again(context, window, zone)
+
+
+def measure_again(context: Context, window: int, zone: int, imports: int = 0, exports: int = 0) -> None:
+    """The physical balance once a meter was corrected, or boundary meters by so much; raises or clears the flag."""
+    session, parameters = context.session, context.parameters
+    key = spaces.balance(window, zone)
+    b: Balance = session.get(key)
+    imports, exports = b.imports + imports, b.exports + exports
     record: Zone = session.get(spaces.zone(zone))
-    residual = bills.residual(b.minted, imports, b.consumed, exports, record.loss_ppm) if boundary else 0
+    residual = bills.residual(b.minted, imports, b.consumed, exports, record.loss_ppm) if b.boundary else 0
     tolerance = bills.tolerance(b.consumed, parameters.tolerance_wh, parameters.tolerance_ppm)
     flagged = abs(residual) > tolerance
-    session.put(key, evolve(b, imports=imports, exports=exports, boundary=boundary, residual=residual,
-                            tolerance=tolerance, flagged=int(flagged)))
+    session.put(key, evolve(b, imports=imports, exports=exports, residual=residual, tolerance=tolerance,
+                            flagged=int(flagged)))
     flag: Flag | None = session.get(spaces.flag(window, zone))
     if flagged:
         if flag is None or flag.cleared or (flag.residual, flag.tolerance) != (residual, tolerance):
@@ -370,8 +380,7 @@ def correct(context: Context, window: int, number: int, meter: Meter, reading: R
     session = context.session
     before: Settlement = session.get(spaces.settlement(window, number))
     balance: Balance = session.get(spaces.balance(window, meter.zone))
-    rates = window_rates(session, context.parameters, window)
-    prices = meter_prices(rates, meter.tariff, balance.short_uthb_kwh, balance.long_uthb_kwh)
+    prices = meter_prices(class_rates(session, window, meter.tariff), 0, balance.short_uthb_kwh, balance.long_uthb_kwh)
     energy = bills.cover(reading.injected_wh, reading.withdrawn_wh, before.bought, before.sold)
     lines = bills.supply_lines(energy, prices)
     kept = tuple(entry for entry in before.lines if entry[0] in bills.TRADE_RULES)
@@ -408,4 +417,4 @@ def correct(context: Context, window: int, number: int, meter: Meter, reading: R
         supplied=balance.supplied + supplied, taken=balance.taken + taken, estimated=balance.estimated - estimated))
     settling: Settling = session.get(spaces.SETTLING)
     if settling.window > window:
-        measure_zone(context, window, meter.zone)
+        measure_again(context, window, meter.zone)

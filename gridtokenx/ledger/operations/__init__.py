@@ -28,6 +28,7 @@ from gridtokenx.ledger.operations.register_collector import RegisterCollector
 from gridtokenx.ledger.operations.register_meter import RegisterMeter
 from gridtokenx.ledger.operations.register_participant import RegisterParticipant
 from gridtokenx.ledger.operations.remove_authority import RevokeAuthority, SuspendAuthority
+from gridtokenx.ledger.operations.renew_licence import RenewLicence
 from gridtokenx.ledger.operations.report_readings import ReportReadings, SignedReading, sign_reading
 from gridtokenx.ledger.operations.retire_certificate import RetireCertificate
 from gridtokenx.ledger.operations.transfer import Transfer
@@ -38,8 +39,8 @@ from gridtokenx.ledger.receipts import Code, Failed
 __all__ = ["KINDS", "ActivateAuthority", "AmendOrder", "BilateralTrade", "Block", "BuyCertificate", "CancelOrder",
            "Deposit", "Evidence", "HaltWindows", "IssueCertificates", "OfferCertificate", "Operation", "PlaceOrder",
            "PublishCalendar", "PublishCarbon", "PublishRate", "PublishSchedule", "PublishTariff", "RegisterAuthority",
-           "RegisterBoundaryMeter", "RegisterCollector", "RegisterMeter", "RegisterParticipant", "ReportReadings",
-           "RetireCertificate", "RevokeAuthority", "SetAccountKeys", "SetCapacity", "SignedReading",
+           "RegisterBoundaryMeter", "RegisterCollector", "RegisterMeter", "RegisterParticipant", "RenewLicence",
+           "ReportReadings", "RetireCertificate", "RevokeAuthority", "SetAccountKeys", "SetCapacity", "SignedReading",
            "SuspendAuthority", "Transfer", "TransferCertificate", "Withdraw", "kind_of", "parse_operation",
            "sign_reading"]
 
@@ -67,6 +68,7 @@ KINDS: tuple[type[Operation], ...] = (
     Evidence,
     RegisterCollector,
     RegisterBoundaryMeter,
+    RenewLicence,
     ReportReadings,
     IssueCertificates,
     TransferCertificate,
@@ -80,7 +82,7 @@ ALLOWED_IN_DEBT = frozenset({CancelOrder.KIND, ReportReadings.KIND})
 """What an account whose dues exceed its credit limit may still do: readings may prove the due wrong."""
 
 CHANGE_RATES = frozenset({PublishTariff.KIND, PublishRate.KIND, PublishCalendar.KIND, PublishSchedule.KIND})
-"""After these, price bands and VAT may be others."""
+"""After these, price bands, VAT and the collateral of sales may be others."""
 
 _BY_KIND: dict[int, type[Operation]] = {kind.KIND: kind for kind in KINDS}
 

@@ -17,6 +17,8 @@ from gridtokenx.ledger.records import Corridor, Counters, Meter, Participant
 from gridtokenx.market.deadlines import begin_settling
 
 NO_CORRIDOR = -1
+BOUNDARY_MOST = 64
+"""Boundary meters of one zone: a window is closed with one look at each."""
 
 
 @frozen
@@ -70,6 +72,8 @@ class RegisterBoundaryMeter:
             raise Failed(Code.BAD_KEY, "the meter's key is no Ed25519 public key")
         if session.get(spaces.meter_key(self.key)) is not None:
             raise Failed(Code.METER_KEY_TAKEN, "another meter has this key")
+        if sum(1 for _ in session.scan(spaces.boundary(self.zone))) >= BOUNDARY_MOST:
+            raise Failed(Code.TOO_MANY_BOUNDARY_METERS, f"zone {self.zone} has {BOUNDARY_MOST} boundary meters already")
         counters: Counters = session.get(spaces.COUNTERS)
         number = counters.meters + 1
         owner = participant.account
