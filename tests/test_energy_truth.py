@@ -204,7 +204,7 @@ def test_collateral_and_proceeds_stay_until_the_bill() -> None:
         chain.until(chain.now_ms + 100_000)
     assert chain.results[-1].unfinished
     account = chain.account(H[0])
-    assert (account.proceeds, account.collateral) == (40 * 104 * 4500, 40 * 104 * 3000)
+    assert (account.proceeds, account.collateral) == (40 * 104 * 4500, 40 * 104 * 3154)
     assert account.proceeds == sold.proceeds
     chain.block()
     assert (chain.account(H[0]).proceeds, chain.account(H[0]).collateral) == (0, 0)
