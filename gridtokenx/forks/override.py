@@ -23,8 +23,18 @@ from gridtokenx.ledger.parameters import check, encode_parameter, read_parameter
 from gridtokenx.ledger.records import Account, Clock, Corridor, Counters, Participant, Totals, Trade, WindowBook, Zone
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
-from gridtokenx.ledger.tariff_records import SERIES_BOUNDS, Rate, Series, Tariff, Terms
+from gridtokenx.ledger.tariff_records import (
+    DEMAND_MOST,
+    RATE_MOST,
+    SERIES_BOUNDS,
+    SERVICE_MOST,
+    Rate,
+    Series,
+    Tariff,
+    Terms,
+)
 from gridtokenx.market.closing import close
+from gridtokenx.market.money import SUPPLY_MOST
 from gridtokenx.market.tables import next_version
 
 if TYPE_CHECKING:
@@ -47,8 +57,8 @@ class Override:
     def balance(self, party: Party, uthb: int) -> None:
         """The free balance of an account; what is added or taken counts as minted or burned."""
         address = address_of(party)
-        if uthb < 0:
-            raise ForkError(f"a balance is not below zero: {uthb}")
+        if not 0 <= uthb <= SUPPLY_MOST:
+            raise ForkError(f"a balance is not below zero nor above {SUPPLY_MOST}: {uthb}")
 
         def change(session: Session) -> None:
             account = funds.get_account(session, address)
@@ -90,9 +100,11 @@ class Override:
         if known is None:
             raise ForkError(f"no tariff class {number}")
         changeable = ("on_peak", "off_peak", "service", "demand")
+        most = dict(zip(changeable, (RATE_MOST, RATE_MOST, SERVICE_MOST, DEMAND_MOST), strict=True))
         for name, value in terms.items():
-            if name not in changeable or value < 0:
-                raise ForkError(f"{name} = {value}; a class has {', '.join(changeable)}, none below zero")
+            if not 0 <= value <= most.get(name, -1):
+                bounds = ", ".join(f"{each} (0 to {high})" for each, high in most.items())
+                raise ForkError(f"{name} = {value}; a class has {bounds}")
 
         def change(session: Session) -> None:
             tariff: Tariff = session.get(spaces.tariff(number))

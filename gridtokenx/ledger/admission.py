@@ -80,7 +80,7 @@ class Admission:
     def check_fees(self, sender: bytes, fees_uthb: int) -> None:
         """Whether the account can pay the fees of all that is pending of it. Raises Refused."""
         account = funds.get_account(self._session, sender)
-        if account.balance >= fees_uthb or funds.has_credit(self._session, sender):
+        if account.balance >= fees_uthb or funds.has_credit(self._session, sender, fees_uthb):
             return
         before, queued = self._session.mark(), self._desk.mark()
         try:

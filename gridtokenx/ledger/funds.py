@@ -15,7 +15,7 @@ from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.records import Account
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
-from gridtokenx.market.money import locked_money
+from gridtokenx.market.money import DEBT_MOST, DUES_MOST, locked_money
 
 _NEW = Account()
 
@@ -124,12 +124,20 @@ def utilities(session: Session) -> list[bytes]:
     return sorted({zone.utility for _, zone in session.scan(bytes((Space.ZONE,)))})
 
 
-def has_credit(session: Session, address: bytes) -> bool:
+def has_credit(session: Session, address: bytes, fee_uthb: int) -> bool:
     """Whether the account may pay the least fees from below zero: a utility's, on its credit line.
 
     Else a utility that owes could not even report readings. A greater fee takes money that is there.
     """
-    return address in utilities(session)
+    return address in utilities(session) and can_bear(session, address, fee_uthb)
+
+
+def can_bear(session: Session, utility: bytes, amount: int, earned: int = 0) -> bool:
+    """Whether a bill of `amount` leaves the utility within the debt that any may have (`market.money`).
+
+    `earned` is what this block owes it already.
+    """
+    return get_account(session, utility).balance + earned - amount >= -DEBT_MOST
 
 
 def pay_dues(session: Session, debtor: bytes, account: Account) -> Account:
@@ -178,7 +186,9 @@ def charge_bill(session: Session, debtor: bytes, account: Account, amount: int, 
     if rest:
         lender = get_account(session, utility)
         put_account(session, utility, evolve(lender, balance=lender.balance - rest))
-        key = spaces.due(debtor, utility)
-        due: Due | None = session.get(key)
-        session.put(key, Due(rest + (due.amount_uthb if due is not None else 0)))
+        rest = min(rest, max(0, DUES_MOST - account.dues))
+        if rest:
+            key = spaces.due(debtor, utility)
+            due: Due | None = session.get(key)
+            session.put(key, Due(rest + (due.amount_uthb if due is not None else 0)))
     return evolve(account, balance=account.balance - paid, dues=account.dues + rest)

@@ -23,7 +23,7 @@ from gridtokenx.ledger.genesis_table import read_address as _address
 from gridtokenx.ledger.genesis_tariffs import Decimal, dump_tariffs, read_schedule, read_supply, read_tariffs
 from gridtokenx.ledger.parameters import ParameterError, Parameters
 from gridtokenx.ledger.records import Corridor, Profile, Roles, Zone
-from gridtokenx.market.money import MAX_MONEY
+from gridtokenx.market.money import DEBT_MOST, SUPPLY_MOST
 
 MAX_AUTHORITIES = 64
 MAX_ZONES = 16
@@ -96,7 +96,7 @@ def _zone(table: _Table) -> Zone:
     zone = Zone(table.text("name", 32), table.integer("loss_ppm", 0, 250_000),
                 table.integer("wheeling_uthb_kwh", 0, 10**9), table.address("network"), table.address("utility"))
     if "utility_credit_uthb" in table.values:
-        zone = evolve(zone, credit_uthb=table.integer("utility_credit_uthb", 0, 10**18))
+        zone = evolve(zone, credit_uthb=table.integer("utility_credit_uthb", 0, DEBT_MOST))
     table.close()
     return zone
 
@@ -156,12 +156,12 @@ def _roles(root: _Table) -> Roles:
 def _accounts(root: _Table) -> tuple[tuple[bytes, int], ...]:
     accounts = []
     for table in root.tables("accounts", 0, 100_000):
-        accounts.append((table.address("address"), table.integer("balance_uthb", 0, MAX_MONEY)))
+        accounts.append((table.address("address"), table.integer("balance_uthb", 0, SUPPLY_MOST)))
         table.close()
     _clash("accounts.address", [address for address, _ in accounts])
     total = sum(balance for _, balance in accounts)
-    if total > MAX_MONEY:
-        raise GenesisError(f"accounts.balance_uthb sum up to {total}; at most {MAX_MONEY} is allowed")
+    if total > SUPPLY_MOST:
+        raise GenesisError(f"accounts.balance_uthb sum up to {total}; at most {SUPPLY_MOST} is allowed")
     return tuple(sorted(accounts))
 
 

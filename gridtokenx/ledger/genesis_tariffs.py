@@ -16,10 +16,11 @@ from gridtokenx.ledger.genesis_table import Table, no_repeats, quoted
 from gridtokenx.ledger.tariff_records import (
     BLOCK_EDGE_MOST,
     BLOCKS_MOST,
+    DEMAND_MOST,
     MAX_TARIFFS,
-    MONTHLY_MOST,
     RATE_MOST,
     SERIES_BOUNDS,
+    SERVICE_MOST,
     THAI_SCHEDULE,
     Schedule,
     Series,
@@ -86,8 +87,8 @@ def _tariff(table: Table) -> Tariff:
     name, voltage = table.text("name"), table.optional("voltage", "below 12 kV")
     if voltage not in VOLTAGES:
         raise GenesisError(f"{table.name('voltage')} is {voltage!r}; one of {', '.join(VOLTAGES)} is allowed")
-    service = table.number("service_uthb_month", 0, 0, MONTHLY_MOST)
-    demand = table.number("demand_uthb_kw", 0, 0, MONTHLY_MOST)
+    service = table.number("service_uthb_month", 0, 0, SERVICE_MOST)
+    demand = table.number("demand_uthb_kw", 0, 0, DEMAND_MOST)
     blocks: tuple[tuple[int, int], ...] = ()
     if "blocks" in table.values:
         blocks = _blocks(table)

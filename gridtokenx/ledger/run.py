@@ -120,7 +120,7 @@ def check_transaction(session: Session, parameters: Parameters, transaction: Tra
         session.release_due(transaction.sender)
         account = funds.get_account(session, transaction.sender)
         if account.balance < transaction.fee_uthb and (
-                transaction.fee_uthb > least or not funds.has_credit(session, transaction.sender)):
+                transaction.fee_uthb > least or not funds.has_credit(session, transaction.sender, least)):
             raise Failed(Code.UNFUNDED_FEE, f"fee {transaction.fee_uthb} uTHB; the account can spend "
                                             f"{account.balance}")
     return account

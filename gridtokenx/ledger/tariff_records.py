@@ -34,9 +34,11 @@ class Series(IntEnum):
     VAT = 3             # ppm
 
 
-SERIES_BOUNDS = {Series.FT: (-10_000_000, 10_000_000), Series.BUY_BACK: (0, 10**9), Series.VAT: (0, 500_000)}
-RATE_MOST = 10**9               # uTHB/kWh
-MONTHLY_MOST = 10**12           # uTHB a month, or per kW and month
+SERIES_BOUNDS = {Series.FT: (-10_000_000, 10_000_000), Series.BUY_BACK: (0, 10**8), Series.VAT: (0, 500_000)}
+# What `market.money` says of 64 bits rests on these.
+RATE_MOST = 10**8               # uTHB/kWh
+SERVICE_MOST = 10**12           # uTHB a month
+DEMAND_MOST = 10**10            # uTHB per kW and month
 BLOCKS_MOST = 8
 BLOCK_EDGE_MOST = 10**12        # Wh
 MAX_TARIFFS = 256

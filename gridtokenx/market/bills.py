@@ -83,6 +83,10 @@ class Prices:
     vat_ppm: int
 
 
+FREE = Prices(0, 0, 0, 0, 0, 0)
+"""Of a zone whose utility owes as much as any may (`market.money`): energy is counted, and no money moves."""
+
+
 # ------------------------------------------------------------------ lines
 
 

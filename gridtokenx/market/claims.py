@@ -89,6 +89,8 @@ class _Meter:
     spend: Spend
     progress: Claiming
     _carbon: tuple[int, int] = (0, 0)
+    _utility: bytes = b""       # of the meter's zone
+    _paid_before: int = 0       # in earlier blocks
 
     def run(self) -> bool:
         """True when the meter is done; otherwise `progress` says where the next block goes on."""
@@ -98,13 +100,14 @@ class _Meter:
         self._carbon = carbon.at(self.window, meter.source)
         by_ratio, by_remainder = (Ranking(session, self.window, p.meter, stage)
                                   for stage in (ClaimStage.FILL, ClaimStage.GIVE))
-        paid = p.paid_uthb
+        zone: Zone = session.get(spaces.zone(meter.zone))
+        self._utility, self._paid_before = zone.utility, p.paid_uthb
         done = (self._collect(by_ratio) and self._issue(meter) and self._fill(by_ratio)
                 and self._cut(by_ratio, by_remainder) and self._give(by_remainder))
         by_ratio.save()
         by_remainder.save()
-        if self.progress.paid_uthb != paid:
-            self._charge(meter, self.progress.paid_uthb - paid)
+        if self.progress.paid_uthb != self._paid_before:
+            self._charge(meter, self.progress.paid_uthb - self._paid_before)
         if done and self.progress.paid_uthb:
             _bill(session, self.window, p.meter, (int(BillRule.SOURCE_DEFAULT), self.progress.missed_wh,
                                                   self.context.parameters.source_default_rate,
@@ -223,6 +226,8 @@ class _Meter:
             add_claim(session, buyer.owner, p.meter, self.window, part, *self._carbon)
         missed, rate = trade.delivered_wh - part, self.context.parameters.source_default_rate
         amount = round_half_up(missed * rate, 1000)
+        if amount and not funds.can_bear(session, self._utility, p.paid_uthb - self._paid_before + amount):
+            amount = 0
         self.progress = evolve(p, held_wh=p.held_wh - part, missed_wh=p.missed_wh + missed,
                                paid_uthb=p.paid_uthb + amount)
         if amount:
@@ -232,9 +237,8 @@ class _Meter:
     def _charge(self, meter: Meter, amount: int) -> None:
         """The seller pays what its buyers have got in this block."""
         session = self.context.session
-        zone: Zone = session.get(spaces.zone(meter.zone))
         payer = funds.get_account(session, meter.owner)
-        funds.put_account(session, meter.owner, funds.charge_bill(session, meter.owner, payer, amount, zone.utility))
+        funds.put_account(session, meter.owner, funds.charge_bill(session, meter.owner, payer, amount, self._utility))
 
 
 def _bill(session: Session, window: int, meter_id: int, line: Line) -> None:

@@ -10,6 +10,19 @@ from gridtokenx.errors import GridTokenXError
 PPM = 1_000_000
 MAX_MONEY = (1 << 63) - 1
 
+# Why no amount of settlement leaves 64 bits (MARKET 9), whatever tariffs and parameters say within their bounds:
+# - A window's lines of one meter are on at most (injection + withdrawal) / 4 <= 5 x 10^9 Wh (`MAX_POWER_W`) at no more
+#   than (10^8 + 10^7) x 11 uTHB/kWh (`RATE_MOST`, Ft, `short_penalty_ppm`), and half of it as VAT: below 10^16.
+# - A month's: 10^10 W x 744 h at 10^8, demand 10^7 kW at 10^10 (`DEMAND_MOST`), service 10^12, and half of it: below
+#   1.3 x 10^18 < 2^61.
+# - Money is made by `deposit`, at most SUPPLY_MOST in all, and by utilities that owe, at most DEBT_MOST each: a bill
+#   that could take its zone's utility further moves no money. With 16 zones all that accounts hold is at most
+#   2^62 + 16 x 2^57 = 2^62 + 2^61, and collateral at most that and a credit limit.
+# - An account's dues end at DUES_MOST, a bill's more: what is above is the utility's, without a due.
+SUPPLY_MOST = 1 << 62
+DEBT_MOST = 1 << 57
+DUES_MOST = 1 << 61
+
 
 class AmountError(GridTokenXError):
     """An amount that does not fit into 64 bits."""

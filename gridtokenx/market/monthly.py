@@ -121,6 +121,8 @@ def _bill(context: Context, month: int, number: int, usage: Usage) -> None:
     to_tax = sum(amount for rule, _, _, amount in lines if rule == BillRule.MONTHLY_VAT)
     to_utility = sum(amount for _, _, _, amount in lines) - to_tax
     zone: Zone = session.get(spaces.zone(meter.zone))
+    if not funds.can_bear(session, zone.utility, to_utility + to_tax):
+        lines = ()
     if lines:
         funds.credit(session, zone.utility, to_utility)
         funds.credit(session, context.roles.tax, to_tax)

@@ -193,6 +193,8 @@ class _Piece:
         lines = bills.supply_lines(energy, prices.of(meter.zone, meter.tariff))
         to_utility, to_tax = bills.dues_of(lines)
         zone: Zone = session.get(spaces.zone(meter.zone))
+        if not funds.can_bear(session, zone.utility, abs(to_utility) + abs(to_tax), self._earned.get(zone.utility, 0)):
+            lines, to_utility, to_tax = bills.supply_lines(energy, bills.FREE), 0, 0
         self._pay(meter.owner, zone.utility, to_utility, to_tax, traded)
         session.put(spaces.settlement(window, number), Settlement(
             meter.owner, meter.zone, injected, withdrawn, bought, sold, supplied, taken, quality, 0,
@@ -388,6 +390,8 @@ def correct(context: Context, window: int, number: int, meter: Meter, reading: R
     utility_now, tax_now = bills.dues_of(lines)
     to_utility, to_tax = utility_now - utility_before, tax_now - tax_before
     zone: Zone = session.get(spaces.zone(meter.zone))
+    if not funds.can_bear(session, zone.utility, abs(to_utility) + abs(to_tax)):
+        lines, to_utility, to_tax = [entry for entry in before.lines if entry[0] not in bills.TRADE_RULES], 0, 0
     tax = context.roles.tax
     funds.credit(session, zone.utility, to_utility)
     if to_tax >= 0:

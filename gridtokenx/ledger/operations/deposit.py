@@ -10,7 +10,7 @@ from gridtokenx.ledger import funds, spaces
 from gridtokenx.ledger.operations.base import Block, address, check_count, integer, memo
 from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.records import Totals
-from gridtokenx.market.money import MAX_MONEY
+from gridtokenx.market.money import SUPPLY_MOST
 
 
 @frozen
@@ -39,9 +39,9 @@ class Deposit:
         if sender not in block.context.roles.issuers:
             raise Failed(Code.NOT_ALLOWED, "only a registered issuer deposits")
         totals: Totals = session.get(spaces.TOTALS)
-        # The bound on all that was ever minted bounds every balance, so no addition can leave 64 bits.
-        if totals.genesis_uthb + totals.minted_uthb + self.amount_uthb > MAX_MONEY:
-            raise Failed(Code.SUPPLY_LIMIT, "more THB than 2^63-1 uTHB cannot be minted")
+        # The bound on all that was ever minted bounds balances, so no addition can leave 64 bits (`market.money`).
+        if totals.genesis_uthb + totals.minted_uthb + self.amount_uthb > SUPPLY_MOST:
+            raise Failed(Code.SUPPLY_LIMIT, f"more THB than {SUPPLY_MOST} uTHB cannot be minted")
         session.put(spaces.TOTALS, evolve(totals, minted_uthb=totals.minted_uthb + self.amount_uthb))
         funds.credit(session, self.to, self.amount_uthb)
         return ()

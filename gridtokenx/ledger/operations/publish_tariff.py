@@ -16,9 +16,10 @@ from gridtokenx.ledger.spaces import MAX_WINDOW
 from gridtokenx.ledger.tariff_records import (
     BLOCK_EDGE_MOST,
     BLOCKS_MOST,
+    DEMAND_MOST,
     MAX_TARIFFS,
-    MONTHLY_MOST,
     RATE_MOST,
+    SERVICE_MOST,
     Tariff,
 )
 from gridtokenx.market.tables import check_regulator, next_version
@@ -59,7 +60,7 @@ class PublishTariff:
         return cls(integer("class", fields[0], 0, MAX_TARIFFS - 1), text("name", fields[1], MAX_NAME_BYTES),
                    Voltage(integer("voltage", fields[2], 0, max(Voltage))),
                    integer("since", fields[3], 0, MAX_WINDOW), on_peak, off_peak,
-                   integer("service", fields[6], 0, MONTHLY_MOST), integer("demand", fields[7], 0, MONTHLY_MOST),
+                   integer("service", fields[6], 0, SERVICE_MOST), integer("demand", fields[7], 0, DEMAND_MOST),
                    blocks)
 
     def fields(self) -> list[Any]:

@@ -11,12 +11,12 @@ from gridtokenx.grid.kinds import Network, Role, Source
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.metering_records import Boundary, BoundaryMeter
 from gridtokenx.ledger.operations.base import Block, address, check_count, integer
-from gridtokenx.ledger.operations.register_meter import MAX_POWER_W
 from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.records import Corridor, Counters, Meter, Participant
 from gridtokenx.market.deadlines import begin_settling
 
 NO_CORRIDOR = -1
+MAX_POWER_W = 100_000_000_000
 BOUNDARY_MOST = 64
 """Boundary meters of one zone: a window is closed with one look at each."""
 

@@ -18,7 +18,8 @@ from gridtokenx.ledger.tariff_records import Tariff
 from gridtokenx.market.clock import WINDOW_MS
 from gridtokenx.market.deadlines import begin_settling
 
-MAX_POWER_W = 100_000_000_000
+MAX_POWER_W = 10_000_000_000
+"""10 GW. What `market.money` says of 64 bits rests on it."""
 
 
 @frozen
