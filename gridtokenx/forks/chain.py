@@ -146,6 +146,10 @@ class Chain:
         found: Identity = self.record(spaces.IDENTITY)
         return found
 
+    def paths(self, seller_zone: int, buyer_zone: int) -> list[tuple[int, ...]]:
+        """The corridors of every path of the market from one zone to another, in their order of preference at a tie."""
+        return self._books.paths(seller_zone, buyer_zone)
+
     @property
     def place(self) -> Path | None:
         """The data directory of the parent; None without one."""

@@ -16,6 +16,7 @@ from attrs import frozen
 from gridtokenx.grid.kinds import RENEWABLE
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.certificate_records import Carbon
+from gridtokenx.ledger.records import Corridor
 from gridtokenx.ledger.session import Session
 from gridtokenx.market.rates import Rates, window_rates
 
@@ -39,7 +40,11 @@ class Measure:
 
 def measures(chain: Chain) -> pl.DataFrame:
     """All of them, one a row: measure, value, unit, formula."""
-    found = _Measured(chain).all()
+    return frame_of(_Measured(chain).all())
+
+
+def frame_of(found: Iterable[Measure]) -> pl.DataFrame:
+    """A row per measure: measure, value, unit, formula."""
     return pl.DataFrame([(each.name, None if each.value is None else float(each.value), each.unit, each.formula)
                          for each in found],
                         schema={"measure": pl.String, "value": pl.Float64, "unit": pl.String, "formula": pl.String},
@@ -49,7 +54,7 @@ def measures(chain: Chain) -> pl.DataFrame:
 def savings(chain: Chain) -> pl.DataFrame:
     """A row per account with settled meters: what it pays, and what it would pay without trade (net billing), uTHB."""
     found = _savings(chain, chain.frames.settlements())
-    return pl.DataFrame([(owner, alone, pays, alone - pays) for owner, (alone, pays) in found.items()],
+    return pl.DataFrame([(owner, alone, pays, alone - pays) for owner, (alone, _, pays) in found.items()],
                         schema={"account": pl.String, "alone_uthb": pl.Float64, "pays_uthb": pl.Int64,
                                 "saved_uthb": pl.Float64}, orient="row")
 
@@ -119,7 +124,7 @@ class _Measured:
         volume = int(delivered.sum())
         mean = _ratio(int((delivered * price).sum()), volume)
         spread = None if mean is None else (float((delivered * (price - mean) ** 2).sum()) / volume) ** 0.5
-        sellers = self.trades.group_by("seller").agg(pl.col("delivered_wh").sum())["delivered_wh"]
+        sellers = self.trades.group_by("seller").agg(pl.col("delivered_wh").sum()).sort("seller")["delivered_wh"]
         return [
             Measure("trades", self.trades.height, "", "number of trades"),
             Measure("traded", volume, "Wh", "sum of delivered q"),
@@ -130,10 +135,13 @@ class _Measured:
         ]
 
     def _savings(self) -> list[Measure]:
-        buyers = [alone - pays for alone, pays in _savings(self.chain, self.settled).values()]
+        found = list(_savings(self.chain, self.settled).values())
+        buyers = [alone - pays for alone, _, pays in found]
         mean = sum(buyers) / len(buyers) if buyers else None
         return [
             Measure("savings", sum(buyers), "uTHB", "sum_i withdrawn retail (1 + VAT) - injected buy-back - bill"),
+            Measure("savings_on_retail", sum(retail - pays for _, retail, pays in found), "uTHB",
+                    "sum_i withdrawn retail (1 + VAT) - bill"),
             Measure("savings_mean", mean, "uTHB", "savings / number of accounts with a meter"),
             Measure("savings_gini", gini(buyers), "", "sum_k,l |s_k - s_l| / (2 n sum s)"),
             Measure("savings_jain", jain(buyers), "", "(sum s)^2 / (n sum s^2)"),
@@ -147,8 +155,25 @@ class _Measured:
             Measure("losses", int((trades["injected_wh"] - trades["delivered_wh"]).sum()), "Wh", "sum of q_in - q"),
             Measure("wheeling", int(trades["wheel_uthb"].sum()), "uTHB", "sum of wheeling paid by buyers"),
             Measure("between_zones", int(across["delivered_wh"].sum()), "Wh", "sum of q with another zone's seller"),
+            Measure("congestion_rent", self._rent(), "uTHB",
+                    "sum over binding corridor-windows of max(0, (p_to - p_from) x the net flow's sign) |net flow|"),
             Measure("binding", binding * HOURS_OF_A_WINDOW, "h", "corridor-windows with a residual of 0, times 1/4 h"),
         ]
+
+    def _rent(self) -> float:
+        """What the gap of the sellers' mean prices on both sides is worth where a corridor is full."""
+        prices = self.trades.group_by("window", zone="sell_zone").agg(
+            price=(pl.col("price_mthb_kwh") * pl.col("delivered_wh")).sum() / pl.col("delivered_wh").sum())
+        priced = {(window, zone): price for window, zone, price in prices.rows()}
+        full = self.flows.filter((pl.col("forward_left_wh") <= 0) | (pl.col("backward_left_wh") <= 0)).select(
+            "window", "corridor", "net_forward_wh").sort("window", "corridor")
+        rent = 0.0
+        for window, number, net in full.rows():
+            line: Corridor = self.chain.record(spaces.corridor(number))
+            start, end = priced.get((window, line.first)), priced.get((window, line.second))
+            if start is not None and end is not None:
+                rent += max(0.0, (end - start) * net)
+        return rent
 
     def _carbon(self) -> list[Measure]:
         factors: Carbon | None = self.chain.record(spaces.CARBON)
@@ -168,21 +193,22 @@ class _Measured:
         return int(self.bills.filter(rule=rule)[column].sum())
 
 
-def _savings(chain: Chain, settled: pl.DataFrame) -> dict[str, tuple[float, int]]:
-    """(what it would pay without trade, all from and to its utility; what it pays) of each account."""
+def _savings(chain: Chain, settled: pl.DataFrame) -> dict[str, tuple[float, float, int]]:
+    """Of each account what it would pay without trade, all from and to its utility; what for its withdrawals alone;
+    and what it pays."""
     tariffs = dict(chain.frames.meters().select("meter", "tariff").rows())
     rates: dict[int, Rates] = {}
     session, parameters = Session(chain.head, chain.height + 1), chain.parameters
-    found: dict[str, tuple[float, int]] = {}
+    found: dict[str, tuple[float, float, int]] = {}
     rows = settled.select("window", "meter", "owner", "injected_wh", "withdrawn_wh", "pays_uthb").rows()
     for window, meter, owner, injected, withdrawn, pays in rows:
         rate = rates.get(window)
         if rate is None:
             rate = rates[window] = window_rates(session, parameters, window)
         energy = rate.energy[tariffs[meter]] + rate.ft
-        alone = (withdrawn * energy * (1 + rate.vat_ppm / 1e6) - injected * rate.buy_back) / 1_000
-        before = found.get(owner, (0.0, 0))
-        found[owner] = (before[0] + alone, before[1] + pays)
+        retail = withdrawn * energy * (1 + rate.vat_ppm / 1e6) / 1_000
+        before = found.get(owner, (0.0, 0.0, 0))
+        found[owner] = (before[0] + retail - injected * rate.buy_back / 1_000, before[1] + retail, before[2] + pays)
     return found
 
 

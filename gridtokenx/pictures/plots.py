@@ -87,7 +87,9 @@ class Plots:
 
     def prices(self) -> Picture:
         """What sellers got per kWh delivered, by the buyers' zone and window, weighted by energy."""
-        prices = self._within(self._table("prices")).filter(pl.col("trades") > 0)
+        prices = self._within(self._table("trades")).group_by("window", "delivery", zone="buy_zone").agg(
+            traded_wh=pl.col("delivered_wh").sum(), cost=(pl.col("delivered_wh") * pl.col("price_mthb_kwh")).sum(),
+        ).with_columns(average_mthb_kwh=pl.col("cost") / pl.col("traded_wh"))
         figure, axes = canvas()
         title, caption = "Price by zone", ("Mean price of the window's trades by the buyers' zone, weighted by "
                                            "energy. The fainter a point, the less was traded.")

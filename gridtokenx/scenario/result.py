@@ -15,10 +15,12 @@ from attrs import field, frozen
 from gridtokenx import __version__, codec
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.forks import Chain
+from gridtokenx.forks.measures import frame_of
 from gridtokenx.scenario.errors import ScenarioError
 from gridtokenx.scenario.population import House
 from gridtokenx.scenario.schema import HOUSEHOLDS, Scenario
 from gridtokenx.scenario.trading import Tally
+from gridtokenx.scenario.welfare import welfare_measures
 
 if TYPE_CHECKING:
     from gridtokenx.pictures import Plots
@@ -72,8 +74,12 @@ class Result:
 
     @property
     def measures(self) -> pl.DataFrame:
-        """docs/measures.md."""
-        return self.table("measures")
+        """Those of the chain, and the welfare of the run beside its optimum: docs/measures.md."""
+        if "all measures" not in self._cache:
+            more = frame_of(welfare_measures(self.chain, self.orders, self.trades))
+            self._cache["all measures"] = self.table("measures").vstack(more)
+        found: pl.DataFrame = self._cache["all measures"]
+        return found
 
     @property
     def plot(self) -> Plots:

@@ -74,7 +74,7 @@ def _run(scenario: Scenario, chain: Chain, progress: Progress | None, launch: La
     prepare(chain, len(span) * -(-len(houses) // READINGS_OF_A_TRANSACTION))
     if launch is not None:
         chain, first_mined = launch(chain), 0
-    floor = Floor(chain, houses, windows, scenario.trading.rounds)
+    floor = Floor(chain, houses, windows, scenario.trading.rounds, scenario.mechanism)
     for done, present in enumerate(span, 1):
         chain.advance()
         over = present - 1

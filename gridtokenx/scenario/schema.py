@@ -22,7 +22,7 @@ WINDOWS_OF_A_DAY = 96
 MOST_DAYS = 366
 MOST_HOUSES = 20_000
 MOST_GROUPS = 64
-MECHANISMS = ("continuous",)
+CONTINUOUS, UNIFORM_PRICE = MECHANISMS = ("continuous", "uniform-price")
 TABLES = ("trades", "settlements", "bills", "accounts", "energy", "prices", "flows", "meters", "blocks", "parameters")
 THAILAND = "thailand"
 HOUSEHOLDS = "households"
@@ -150,6 +150,9 @@ def parse_scenario(text: str, base: Path = Path(), strategies: Mapping[str, type
     sessions = Trading(trading.integer("session_windows", 1, WINDOWS_OF_A_DAY, WINDOWS_OF_A_DAY),
                        trading.integer("rounds", 1, 10, 1))
     trading.close()
+    if mechanism == UNIFORM_PRICE and sessions.rounds > 1:
+        raise ScenarioError(f"trading.rounds is {sessions.rounds}; with mechanism = {UNIFORM_PRICE!r} bids are sealed: "
+                            "1 is allowed")
     errors = root.table("forecast")
     forecast = Forecast(errors.number("load_error", 0, 1, 0.2), errors.number("pv_error", 0, 1, 0.15))
     errors.close()

@@ -1,13 +1,14 @@
 """Trading sessions: the windows of one are traded together in rounds, in the quarter hour before the first one's gate.
 
 In a round every agent is asked, and its open orders are brought in line with what it wants: placed, amended or
-cancelled. Operations of a house are packed into as few transactions as can be.
+cancelled. Operations of a house are packed into as few transactions as can be. With the uniform-price auction
+(`clearing`) there is one round, and what it trades is posted at once.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.forks import Chain, Mined, Refusal
 from gridtokenx.ledger import spaces
-from gridtokenx.ledger.operations import AmendOrder, CancelOrder, Operation, PlaceOrder
+from gridtokenx.ledger.operations import AmendOrder, BilateralTrade, CancelOrder, Operation, PlaceOrder
 from gridtokenx.ledger.receipts import Code
 from gridtokenx.ledger.records import Market, Order
 from gridtokenx.ledger.session import Session
@@ -28,7 +29,9 @@ from gridtokenx.market.orders import Side
 from gridtokenx.market.rates import window_rates
 from gridtokenx.market.tariffs import band
 from gridtokenx.scenario.agents import Book, Orders, Situation, Whole
+from gridtokenx.scenario.clearing import hold_auction
 from gridtokenx.scenario.population import QUARTERS, House
+from gridtokenx.scenario.schema import CONTINUOUS, UNIFORM_PRICE
 from gridtokenx.units import LOT_WH, PPM, PRICE_TICK_MTHB, UTHB_PER_THB
 
 NONE = -1
@@ -64,33 +67,37 @@ class Floor:
     houses: Sequence[House]
     windows: range
     rounds: int
+    mechanism: str = CONTINUOUS
     tally: Tally = field(factory=Tally)
     position_wh: Whole = field(init=False)
     open: NDArray[np.uint64] = field(init=False)
     _asked_wh: Whole = field(init=False)
     _limit: Whole = field(init=False)
+    _worths: Whole = field(init=False)
     _by_meter: dict[int, int] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         shape = (len(self.houses), len(self.windows))
         self.position_wh = np.zeros(shape, np.int64)
         self.open = np.zeros(shape, np.uint64)
-        self._asked_wh, self._limit = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        self._asked_wh, self._limit, self._worths = (np.zeros(shape, np.int64) for _ in range(3))
         self._by_meter = {house.meter: number for number, house in enumerate(self.houses)}
 
     def session(self, windows: range) -> None:
         """Trades `windows`, whose session begins now. Raises AgentError."""
-        worth = self._worth(windows)
+        if self.mechanism == UNIFORM_PRICE:
+            hold_auction(self, windows)
+            return
         begin_ms = self.chain.now_ms
         for round_ in range(self.rounds):
             if round_:
                 due_ms = begin_ms + WINDOW_MS * round_ // (self.rounds + 1)
                 if due_ms > self.chain.now_ms:
                     self._take(self.chain.warp(due_ms), {})
-            self._round(windows, round_, worth)
+            self._round(windows, round_)
 
     def orders(self) -> pl.DataFrame:
-        """The last order of every house and window that made one: all it wanted to trade, at its last limit."""
+        """The last order of every house and window that made one: all its lots, its limit, its true worth."""
         rows, places = np.nonzero(self._asked_wh)
         asked = self._asked_wh[rows, places]
         first_ms = self.windows.start * WINDOW_MS
@@ -99,41 +106,65 @@ class Floor:
             "meter": np.array([house.meter for house in self.houses], np.int64)[rows],
             "zone": np.array([house.zone for house in self.houses], np.int64)[rows],
             "side": np.where(asked > 0, "sell", "buy").tolist(), "price_mthb_kwh": self._limit[rows, places],
-            "quantity_wh": np.abs(asked)}).with_columns(
+            "worth_mthb_kwh": self._worths[rows, places],
+            "quantity_wh": np.abs(asked) // LOT_WH * LOT_WH}).with_columns(
                 pl.from_epoch("delivery", "ms").dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Bangkok"),
                 pl.col("side").cast(pl.String)).sort("window", "meter")
 
     # ------------------------------------------------------------ a round
 
-    def _round(self, windows: range, round_: int, worth: dict[int, tuple[Whole, Whole]]) -> None:
+    def ask(self, windows: range, round_: int) -> Iterator[tuple[int, House, Orders, NDArray[np.bool_]]]:
+        """(number, house, its answer, where an order makes sense at all) of every house. Raises AgentError."""
+        worth = self._worth(windows)
         first = windows.start - self.windows.start
         part = slice(first, first + len(windows))
         look = _Looking(self.chain, windows)
-        sent: dict[int, list[_Sent]] = {}
         for number, house in enumerate(self.houses):
             least, most = worth[house.tariff]
+            self._worths[number, part] = np.where(house.expected_wh[part] > 0, least, most)
             situation = Situation(
                 windows, round_, self.rounds, house.zone, house.expected_wh[part],
                 self.position_wh[number, part].copy(), most, least, look=partial(look.book, house.zone))
-            orders = _checked(house, house.agent.orders(situation), len(windows))
-            operations = self._operations(number, house, first, orders, least <= most)
-            for start in range(0, len(operations), MAX_OPERATIONS):
-                packed = operations[start:start + MAX_OPERATIONS]
-                ticket = self.chain.submit(house.address, *(each.operation for each in packed))
-                sent[ticket] = packed
+            yield number, house, _checked(house, house.agent.orders(situation), len(windows)), least <= most
+
+    def wanted(self, house: House, orders: Orders, sensible: NDArray[np.bool_]) -> Whole:
+        """What an order may ask for: capped by what the meter can carry (MARKET 3), 0 below a lot."""
+        most = np.clip(orders.quantity_wh, -(house.withdrawal_w // QUARTERS), house.injection_w // QUARTERS)
+        return np.where(sensible & (np.abs(most) >= LOT_WH), most, 0)
+
+    def note(self, number: int, first: int, wanted: Whole, price: Whole) -> None:
+        """Keeps what a house asks for from its window `first` on, for `orders`."""
+        asking, part = wanted != 0, slice(first, first + len(wanted))
+        self._asked_wh[number, part] = np.where(
+            asking, wanted + self.position_wh[number, part], self._asked_wh[number, part])
+        self._limit[number, part] = np.where(asking, price, self._limit[number, part])
+
+    def send(self, operations: Mapping[int, Sequence[tuple[int, Operation]]]) -> None:
+        """Sends (window, operation) of houses by meter, and takes in what they bring."""
+        sent: dict[int, list[_Sent]] = {}
+        for meter, some in operations.items():
+            number = self._by_meter[meter]
+            self._submit(number, [_Sent(number, window - self.windows.start, each) for window, each in some], sent)
+        self._take(self.chain.flush(), sent)
+
+    def _submit(self, number: int, operations: list[_Sent], sent: dict[int, list[_Sent]]) -> None:
+        for start in range(0, len(operations), MAX_OPERATIONS):
+            packed = operations[start:start + MAX_OPERATIONS]
+            sent[self.chain.submit(self.houses[number].address, *(each.operation for each in packed))] = packed
+
+    def _round(self, windows: range, round_: int) -> None:
+        first = windows.start - self.windows.start
+        sent: dict[int, list[_Sent]] = {}
+        for number, house, orders, sensible in self.ask(windows, round_):
+            self._submit(number, self._operations(number, house, first, orders, sensible), sent)
         self._take(self.chain.flush(), sent)
 
     def _operations(self, number: int, house: House, first: int, orders: Orders,
                     sensible: NDArray[np.bool_]) -> list[_Sent]:
-        """What brings a house's open orders in line with `orders`. Capped by what its meter can carry (MARKET 3)."""
-        wanted = np.where(sensible, np.clip(orders.quantity_wh, -(house.withdrawal_w // QUARTERS),
-                                            house.injection_w // QUARTERS), 0)
-        wholes = np.where(np.abs(wanted) < LOT_WH, 0, wanted).tolist()
-        prices = orders.price.tolist()
-        asking, part = np.abs(wanted) >= LOT_WH, slice(first, first + len(wholes))
-        self._asked_wh[number, part] = np.where(
-            asking, wanted + self.position_wh[number, part], self._asked_wh[number, part])
-        self._limit[number, part] = np.where(asking, orders.price, self._limit[number, part])
+        """What brings a house's open orders in line with `orders`."""
+        wanted = self.wanted(house, orders, sensible)
+        self.note(number, first, wanted, orders.price)
+        wholes, prices = wanted.tolist(), orders.price.tolist()
         held = self.open[number, first:first + len(wholes)].tolist()
         made: list[_Sent] = []
         for at, (quantity, price, order_id) in enumerate(zip(wholes, prices, held, strict=True)):
@@ -166,6 +197,8 @@ class Floor:
                     else:
                         self.tally.done[each.operation.NAME] += 1
                         order_id, *left = receipt.outcomes[at].data
+                        if isinstance(each.operation, BilateralTrade):
+                            continue
                         resting = len(left) > 1 and left[1]         # a cancel has no more than what it cancelled
                         self.open[each.house, each.place] = order_id if resting else 0
             for fill in mined.fills:

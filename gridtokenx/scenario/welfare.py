@@ -1,0 +1,119 @@
+"""What trade was worth to all together, and the most that it could have been (docs/measures.md).
+
+The optimum of a window is a linear programme over the orders of the houses at their true worths: energy from sellers
+to buyers over the market's paths, with their losses, wheeling and capacities. It may split what markets do not, so it
+is an upper bound. SciPy's HiGHS solves it; without SciPy there is no optimum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from gridtokenx.forks import Chain
+from gridtokenx.forks.measures import Measure
+from gridtokenx.ledger import spaces
+from gridtokenx.ledger.records import Corridor, CorridorWindow
+from gridtokenx.optional import NotInstalled, optional
+from gridtokenx.scenario.auction import Route
+from gridtokenx.scenario.clearing import routes_of
+from gridtokenx.scenario.population import QUARTERS
+from gridtokenx.units import PPM
+
+Capacities = dict[tuple[int, int], int]
+Wishes = Sequence[tuple[int, int, int]]
+"""(zone, worth mTHB/kWh, Wh) of each who wants to sell, or to buy."""
+
+
+def welfare_measures(chain: Chain, orders: pl.DataFrame, trades: pl.DataFrame) -> list[Measure]:
+    """Welfare, its optimum and the share of it that was reached."""
+    made = welfare(orders, trades)
+    try:
+        most: float | None = sum(optimum(chain, orders).values())
+    except NotInstalled:
+        most = None
+    return [
+        Measure("welfare", made, "uTHB", "sum over trades of worth of buyer q - worth of seller q_in - wheeling"),
+        Measure("welfare_optimum", most, "uTHB", "the most of that for the same wishes (linear programme per window)"),
+        Measure("efficiency", None if not most else made / most, "", "welfare / welfare_optimum"),
+    ]
+
+
+def welfare(orders: pl.DataFrame, trades: pl.DataFrame) -> int:
+    """Of the trades between those who are in `orders`, uTHB: what it was worth to buyers, sellers and networks."""
+    worths = orders.select("window", "meter", worth="worth_mthb_kwh")
+    valued = trades.join(worths.rename({"meter": "buy_meter", "worth": "bought"}), on=["window", "buy_meter"]).join(
+        worths.rename({"meter": "sell_meter", "worth": "sold"}), on=["window", "sell_meter"])
+    return int(valued.select((pl.col("bought") * pl.col("delivered_wh") - pl.col("sold") * pl.col("injected_wh")
+                              - pl.col("wheel_uthb")).sum()).item())
+
+
+def optimum(chain: Chain, orders: pl.DataFrame) -> dict[int, float]:
+    """The greatest welfare by window, uTHB. Raises NotInstalled without SciPy."""
+    routes = routes_of(chain)
+    solved: dict[int, float] = {}
+    sums = orders.group_by("window", "side", "zone", "worth_mthb_kwh").agg(pl.col("quantity_wh").sum()).sort(
+        "window", "side", "zone", "worth_mthb_kwh")
+    for (window,), part in sums.group_by("window", maintain_order=True):
+        sides = [part.filter(side=side).select("zone", "worth_mthb_kwh", "quantity_wh").rows()
+                 for side in ("sell", "buy")]
+        number: Any = window
+        solved[number] = most_welfare(sides[0], sides[1], routes, _capacities(chain, number))
+    return solved
+
+
+def most_welfare(sellers: Wishes, buyers: Wishes, routes: dict[int, list[Route]], capacities: Capacities) -> float:
+    """The optimum of one window."""
+    if not sellers or not buyers:
+        return 0.0
+    free = sum(quantity for _, _, quantity in sellers) <= min(capacities.values(), default=0)
+    ways: list[tuple[int, int, Route, float]] = []
+    for buyer, (zone, worth, _) in enumerate(buyers):
+        for seller, (origin, cost, _) in enumerate(sellers):
+            gains = [(worth - cost * PPM / (PPM - route.loss_ppm) - route.wheel_uthb_kwh / 1000, route)
+                     for route in routes[zone] if route.seller_zone == origin]
+            good = [(gain, route) for gain, route in gains if gain > 0]
+            if free and good:           # no corridor can bind: the best way is enough
+                good = [max(good, key=lambda way: way[0])]
+            ways += [(seller, buyer, route, gain) for gain, route in good]
+    if not ways:
+        return 0.0
+    found = _solve(ways, [wh for _, _, wh in sellers], [wh for _, _, wh in buyers], {} if free else capacities)
+    return float(found)
+
+
+def _solve(ways: list[tuple[int, int, Route, float]], sold: list[int], bought: list[int],
+           capacities: Capacities) -> float:
+    solver = optional("scipy.optimize", "the optimum of welfare")
+    places = {way: len(sold) + len(bought) + at for at, way in enumerate(capacities)}
+    matrix = np.zeros((len(sold) + len(bought) + len(places), len(ways)))
+    for column, (seller, buyer, route, _) in enumerate(ways):
+        needed = PPM / (PPM - route.loss_ppm)
+        matrix[seller, column] = needed
+        matrix[len(sold) + buyer, column] = 1
+        for corridor, direction in route.corridors:
+            if places:
+                matrix[places[corridor, direction], column] += needed
+                matrix[places[corridor, 1 - direction], column] -= 1
+    done = solver.linprog([-gain for *_, gain in ways], A_ub=matrix, b_ub=[*sold, *bought, *capacities.values()],
+                          method="highs")
+    if not done.success:
+        raise ArithmeticError(f"the optimum was not found: {done.message}")
+    return float(-done.fun)
+
+
+def _capacities(chain: Chain, window: int) -> Capacities:
+    """What each corridor carries in a window before any trade, by (corridor, direction)."""
+    found: Capacities = {}
+    number = 0
+    while (line := chain.record(spaces.corridor(number))) is not None:
+        declared: Corridor = line
+        kept: CorridorWindow | None = chain.record(spaces.corridor_window(window, number))
+        found[number, 0], found[number, 1] = (
+            (declared.forward_w // QUARTERS, declared.backward_w // QUARTERS) if kept is None
+            else (kept.forward_wh, kept.backward_wh))
+        number += 1
+    return found
