@@ -15,6 +15,7 @@ import numpy as np
 from attrs import field, frozen
 from numpy.typing import NDArray
 
+from gridtokenx.scenario.devices import Battery
 from gridtokenx.units import LOT_WH, PRICE_TICK_MTHB
 
 Whole = NDArray[np.int64]
@@ -40,6 +41,8 @@ class Situation:
     `forecast_wh` is injection less withdrawal as the house expects it, `position_wh` what it has sold less what it has
     bought. `most` is the highest limit that is no worse than buying from the utility, wheeling included; `least` the
     lowest price no worse than selling to it; both are multiples of the tick within the chain's price band.
+    `battery` is the house's, with what is stored in it as the session begins: the forecast is what the meter would read
+    if it served the house alone, and for a strategy with `PLANS` what it would read without it.
     """
 
     windows: range
@@ -51,6 +54,8 @@ class Situation:
     most: Whole
     least: Whole
     _look: Callable[[], Book] = field(alias="look")
+    battery: Battery | None = None
+    stored_wh: int = 0
 
     @cached_property
     def book(self) -> Book:

@@ -18,9 +18,10 @@ from gridtokenx.ledger.operations import Deposit, Operation, RegisterMeter, Regi
 from gridtokenx.ledger.records import Counters, Roles, Zone
 from gridtokenx.ledger.transaction import MAX_OPERATIONS
 from gridtokenx.scenario.agents import Agent
+from gridtokenx.scenario.devices import Battery, car_load
 from gridtokenx.scenario.errors import ScenarioError
-from gridtokenx.scenario.profiles import Profiles, read_profiles, shipped
-from gridtokenx.scenario.schema import HOUSEHOLDS, Group, Scenario
+from gridtokenx.scenario.profiles import SHIPPED_PROFILES, Profiles, read_profiles
+from gridtokenx.scenario.schema import Group, Scenario
 from gridtokenx.scenario.streams import stream
 from gridtokenx.units import UTHB_PER_THB
 
@@ -33,7 +34,8 @@ DAY_MS = 86_400_000
 class House:
     """One house. Arrays have an entry per window of the horizon; the net ones are injection less withdrawal, Wh.
 
-    `net_wh` is what its meter will read, `expected_wh` what it believes beforehand.
+    `net_wh` is what its meter will read but for its battery, `expected_wh` what it believes beforehand: with the
+    battery serving the house alone, unless its strategy plans that itself.
     """
 
     name: str
@@ -46,8 +48,23 @@ class House:
     net_wh: NDArray[np.int64]
     expected_wh: NDArray[np.int64]
     agent: Agent
+    battery: Battery | None = None
+    car: bool = False
+    stored_wh: int = 0
     address: bytes = b""
     meter: int = 0
+
+    def read(self, at: int, position_wh: int) -> int:
+        """What the meter reads in a window, the battery having done its part; asked once, window by window."""
+        if self.battery is None:
+            return int(self.net_wh[at])
+        read, self.stored_wh = self.battery.follow(int(self.net_wh[at]), position_wh, self.stored_wh)
+        return read
+
+    @property
+    def source(self) -> Source:
+        """PV behind a battery is storage (MARKET 3)."""
+        return Source.STORAGE if self.battery is not None else Source.SOLAR if self.solar else Source.MIXED
 
 
 @frozen
@@ -99,7 +116,8 @@ def people(scenario: Scenario, world: World, windows: range) -> list[House]:
             raise ScenarioError(f"{where}.tariff is {group.tariff}; the chain has classes 0 to {world.tariffs - 1}")
         if group.profiles not in known:
             path = scenario.base / Path(group.profiles).expanduser()
-            known[group.profiles] = shipped() if group.profiles == HOUSEHOLDS else read_profiles(path)
+            known[group.profiles] = SHIPPED_PROFILES[group.profiles]() if group.profiles in SHIPPED_PROFILES \
+                else read_profiles(path)
         profiles = known[group.profiles]
         if group.pv_kw and not len(profiles.pv_wh_kw):
             raise ScenarioError(f"{where}.pv_kw is {group.pv_kw}; only 0 is allowed with profiles {group.profiles}, "
@@ -126,21 +144,31 @@ def _group(scenario: Scenario, group: Group, zones: Sequence[int], profiles: Pro
     load_wh, pv_wh_kw = profiles.at(windows)
     dealt = stream(scenario.seed, "profiles", group.name)
     loads, roofs = dealt.permutation(len(load_wh)), dealt.permutation(len(pv_wh_kw))
+    with_car = set(stream(scenario.seed, "cars", group.name).permutation(group.count)[
+        :round(group.cars.share * group.count)].tolist())
+    sun, use = scenario.weather.factors(windows)
+    foreseen = (sun, use) if scenario.weather.foreseen else (np.ones(len(windows)), np.ones(len(windows)))
     houses = []
     for index in range(group.count):
         name = f"{group.name}/{index}"
         load = load_wh[loads[index % len(loads)]] * group.load_scale
         pv = pv_wh_kw[roofs[index % len(roofs)]] * group.pv_kw if group.pv_kw else np.zeros(len(windows))
+        car = car_load(group.cars, windows, stream(scenario.seed, "car", name)) if index in with_car else 0.0
         errors = stream(scenario.seed, "forecast", name).standard_normal((2, len(windows)))
-        expected = pv * np.maximum(0, 1 + scenario.forecast.pv_error * errors[0]) \
-            - load * np.maximum(0, 1 + scenario.forecast.load_error * errors[1])
-        net = np.rint(pv - load).astype(np.int64)
+        believed = np.rint(
+            pv * foreseen[0] * np.maximum(0, 1 + scenario.forecast.pv_error * errors[0])
+            - load * foreseen[1] * np.maximum(0, 1 + scenario.forecast.load_error * errors[1]) - car).astype(np.int64)
+        net = np.rint(pv * sun - load * use - car).astype(np.int64)
+        battery, more_w = group.battery, 0
+        if battery is not None:
+            more_w = battery.power_wh * QUARTERS
+            if not getattr(group.strategy, "PLANS", False):
+                believed = battery.alone(believed)
         houses.append(House(
             name, zones[index], group.tariff, group.pv_kw > 0,
-            max(round(group.pv_kw * 1000), QUARTERS * max(0, int(net.max()))),
-            max(LEAST_WITHDRAWAL_W, QUARTERS * max(0, -int(net.min()))), group.money_thb * UTHB_PER_THB,
-            net, np.rint(expected).astype(np.int64),
-            group.strategy.agent(stream(scenario.seed, "agent", name))))
+            max(round(group.pv_kw * 1000), QUARTERS * max(0, int(net.max()))) + more_w,
+            max(LEAST_WITHDRAWAL_W, QUARTERS * max(0, -int(net.min()))) + more_w, group.money_thb * UTHB_PER_THB,
+            net, believed, group.strategy.agent(stream(scenario.seed, "agent", name)), battery, index in with_car))
     return houses
 
 
@@ -164,13 +192,14 @@ def register(chain: Chain, houses: Sequence[House], until_ms: int) -> None:
                                 "names are allowed")
     _all(chain, issuer, [Deposit(house.address, house.money_uthb) for house in houses if house.money_uthb])
     numbers = _all(chain, registrar, [
-        RegisterParticipant(house.address, f"SCENARIO-{house.name}", Role.PROSUMER if house.solar else Role.CONSUMER,
+        RegisterParticipant(house.address, f"SCENARIO-{house.name}",
+                            Role.PROSUMER if house.solar or house.battery else Role.CONSUMER,
                             house.zone, until_ms) for house in houses])
     first = counters.meters + 1
     made = _all(chain, registrar, [
-        RegisterMeter(number, meter_key(chain, meter).public, house.zone, Network.PEA,
-                      Source.SOLAR if house.solar else Source.MIXED, house.tariff, house.injection_w,
-                      house.withdrawal_w) for meter, house, number in zip(count(first), houses, numbers, strict=False)])
+        RegisterMeter(number, meter_key(chain, meter).public, house.zone, Network.PEA, house.source, house.tariff,
+                      house.injection_w, house.withdrawal_w)
+        for meter, house, number in zip(count(first), houses, numbers, strict=False)])
     for house, meter in zip(houses, made, strict=True):
         house.meter = meter
 

@@ -18,7 +18,8 @@ from gridtokenx.forks import Chain
 from gridtokenx.forks.measures import frame_of
 from gridtokenx.scenario.errors import ScenarioError
 from gridtokenx.scenario.population import House
-from gridtokenx.scenario.schema import HOUSEHOLDS, Scenario
+from gridtokenx.scenario.profiles import SHIPPED_PROFILES
+from gridtokenx.scenario.schema import Scenario
 from gridtokenx.scenario.trading import Tally
 from gridtokenx.scenario.welfare import welfare_measures
 
@@ -95,12 +96,14 @@ class Result:
         return out
 
     def people(self) -> pl.DataFrame:
-        """Who is who: house, group, account, meter, zone, tariff class."""
+        """Who is who: house, group, account, meter, zone, tariff class, and what it has."""
         return pl.DataFrame(
             [(house.name, house.name.partition("/")[0], encode_address(house.address), house.meter, house.zone,
-              house.tariff, house.injection_w if house.solar else 0) for house in self.houses],
+              house.tariff, house.injection_w if house.solar or house.battery else 0,
+              0 if house.battery is None else house.battery.capacity_wh, house.car) for house in self.houses],
             schema={"house": pl.String, "group": pl.String, "account": pl.String, "meter": pl.Int64, "zone": pl.Int64,
-                    "tariff": pl.Int64, "injection_w": pl.Int64}, orient="row")
+                    "tariff": pl.Int64, "injection_w": pl.Int64, "battery_wh": pl.Int64, "car": pl.Boolean},
+            orient="row")
 
     @property
     def hash(self) -> str:
@@ -138,7 +141,7 @@ class Result:
 
     def _inputs(self) -> dict[str, str]:
         """SHA-256 of the profile files that are not shipped."""
-        named = sorted({group.profiles for group in self.scenario.groups} - {HOUSEHOLDS})
+        named = sorted({group.profiles for group in self.scenario.groups} - set(SHIPPED_PROFILES))
         return {name: sha256((self.scenario.base / Path(name).expanduser()).read_bytes()).hexdigest() for name in named}
 
     def write(self, directory: str | Path) -> Path:

@@ -80,8 +80,9 @@ def _run(scenario: Scenario, chain: Chain, progress: Progress | None, launch: La
         over = present - 1
         if over > start - LEAD:     # meters begin to measure in the window after their registration
             at = over - start
-            chain.report(over, {house.meter: _reading(int(house.net_wh[at]) if at in range(len(windows)) else 0)
-                                for house in houses})
+            chain.report(over, {house.meter: _reading(
+                house.read(at, int(floor.position_wh[number, at])) if at in range(len(windows)) else 0)
+                for number, house in enumerate(houses)})
         offset = present + LEAD - 1 - start
         if 0 <= offset < len(windows) and offset % scenario.trading.session_windows == 0:
             floor.session(windows[offset:offset + scenario.trading.session_windows])

@@ -8,13 +8,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from attrs import frozen
+from numpy.typing import NDArray
 
 from gridtokenx.ledger import parameters as registry
 from gridtokenx.ledger.parameters import ParameterError
 from gridtokenx.ledger.tariff_records import SERIES_BOUNDS, Series
 from gridtokenx.scenario.agents import Strategy
+from gridtokenx.scenario.devices import Battery, Cars, day_of
 from gridtokenx.scenario.errors import ScenarioError
+from gridtokenx.scenario.profiles import HOUSEHOLDS
 from gridtokenx.scenario.strategies import STRATEGIES, read_strategy
 from gridtokenx.scenario.table import Table
 
@@ -23,9 +27,9 @@ MOST_DAYS = 366
 MOST_HOUSES = 20_000
 MOST_GROUPS = 64
 CONTINUOUS, UNIFORM_PRICE = MECHANISMS = ("continuous", "uniform-price")
+CHARGING = ("arrival", "off-peak")
 TABLES = ("trades", "settlements", "bills", "accounts", "energy", "prices", "flows", "meters", "blocks", "parameters")
 THAILAND = "thailand"
-HOUSEHOLDS = "households"
 SERIES = {"ft_uthb_kwh": Series.FT, "buy_back_uthb_kwh": Series.BUY_BACK, "vat_ppm": Series.VAT}
 _RATES = {name: SERIES_BOUNDS[series] for name, series in SERIES.items()}
 _TARIFF = {"on_peak_uthb_kwh": (0, 10**9), "off_peak_uthb_kwh": (0, 10**9), "service_uthb_month": (0, 10**12),
@@ -59,6 +63,27 @@ class Forecast:
     pv_error: float
 
 
+@frozen(eq=False)
+class Weather:
+    """What makes days other than the profiles: factors of PV and load, by day from the horizon's first (0) on.
+
+    `days` are (day, PV, load) that differ from the rest; with `foreseen` houses expect all of it.
+    """
+
+    pv_factor: float
+    load_factor: float
+    foreseen: bool
+    days: tuple[tuple[int, float, float], ...]
+
+    def factors(self, windows: range) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(PV, load) in each window."""
+        sun, use = np.full(len(windows), self.pv_factor), np.full(len(windows), self.load_factor)
+        numbers = day_of(windows)
+        for day, pv, load in self.days:
+            sun[numbers == day], use[numbers == day] = pv, load
+        return sun, use
+
+
 @frozen
 class Group:
     """Houses of a kind. `zones` are weights by name; none means all zones alike."""
@@ -72,6 +97,8 @@ class Group:
     pv_kw: float
     money_thb: int
     strategy: Strategy
+    battery: Battery | None
+    cars: Cars
 
 
 @frozen
@@ -108,6 +135,7 @@ class Scenario:
     place: Place
     trading: Trading
     forecast: Forecast
+    weather: Weather
     groups: tuple[Group, ...]
     outages: tuple[Outage, ...]
     overrides: Overrides
@@ -164,7 +192,7 @@ def parse_scenario(text: str, base: Path = Path(), strategies: Mapping[str, type
     tables = outputs.names("tables", TABLES)
     outputs.close()
     made = Scenario(
-        name, seed, start, windows, mechanism, place, sessions, forecast, groups,
+        name, seed, start, windows, mechanism, place, sessions, forecast, _weather(root.table("weather")), groups,
         tuple(_outage(table) for table in root.tables("outages", 0, 64)), _overrides(root.table("overrides")),
         tables, text, base)
     root.close()
@@ -201,9 +229,35 @@ def _group(table: Table, strategies: Mapping[str, type[Any]]) -> Group:
         table.text("name", most=32), table.integer("count", 1, MOST_HOUSES), table.text("profiles", HOUSEHOLDS, 4096),
         zones, table.integer("tariff", 0, 255, 0), table.number("load_scale", 0, 10_000, 1.0),
         table.number("pv_kw", 0, 100_000, 0.0), table.integer("money_thb", 0, 10**9, 10_000),
-        read_strategy(table.table("agent"), strategies))
+        read_strategy(table.table("agent"), strategies), _battery(table), _cars(table))
     table.close()
     return group
+
+
+def _battery(table: Table) -> Battery | None:
+    kwh, kw = table.number("battery_kwh", 0, 100_000, 0.0), table.number("battery_kw", 0, 100_000, 0.0)
+    efficiency = table.number("battery_efficiency", 0.1, 1, 0.9)
+    if bool(kwh) != bool(kw):
+        raise table.wrong("battery_kw" if kwh else "battery_kwh", "a battery has both battery_kwh and battery_kw")
+    return Battery(round(kwh * 1000), round(kw * 250), efficiency) if kwh else None
+
+
+def _cars(table: Table) -> Cars:
+    return Cars(table.number("ev_share", 0, 1, 0.0), table.number("ev_kwh_day", 0, 1_000, 8.0),
+                table.number("ev_kw", 0.1, 1_000, 7.0),
+                table.choice("ev_charging", CHARGING, CHARGING[0]) == CHARGING[1])
+
+
+def _weather(table: Table) -> Weather:
+    sun, use = table.number("pv_factor", 0, 10, 1.0), table.number("load_factor", 0, 10, 1.0)
+    days = []
+    for entry in table.tables("days", 0, MOST_DAYS):
+        days.append((entry.integer("day", 0, MOST_DAYS - 1), entry.number("pv_factor", 0, 10, sun),
+                     entry.number("load_factor", 0, 10, use)))
+        entry.close()
+    weather = Weather(sun, use, table.flag("foreseen", True), tuple(days))
+    table.close()
+    return weather
 
 
 def _ends(table: Table) -> tuple[str, str]:

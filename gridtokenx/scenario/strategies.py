@@ -9,11 +9,13 @@ from attrs import fields
 
 from gridtokenx.scenario.adaptive import ZeroIntelligencePlus
 from gridtokenx.scenario.agents import Linear, Strategy, Truthful, ZeroIntelligence
+from gridtokenx.scenario.arbitrage import BatteryArbitrage
 from gridtokenx.scenario.errors import ScenarioError
 from gridtokenx.scenario.table import Table
 
 STRATEGIES: Mapping[str, type[Any]] = {
     "truthful": Truthful, "zero-intelligence": ZeroIntelligence, "zip": ZeroIntelligencePlus, "linear": Linear,
+    "battery-arbitrage": BatteryArbitrage,
 }
 
 

@@ -67,6 +67,12 @@ class Table:
             raise self.wrong(key, f"allowed: {', '.join(known)}")
         return str(value)
 
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.values[key] if self.has(key) else default
+        if type(value) is not bool:
+            raise self.wrong(key, "true or false is allowed")
+        return value
+
     def names(self, key: str, choices: Iterable[str]) -> tuple[str, ...]:
         """Some of `choices`, without repeats; all of them when the key is left out."""
         known = list(choices)

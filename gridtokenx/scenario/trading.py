@@ -124,7 +124,8 @@ class Floor:
             self._worths[number, part] = np.where(house.expected_wh[part] > 0, least, most)
             situation = Situation(
                 windows, round_, self.rounds, house.zone, house.expected_wh[part],
-                self.position_wh[number, part].copy(), most, least, look=partial(look.book, house.zone))
+                self.position_wh[number, part].copy(), most, least, look=partial(look.book, house.zone),
+                battery=house.battery, stored_wh=house.stored_wh)
             yield number, house, _checked(house, house.agent.orders(situation), len(windows)), least <= most
 
     def wanted(self, house: House, orders: Orders, sensible: NDArray[np.bool_]) -> Whole:
