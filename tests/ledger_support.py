@@ -112,6 +112,9 @@ class Flat:
     def page(self, path: bytes) -> bytes | None:
         return self.pages.get(path)
 
+    def last_key(self, prefix: bytes) -> bytes | None:
+        return max((key_ for key_ in self.keys if key_.startswith(prefix)), default=None)
+
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         for index in range(bisect_left(self.keys, prefix), len(self.keys)):
             if not self.keys[index].startswith(prefix):

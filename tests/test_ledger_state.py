@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_support import genesis
+from ledger_support import Flat, genesis
 
+from gridtokenx._native.state import Values
 from gridtokenx.ledger import records, spaces, tariff_records
 from gridtokenx.ledger.records import Account, Order, Position
 from gridtokenx.ledger.schema import decode_value, encode_value
@@ -43,7 +45,7 @@ def test_recent_blocks_read_as_one_layer(below: Layers, recently: Layers, above:
     base = StateView(EmptyState(), HEADER)
     for layer in below:
         base = StateView(base, HEADER, layer, layer)
-    recent, final, plain = Recent(base), base, base
+    recent, final, plain = Recent(Flat(base)), base, base
     for layer in recently:
         plain = StateView(plain, HEADER, layer, layer)
         recent.add(plain)
@@ -57,6 +59,22 @@ def test_recent_blocks_read_as_one_layer(below: Layers, recently: Layers, above:
     assert list(final.scan(prefix)) == list(plain.scan(prefix))
     for where in {where for layer in (*below, *recently, *above) for where in layer}:
         assert (final.get(where), final.page(where)) == (plain.get(where), plain.page(where))
+
+
+def test_recent_blocks_ask_the_base_once_and_never_beyond_its_last_key() -> None:
+    asked: list[bytes] = []
+
+    class Counting(Flat):
+        def get(self, key_: bytes) -> bytes | None:
+            asked.append(key_)
+            return super().get(key_)
+
+    recent = Recent(Counting(StateView(EmptyState(), HEADER, {b"\x02a": b"1", b"\x02c": b"2", b"\x04a": b"3"})))
+    for _ in range(2):
+        assert [recent.get(key_) for key_ in (b"\x02a", b"\x02b", b"\x02c", b"\x02d", b"\x03a", b"\x04a", b"\x05")] == [
+            b"1", None, b"2", None, None, b"3", None]
+    assert asked == [b"\x02a", b"\x02b", b"\x02c", b"\x04a"]
+    assert recent.size == 4
 
 
 def test_a_session_undoes_and_tells_net_changes() -> None:
@@ -74,7 +92,7 @@ def test_a_session_undoes_and_tells_net_changes() -> None:
     session.put(two, Account(balance=2))        # back to what it was: no change
     session.put(three, Account())
     session.put(three, None)
-    changes = list(session.changed())
+    changes = session.changed()
     assert changes == [(one, Account(balance=1), Account(balance=5))]
     assert encode_changes(changes) == {one: Account(balance=5).encode()}
     assert session.keys_touched == 3
@@ -90,6 +108,28 @@ def test_records_read_back() -> None:
                    tariff_records.Calendar((1, 2)), tariff_records.tariff("t", 1, 2),
                    tariff_records.block_tariff("b", (5, 1), (0, 2))):
         assert type(record).decode(record.encode()) == record
+
+
+def test_values_that_were_seen_lately_are_not_read_again_and_bounded() -> None:
+    read: list[bytes] = []
+
+    def reader(raw: bytes) -> Account:
+        read.append(raw)
+        return Account.decode(raw)
+
+    values = Values({4: reader, 5: None}, 1, {7: records.Peaks.decode}, 2)
+    accounts = [Account(balance=number) for number in range(3)]
+    raws = [account.encode() for account in accounts]
+    assert values.encode(b"\x04a", accounts[0]) == raws[0]
+    assert values.decode(b"\x04b", raws[0]) is accounts[0]
+    assert [values.decode(b"\x04a", raw) for raw in (raws[1], raws[1], raws[2], raws[0])] == [
+        accounts[1], accounts[1], accounts[2], accounts[0]]
+    assert read == [raws[1], raws[2], raws[0]]      # the third filled it up, and what was there was forgotten
+    assert values.decode(b"\x05", b"raw") == values.encode(b"\x05", b"raw") == b"raw"
+    assert values.decode(b"\x01\x07", records.Peaks(b"p").encode()) == records.Peaks(b"p")
+    for key_ in (b"", b"\x06"):
+        with pytest.raises(KeyError):
+            values.decode(key_, raws[0])
 
 
 def test_every_space_has_a_reader() -> None:

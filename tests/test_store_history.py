@@ -48,6 +48,8 @@ def check(database: Database, states: list[Model], pages: list[Model]) -> None:
                 assert list(reader.scan(prefix)) == wanted
     with database.snapshot() as now:
         assert dict(now.scan(b"")) == states[-1]
+        for prefix in (b"\x00", b"\x01", b"\x02", b"\xff"):
+            assert now.last_key(prefix) == max((key for key in states[-1] if key.startswith(prefix)), default=None)
         assert {path: now.page(path) for path in paths} == {path: pages[-1].get(path) for path in paths}
 
 

@@ -36,6 +36,8 @@ def test_it_holds_what_was_written_last(
             for prefix in (b"", b"\x00", b"\x01\x00"):
                 assert list(scratch.scan(prefix)) == [(key, state[key][1]) for key in sorted(state)
                                                       if key.startswith(prefix)]
+            for prefix in (b"\x00", b"\x01", b"\xfe", b"\xff"):
+                assert scratch.last_key(prefix) == max((key for key in state if key.startswith(prefix)), default=None)
             assert list(scratch.pages()) == sorted(trie.items())
             for key in {*changes, *state, b"absent"}:
                 height, value = state.get(key, (None, None))

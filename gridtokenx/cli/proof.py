@@ -142,9 +142,9 @@ def _record(key: bytes, value: bytes) -> Any:
         record = decode_value(key, value)
     except Exception:  # noqa: BLE001 - it is proven whatever this program can make of it
         return value
-    if isinstance(record, int | bytes):
+    if isinstance(record, bytes):
         return record
-    return {field.name: getattr(record, field.name) for field in attrs.fields(type(record))}  # type: ignore[arg-type]
+    return {field.name: getattr(record, field.name) for field in attrs.fields(type(record))}
 
 
 def _space(key: bytes) -> str:

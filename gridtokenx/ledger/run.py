@@ -275,7 +275,7 @@ class BlockRun:
         if inputs.height >= self._epoch.boundary:
             cross_boundary(session, inputs.parent_hash, self.parameters.epoch_length)
         following: Authorities = session.get(spaces.AUTHORITIES)
-        changes = list(session.changed())
+        changes = session.changed()
         # What was tried and undone leaves no weight, so builder and voter meter alike.
         weight = self._weight + self.desk.weight + max(0, len(changes) - self._keys_before) * weights.KEY
         if weight > self.parameters.max_block_weight:

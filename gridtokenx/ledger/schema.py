@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gridtokenx._native.state import Values
 from gridtokenx.ledger import (
     authority_records,
     certificate_records,
@@ -15,7 +16,7 @@ from gridtokenx.ledger import (
 from gridtokenx.ledger.records import Record
 from gridtokenx.ledger.spaces import ChainRecord, Space
 
-Value = Record | int | bytes
+Value = Record | bytes
 
 _CHAIN: dict[int, type[Record]] = {
     ChainRecord.IDENTITY: records.Identity,
@@ -33,7 +34,7 @@ _CHAIN: dict[int, type[Record]] = {
     ChainRecord.REGISTRY: certificate_records.Registry,
     ChainRecord.CARBON: certificate_records.Carbon,
 }
-_SPACES: dict[int, Callable[[bytes], Value]] = {
+_SPACES: dict[int, Callable[[bytes], Value] | None] = {
     Space.AUTHORITIES: records.Authorities.decode,
     Space.ACCOUNT: records.Account.decode,
     Space.ACCOUNT_KEYS: records.AccountKeys.decode,
@@ -80,36 +81,11 @@ _RAW = frozenset({Space.PARAMETER, Space.LICENCE, Space.METER_KEY, Space.METERS_
                   Space.RANKED})
 
 
-KNOWN_MOST = 32_768
-_known: dict[tuple[int, bytes], Value] = {}     # records are immutable: equal bytes of a space are one record
+KNOWN_MOST = 32_768        # values read or written lately that need not be read again
 
-
-def decode_value(key: bytes, raw: bytes) -> Value:
-    """The record (or, for numbers and indexes, the canonical bytes) that `key` holds."""
-    space = key[0]
-    if space in _RAW:
-        return raw
-    if space == Space.CHAIN:
-        return _CHAIN[key[1]].decode(raw)
-    value = _known.get((space, raw))
-    if value is None:
-        value = _SPACES[space](raw)
-        _remember(space, raw, value)
-    return value
-
-
-def _remember(space: int, raw: bytes, value: Value) -> None:
-    """What was decoded or encoded lately need not be decoded again: the next block reads what this one wrote."""
-    if len(_known) >= KNOWN_MOST:
-        _known.clear()
-    _known[space, raw] = value
-
-
-def encode_value(key: bytes, value: Value) -> bytes:
-    """The canonical bytes of what `key` is to hold."""
-    if type(value) is bytes:
-        return value
-    raw: bytes = value.encode()  # type: ignore[union-attr]
-    if key[0] != Space.CHAIN:
-        _remember(key[0], raw, value)
-    return raw
+VALUES = Values({**_SPACES, **dict.fromkeys(_RAW)}, Space.CHAIN,
+                {kind: record.decode for kind, record in _CHAIN.items()}, KNOWN_MOST)
+decode_value = VALUES.decode
+"""The record (or, for numbers and indexes, the canonical bytes) that a key holds."""
+encode_value = VALUES.encode
+"""The canonical bytes of what a key is to hold."""

@@ -6,8 +6,9 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from heapq import merge
 from itertools import chain
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from gridtokenx._native.state import Layer, Merged
 from gridtokenx.ledger import trie
 from gridtokenx.ledger.block import Header
 
@@ -28,6 +29,14 @@ class StateReader(Protocol):
         ...
 
 
+class OrderedReader(StateReader, Protocol):
+    """A state that tells where its keys end: most of what a block asks for are new keys beyond."""
+
+    def last_key(self, prefix: bytes) -> bytes | None:
+        """The last key that begins with `prefix`, one byte; None if there is none."""
+        ...
+
+
 class EmptyState:
     """The state before genesis."""
 
@@ -41,57 +50,25 @@ class EmptyState:
         return None
 
 
-class Recent:
+class Recent(Merged):
     """The changes of several blocks over `base`, merged: what reads at the last of them need not walk through.
 
     One thread may read while another adds a block: readers of that block's descendants see the same either way.
     """
 
-    __slots__ = ("_added", "_keys", "_read", "base", "pages", "values")
+    __slots__ = ("_keys",)
 
-    def __init__(self, base: StateReader) -> None:
-        self.base = base
-        self.values: dict[bytes, bytes | None] = {}
-        self.pages: dict[bytes, bytes | None] = {}
-        self._read: dict[bytes, bytes | None] = {}      # what was read of `base`, which does not change
-        self._added: dict[int, list[list[bytes]]] = {}  # keys of `values` by space, as blocks added them
+    if TYPE_CHECKING:
+        base: OrderedReader
+
+    def __init__(self, base: OrderedReader) -> None:
+        super().__init__(base)
         self._keys: dict[int, tuple[int, list[bytes]]] = {}     # those of so many blocks together, ascending
-
-    @property
-    def size(self) -> int:
-        """How many keys it remembers."""
-        return len(self.values) + len(self._read)
-
-    def add(self, view: StateView) -> None:
-        """Takes in the changes of the next block."""
-        values = self.values
-        added: dict[int, list[bytes]] = {}
-        for key in view.changes:
-            if key not in values:
-                added.setdefault(key[0], []).append(key)
-        values.update(view.changes)
-        self.pages.update(view.pages)
-        for space, keys in added.items():
-            self._added.setdefault(space, []).append(keys)
-
-    def get(self, key: bytes) -> bytes | None:
-        values = self.values
-        if key in values:
-            return values[key]
-        read = self._read
-        if key in read:
-            return read[key]
-        value = read[key] = self.base.get(key)
-        return value
-
-    def page(self, path: bytes) -> bytes | None:
-        pages = self.pages
-        return pages[path] if path in pages else self.base.page(path)
 
     def range(self, prefix: bytes, depth: int) -> Iterator[tuple[bytes, int, bytes | None]] | None:
         """What was changed under `prefix`, a byte at least; None if nothing was."""
         space = prefix[0]
-        added = self._added.get(space, ())
+        added = self.added.get(space, ())
         blocks, keys = self._keys.get(space, (0, []))
         if blocks < len(added):
             fresh = added[blocks:]
@@ -100,50 +77,29 @@ class Recent:
         return _layer(keys, prefix, self.values, depth)
 
 
-class StateView:
+class StateView(Layer):
     """The state after the block `header`: that block's net changes over the state of its parent.
 
     `changes` and `pages` are what a checkpoint writes (None: the key or page is gone); they never change once
     the view is made. Laid over a store's snapshot with no changes, it is that snapshot's state.
     """
 
-    __slots__ = ("_sorted", "changes", "header", "pages", "parent", "recent")
+    __slots__ = ("_sorted",)
+
+    if TYPE_CHECKING:
+        parent: StateReader
+        header: Header
+        recent: Recent | None
+        """A short cut past `parent`, given to the newest final block as long as it is that."""
 
     def __init__(self, parent: StateReader, header: Header, changes: dict[bytes, bytes | None] | None = None,
                  pages: dict[bytes, bytes | None] | None = None) -> None:
-        self.parent = parent
-        self.header = header
-        self.changes: dict[bytes, bytes | None] = {} if changes is None else changes
-        self.pages: dict[bytes, bytes | None] = {} if pages is None else pages
+        super().__init__(parent, header, changes, pages)
         self._sorted: list[bytes] | None = None
-        self.recent: Recent | None = None
-        """A short cut past `parent`, given to the newest final block as long as it is that."""
 
     def rebase(self, reader: StateReader) -> None:
         """Reads below this view go to `reader`, which holds the same state as the parent did."""
         self.parent = reader
-
-    def get(self, key: bytes) -> bytes | None:
-        reader: StateReader = self
-        while type(reader) is StateView:
-            changes = reader.changes
-            if key in changes:
-                return changes[key]
-            if reader.recent is not None:
-                return reader.recent.get(key)
-            reader = reader.parent
-        return reader.get(key)
-
-    def page(self, path: bytes) -> bytes | None:
-        reader: StateReader = self
-        while type(reader) is StateView:
-            pages = reader.pages
-            if path in pages:
-                return pages[path]
-            if reader.recent is not None:
-                return reader.recent.page(path)
-            reader = reader.parent
-        return reader.page(path)
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Lazy: costs what is consumed, not what has changed."""

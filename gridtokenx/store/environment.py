@@ -49,6 +49,7 @@ environment.copyfd(os.open(os.devnull, os.O_WRONLY), compact=True)
 
 Tables = Mapping[bytes, Any]
 Transaction: TypeAlias = "lmdb.Transaction[bytes]"
+Cursor: TypeAlias = "lmdb.Cursor[bytes]"
 
 
 def translate(error: lmdb.Error, path: Path) -> StoreError:
@@ -188,6 +189,13 @@ def open_tables(environment: lmdb.Environment, path: Path) -> Tables:
                 raise NotInitialised(f"{path} holds no chain yet") from error
             raise DatabaseDamaged(f"{path}: table {name.decode()} is missing") from error
     return tables
+
+
+def last_key(cursor: Cursor, prefix: bytes) -> bytes | None:
+    """The last key of a table that begins with the byte `prefix`; None if there is none."""
+    beyond = prefix != b"\xff" and cursor.set_range(bytes((prefix[0] + 1,)))
+    found = cursor.prev() if beyond else cursor.last()
+    return cursor.key() if found and cursor.key().startswith(prefix) else None
 
 
 class DirectoryLock:

@@ -11,7 +11,7 @@ from typing import Any
 
 import lmdb
 
-from gridtokenx.store.environment import DEFAULT_MAP_BYTES, LMDB_ENGINE, Transaction, translated
+from gridtokenx.store.environment import DEFAULT_MAP_BYTES, LMDB_ENGINE, Transaction, last_key, translate, translated
 from gridtokenx.store.errors import StoreClosed
 from gridtokenx.store.schema import HEIGHT_BYTES, PAGES, STATE, height_key
 
@@ -47,13 +47,22 @@ class Scratch:
             self._reading = self._environment.begin()
 
     def get(self, key: bytes) -> bytes | None:
-        with translated(self._path):
+        try:
             found = self._transaction().get(key, db=self._tables[STATE])
+        except lmdb.Error as error:
+            raise translate(error, self._path) from error
         return None if found is None else found[HEIGHT_BYTES:]
 
     def page(self, path: bytes) -> bytes | None:
-        with translated(self._path):
+        try:
             return self._transaction().get(path, db=self._tables[PAGES])
+        except lmdb.Error as error:
+            raise translate(error, self._path) from error
+
+    def last_key(self, prefix: bytes) -> bytes | None:
+        """The last key that begins with the byte `prefix`."""
+        with translated(self._path), self._transaction().cursor(db=self._tables[STATE]) as cursor:
+            return last_key(cursor, prefix)
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All (key, value) whose key starts with `prefix`, ascending, read as they are asked for."""

@@ -13,7 +13,7 @@ import lmdb
 from attrs import define
 
 from gridtokenx._native import checkpoint as native
-from gridtokenx.store.environment import Tables, Transaction, translate
+from gridtokenx.store.environment import Tables, Transaction, last_key, translate
 from gridtokenx.store.errors import DatabaseDamaged, StoreClosed
 from gridtokenx.store.schema import (
     DIFFERENCE,
@@ -96,6 +96,13 @@ class Snapshot(_Reader):
         except lmdb.Error as error:
             raise translate(error, self._path) from error
 
+    def last_key(self, prefix: bytes) -> bytes | None:
+        """The last state key that begins with the byte `prefix`."""
+        try:
+            with self._reading().cursor(db=self._tables[STATE]) as cursor:
+                return last_key(cursor, prefix)
+        except lmdb.Error as error:
+            raise translate(error, self._path) from error
 
     def pages(self) -> Iterator[tuple[bytes, bytes]]:
         """All (path, page) of the trie, ascending."""

@@ -1,0 +1,282 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""What a block reads and writes, on its way between records and bytes: a block asks for hundreds of thousands of records
+a day, most of them new ones that no state holds.
+
+`gridtokenx.ledger` has the rules: `schema` which record a key holds (`Values`), `state` what lies over what (`Layer`,
+`Merged`), `session` how a block works on it (`Working`).
+"""
+
+from cython cimport no_gc
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t
+
+cdef bytes EMPTY = b""
+
+
+cdef inline int space_of(bytes key) except -1:
+    if PyBytes_GET_SIZE(key) == 0:
+        raise KeyError("a key has at least the byte of its space")
+    return (<const uint8_t*>PyBytes_AS_STRING(key))[0]
+
+
+# ------------------------------------------------------------------ records and bytes
+
+
+cdef class Values:
+    """Reads bytes as records and writes records as bytes, by the space of their key.
+
+    Records are immutable, so equal bytes of a space are one record: what was read or written lately, up to `most`, need
+    not be read again. `readers` has per space what reads it, or None for the bytes themselves; `chain` the same by the
+    second byte of a key, for the space `chain_space`, whose records are few.
+    """
+
+    cdef list _known        # by space
+    cdef dict _readers, _chain
+    cdef int _chain_space
+    cdef Py_ssize_t _count, _most
+
+    def __init__(self, dict readers not None, int chain_space, dict chain not None, Py_ssize_t most):
+        self._readers, self._chain_space, self._chain = readers, chain_space, chain
+        self._known = [{} for _ in range(256)]
+        self._count, self._most = 0, most
+
+    cpdef object decode(self, bytes key, bytes raw):
+        """The record (or, for numbers and indexes, the canonical bytes) that `key` holds. KeyError: no such space."""
+        cdef int space = space_of(key)
+        cdef object reader
+        cdef PyObject* known
+        if space == self._chain_space:
+            return self._chain[key[1]](raw)
+        reader = self._readers[space]
+        if reader is None:
+            return raw
+        known = PyDict_GetItem(<dict>self._known[space], raw)
+        if known != NULL:
+            return <object>known
+        value = reader(raw)
+        self._remember(space, raw, value)
+        return value
+
+    cpdef bytes encode(self, bytes key, object value):
+        """The canonical bytes of what `key` is to hold."""
+        cdef int space
+        cdef bytes raw
+        if type(value) is bytes:
+            return <bytes>value
+        raw = value.encode()
+        space = space_of(key)
+        if space != self._chain_space:
+            self._remember(space, raw, value)
+        return raw
+
+    cdef int _remember(self, int space, bytes raw, object value) except -1:
+        if self._count >= self._most:
+            for known in self._known:
+                (<dict>known).clear()
+            self._count = 0
+        self._count += 1
+        (<dict>self._known[space])[raw] = value
+        return 0
+
+
+# ------------------------------------------------------------------ layers of bytes
+
+
+cdef class Merged:
+    """The changes of several blocks over `base`, whose `last_key` tells how far its keys of a space go: beyond lies nothing."""
+
+    cdef readonly object base
+    cdef readonly dict values, pages
+    cdef dict _read, _last
+    cdef readonly dict added
+
+    def __init__(self, object base):
+        self.base = base
+        self.values, self.pages = {}, {}
+        self._read = {}         # what was read of `base`, which does not change
+        self._last = {}         # the last key that `base` has of a space, or b""
+        self.added = {}        # keys of `values` by space: a list of each block that added some
+
+    @property
+    def size(self):
+        """How many keys it remembers."""
+        return len(self.values) + len(self._read)
+
+    def add(self, Layer view not None):
+        """Takes in the changes of the next block."""
+        cdef dict values = self.values, added = {}
+        cdef list keys
+        cdef bytes key
+        for key in view.changes:
+            if PyDict_GetItem(values, key) == NULL:
+                keys = <list>added.get(space_of(key))
+                if keys is None:
+                    keys = added[space_of(key)] = []
+                keys.append(key)
+        values.update(view.changes)
+        self.pages.update(view.pages)
+        for space, keys in added.items():
+            self.added.setdefault(space, []).append(keys)
+
+    cpdef object get(self, bytes key):
+        cdef PyObject* found = PyDict_GetItem(self.values, key)
+        cdef object last, value
+        cdef bytes prefix
+        if found != NULL:
+            return <object>found
+        found = PyDict_GetItem(self._read, key)
+        if found != NULL:
+            return <object>found
+        if PyBytes_GET_SIZE(key):
+            prefix = PyBytes_FromStringAndSize(PyBytes_AS_STRING(key), 1)
+            last = self._last.get(prefix)
+            if last is None:
+                last = self.base.last_key(prefix)
+                if last is None:
+                    last = EMPTY
+                self._last[prefix] = last
+            if key > <bytes>last:
+                return None
+        value = self._read[key] = self.base.get(key)
+        return value
+
+    cpdef object page(self, bytes path):
+        cdef PyObject* found = PyDict_GetItem(self.pages, path)
+        return <object>found if found != NULL else self.base.page(path)
+
+
+cdef class Layer:
+    """One block's changes of keys and pages over `parent`, or over `recent` where that is set."""
+
+    cdef public object parent, header, recent
+    cdef readonly dict changes, pages
+
+    def __init__(self, object parent, object header, dict changes=None, dict pages=None):
+        self.parent, self.header, self.recent = parent, header, None
+        self.changes = {} if changes is None else changes
+        self.pages = {} if pages is None else pages
+
+    cpdef object get(self, bytes key):
+        cdef object reader = self
+        cdef PyObject* found
+        while isinstance(reader, Layer):
+            found = PyDict_GetItem((<Layer>reader).changes, key)
+            if found != NULL:
+                return <object>found
+            if (<Layer>reader).recent is not None:
+                return (<Merged?>(<Layer>reader).recent).get(key)
+            reader = (<Layer>reader).parent
+        return reader.get(key)
+
+    cpdef object page(self, bytes path):
+        cdef object reader = self
+        cdef PyObject* found
+        while isinstance(reader, Layer):
+            found = PyDict_GetItem((<Layer>reader).pages, path)
+            if found != NULL:
+                return <object>found
+            if (<Layer>reader).recent is not None:
+                return (<Merged?>(<Layer>reader).recent).page(path)
+            reader = (<Layer>reader).parent
+        return reader.page(path)
+
+
+# ------------------------------------------------------------------ a block's records
+
+
+@no_gc
+cdef class _Entry:
+    """A record as the block found it, and as it is now. Records refer to no entry: there are no cycles to look for."""
+
+    cdef object before, now
+    cdef bint changed
+
+
+cdef class Working:
+    """Records read through `parent` once, and changed as objects; every change can be undone."""
+
+    cdef public object parent
+    cdef public object height, release_due
+    cdef Values _values
+    cdef dict _entries
+    cdef list _journal      # (entry, what it was), one after the other
+    cdef list _changed      # keys that were ever changed
+
+    def __init__(self, object parent, object height, object release_due, Values values not None):
+        self.parent, self.height, self.release_due = parent, height, release_due
+        self._values = values
+        self._entries, self._journal, self._changed = {}, [], []
+
+    cdef _Entry _found(self, bytes key, object raw):
+        cdef _Entry entry = _Entry.__new__(_Entry)
+        entry.before = entry.now = None if raw is None else self._values.decode(key, raw)
+        self._entries[key] = entry
+        return entry
+
+    cdef _Entry _entry(self, bytes key):
+        cdef PyObject* known = PyDict_GetItem(self._entries, key)
+        if known != NULL:
+            return <_Entry>known
+        if isinstance(self.parent, Layer):
+            return self._found(key, (<Layer>self.parent).get(key))
+        return self._found(key, self.parent.get(key))
+
+    def get(self, bytes key not None):
+        """The record at `key` as it stands now, or None."""
+        cdef PyObject* known = PyDict_GetItem(self._entries, key)
+        if known != NULL:
+            return (<_Entry>known).now
+        return self._entry(key).now
+
+    def put(self, bytes key not None, object value):
+        """Sets the record at `key`; None removes it."""
+        cdef _Entry entry = self._entry(key)
+        self._journal.append(entry)
+        self._journal.append(entry.now)
+        if not entry.changed:
+            entry.changed = True
+            self._changed.append(key)
+        entry.now = value
+
+    def mark(self):
+        """A point that `rollback` returns to."""
+        return len(self._journal)
+
+    def rollback(self, Py_ssize_t mark):
+        """Undoes every `put` since `mark`."""
+        cdef list journal = self._journal
+        while len(journal) > mark:
+            value = journal.pop()
+            (<_Entry>journal.pop()).now = value
+
+    @property
+    def keys_touched(self):
+        """At least as many as `changed` gives."""
+        return len(self._changed)
+
+    def changed(self):
+        """[(key, record before the block or None, record now or None)] of what differs, by ascending key."""
+        cdef list found = []
+        cdef _Entry entry
+        for key in sorted(self._changed):
+            entry = <_Entry>self._entries[key]
+            # Most are new or gone: comparing a record with None would ask both.
+            if entry.before is not entry.now and (entry.before is None or entry.now is None
+                                                  or not entry.before == entry.now):
+                found.append((key, entry.before, entry.now))
+        return found
+
+    def scan(self, bytes prefix not None):
+        """Keys of the *parent's* state under `prefix` that still stand, with their records as they are now.
+
+        Keys added in this block are not met: callers look for what was due or listed before it.
+        """
+        cdef PyObject* known
+        cdef _Entry entry
+        for key, raw in self.parent.scan(prefix):
+            known = PyDict_GetItem(self._entries, key)
+            entry = <_Entry>known if known != NULL else self._found(key, raw)
+            if entry.now is not None:
+                yield key, entry.now
