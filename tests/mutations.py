@@ -1,12 +1,13 @@
-"""Does the suite notice a broken rule? One at a time is broken in a scratch copy of the native sources.
+"""Does the suite notice a broken rule? One at a time is broken in a scratch copy of the sources.
 
-    python tests/mutations.py orderbook|conservation [--only WORD] [--resume DIR] [--minutes M]
+    python tests/mutations.py orderbook|conservation|energy [--only WORD] [--resume DIR] [--minutes M]
 
-A mutation is (rule, old text, new text); the old text stands exactly once in the native sources of that extension. The
-one extension is built anew without optimisation: the order book once, with every mutation under a switch that the
-environment names, so a mutation changes one condition or whole statements; the conservation checker for each. The tests
-run until the first failure, and the table says which test caught it. A crash or a run that does not end counts as
-caught. Random tests run from a fixed seed and do not shrink.
+A mutation is (rule, old text, new text). The old text stands exactly once in the native sources of that extension,
+which is built anew without optimisation: the order book once, with every mutation under a switch that the environment
+names, so a mutation changes one condition or whole statements; the conservation checker for each. For energy it
+stands in the Python sources: there each check against energy from nowhere is taken out, and only the tests that
+docs/settlement.md names are run. The tests run until the first failure, and the table says which test caught it. A
+crash or a run that does not end counts as caught. Random tests run from a fixed seed and do not shrink.
 
 With --resume the scratch copy and the table so far (`orderbook.txt`, `conservation.txt`) are kept in DIR, and what
 stands in the table is not tried again: hours can be run in pieces of --minutes. Sources are those of the first piece.
@@ -315,10 +316,61 @@ CONSERVATION: list[Mutation] = [
     ("negative amounts in blocks", "        if signs < 0:\n            break\n", ""),
 ]
 
+ENERGY: list[Mutation] = [
+    ("energy sold twice", "            if free < needed:\n", "            if False:\n"),
+    ("reading above injection capacity", "if reading.injected_wh > most_in or reading.withdrawn_wh > most_out:",
+     "if reading.withdrawn_wh > most_out:"),
+    ("reading above withdrawal capacity", "if reading.injected_wh > most_in or reading.withdrawn_wh > most_out:",
+     "if reading.injected_wh > most_in:"),
+    ("reading above capacity, in the check",
+     "if not 0 <= now.injected_wh <= most_in or not 0 <= now.withdrawn_wh <= most_out:", "if False:"),
+    ("lot delivered twice, in the check", "if minted < now.delivered_wh or minted", "if minted"),
+    ("lot claimed twice, in the check", "minted < now.claimed_wh or now.delivered_wh", "now.delivered_wh"),
+    ("lot minted twice, in the check", "            self.entries += (index << 32 | self._lots, change)\n",
+     "            pass\n"),
+    ("certificate retired twice", "    if found.retired_ms:\n", "    if False:\n"),
+    ("certificate retired twice, in the check", "(before.retired_ms or _fixed(before)", "(_fixed(before)"),
+    ("delivered above injected less losses, in the check", "if trade.delivered_wh > trade.injected_wh * (",
+     "if 0 > trade.injected_wh * ("),
+    ("forged meter: signature", "            if not verified:\n                raise Failed(Code.BAD_READING",
+     "            if False:\n                raise Failed(Code.BAD_READING"),
+    ("forged meter: unknown", "        raise Failed(Code.UNKNOWN_METER, f\"no meter {number}\")\n",
+     "        raise Failed(Code.OK, \"\")\n"),
+    ("replayed reading, double correction", "    if reading.revision > before.revision:\n",
+     "    if reading.revision >= before.revision:\n"),
+    ("another value for a correction", "    raise Failed(Code.READING_CONFLICT, f\"of {what}",
+     "    return\n    raise Failed(Code.READING_CONFLICT, f\"of {what}"),
+    ("older reading after a correction", "    if reading.revision < before.revision:\n", "    if False:\n"),
+    ("zone imbalance raises no flag", "    flagged = abs(residual) > tolerance\n", "    flagged = False\n"),
+    ("zone imbalance keeps its flag", "    elif flag is not None and not flag.cleared:\n", "    elif False:\n"),
+    ("claims above net injection, in the check", "    if claim.issued_wh > most:\n", "    if False:\n"),
+    ("claims of another reading, in the check",
+     "    if claim.issued_wh and (reading.injected_wh, reading.withdrawn_wh, reading.quality) != (\n",
+     "    if False and (reading.injected_wh, reading.withdrawn_wh, reading.quality) != (\n"),
+    ("claims that the lot did not give, in the check", "if lot is not None and lot.claimed_wh != claim.issued_wh:",
+     "if False:"),
+    ("claims on their way to buyers, in the check", "                    sums.meter(claiming.meter, HELD, index, sign",
+     "                    False and sums.meter(claiming.meter, HELD, index, sign"),
+]
+
 SETS = {
     "orderbook": (ORDERBOOK, ["test_orderbook_rules.py", "test_matching_examples.py", "test_orderbook_model.py",
                               "test_orderbook_uncross.py", "test_orderbook_replay.py"]),
     "conservation": (CONSERVATION, ["test_conservation_native.py"]),
+    "energy": (ENERGY, [
+        "test_energy_truth.py::test_energy_cannot_be_sold_twice",
+        "test_energy_truth.py::test_a_reading_above_capacity_is_refused",
+        "test_energy_truth.py::test_a_lot_cannot_be_spent_twice",
+        "test_certificate_operations.py::test_retired_once_and_for_good",
+        "test_certificate_operations.py::test_a_block_cannot_retire_twice",
+        "test_energy_truth.py::test_delivered_is_at_most_injected_less_losses",
+        "test_energy_truth.py::test_a_forged_meter_is_refused",
+        "test_energy_truth.py::test_a_replayed_reading_mints_nothing",
+        "test_energy_truth.py::test_a_correction_counts_once",
+        "test_ledger_settlement.py::test_zone_imbalance_raises_a_flag_and_a_correction_clears_it",
+        "test_energy_truth.py::test_what_is_not_there_is_named",
+        "test_certificate_operations.py::test_a_block_cannot_claim_more_than_the_meter_says",
+        "test_certificate_claims.py::test_a_meter_with_many_trades_is_shared_in_bounded_pieces"]),
 }
 PROFILE = '''"""Loaded before the tests: random tests start from a fixed seed and stop at the first failing example."""
 from hypothesis import Phase, settings
@@ -328,9 +380,14 @@ settings.load_profile("mutations")
 
 
 def source_of(folder: Path, extension: str, old: str) -> Path:
-    """The one native source that has the text. Raises SystemExit when the table is out of date."""
-    found = [path for path in sorted((folder / "native").glob("*.p[xy]*"))
-             if path.stem == extension or (extension == "orderbook" and path.stem.startswith("book_"))
+    """The one source that has the text. Raises SystemExit when the table is out of date."""
+    if extension == "energy":
+        sources = sorted((folder / "gridtokenx").rglob("*.py"))
+    else:
+        sources = sorted((folder / "native").glob("*.p[xy]*"))
+    stems = {"energy": "", "orderbook": "book_"}
+    found = [path for path in sources
+             if path.stem == extension or path.stem.startswith(stems.get(extension, extension))
              if old in path.read_text()]
     if len(found) != 1 or found[0].read_text().count(old) != 1:
         raise SystemExit(f"this stands in {[path.name for path in found]}, and should stand once in one file:\n{old}")
@@ -465,10 +522,10 @@ def prepare(folder: Path, extension: str, mutations: list[Mutation], tests: list
     (folder / "tests" / "mutation_profile.py").write_text(PROFILE)
     types = folder / "native" / "book_types.pxi"
     types.write_text(types.read_text().replace("inline __attribute__((always_inline))", "inline"))
-    files = [source_of(folder, extension, old).name for _, old, _ in mutations]
+    files = [str(source_of(folder, extension, old).relative_to(folder)) for _, old, _ in mutations]
     if extension == "orderbook":
         combine(folder, mutations)
-    if not build(folder, extension):
+    if extension != "energy" and not build(folder, extension):
         raise SystemExit("the sources as they are do not compile")
     if failure := run_tests(folder, tests):
         raise SystemExit(f"the sources as they are fail: {failure}")
@@ -478,14 +535,14 @@ def prepare(folder: Path, extension: str, mutations: list[Mutation], tests: list
 def attempt(folder: Path, extension: str, mutations: list[Mutation], number: int, tests: list[str]) -> tuple[str, str]:
     """(file, test that caught it or '') of one mutation."""
     rule, old, new = mutations[number - 1]
-    name = (folder / "ready").read_text().split("\n")[number - 1]
+    path = folder / (folder / "ready").read_text().split("\n")[number - 1]
+    name = path.name
     if extension == "orderbook":
         return name, run_tests(folder, tests, number)
-    path = folder / "native" / name
     before = path.read_text()
     path.write_text(before.replace(old, new))
     try:
-        if not build(folder, extension):
+        if extension != "energy" and not build(folder, extension):
             raise SystemExit(f"{rule}: does not compile")
         return name, run_tests(folder, tests)
     finally:
