@@ -13,7 +13,7 @@ from gridtokenx.errors import GridTokenXError, leaves
 from testnet.facts import Facts, Verdict, as_json, judge
 from testnet.households import load_households
 from testnet.launcher import Launcher, Planned
-from testnet.layout import AUTHORITIES, FOLDER, OBSERVER, PORT_BASE, Run
+from testnet.layout import AUTHORITIES, FOLDER, HTTP_OFFSET, OBSERVER, PORT_BASE, Run
 
 
 class Moment(click.ParamType[tuple[str, float]]):
@@ -94,19 +94,21 @@ def _print(facts: Facts, verdicts: list[Verdict], check: bool) -> None:
 @click.option("--restart", "restarts", type=Moment(), multiple=True, help="Start a killed authority again.")
 @click.option("--observer-at", type=click.FloatRange(0), metavar="SECONDS",
               help="Start a sixth peer, which syncs from genesis.")
+@click.option("--http/--no-http", default=True, show_default=True,
+              help=f"EGAT's node serves HTTP and the explorer, {HTTP_OFFSET} ports above --port-base.")
 @click.option("--port-base", type=click.IntRange(1024, 65_000), default=PORT_BASE, show_default=True,
               help="The authorities listen on this port of 127.0.0.1 and the next ones.")
 @click.option("--run-dir", type=click.Path(file_okay=False, path_type=Path), default=FOLDER / "run",
               help="Keys, logs and data.  [default: testnet/run]")
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object at the end and nothing else.")
 def main(for_s: float | None, check: bool, fresh: bool, households: int, seed: int, theft: str | None,
-         kills: tuple[tuple[str, float], ...], restarts: tuple[tuple[str, float], ...], observer_at: float | None,
-         port_base: int, run_dir: Path, json_output: bool) -> None:
+         kills: tuple[tuple[str, float], ...], restarts: tuple[tuple[str, float], ...],
+         observer_at: float | None, http: bool, port_base: int, run_dir: Path, json_output: bool) -> None:
     """Run five authorities and a trading program for 200 households on this machine, and show what they do."""
     plan = _plan(kills, restarts, observer_at, for_s)
     thief = _thief(theft, households)
     try:
-        layout = Run(run_dir.resolve(), port_base)
+        layout = Run(run_dir.resolve(), port_base, http)
         layout.prepare(fresh=fresh)
         launcher = Launcher(layout, households, seed, for_s, plan, quiet=json_output, thief=thief)
         facts = trio.run(launcher.run)

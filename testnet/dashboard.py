@@ -28,6 +28,8 @@ class Picture:
     messages: list[str]
     started_s: float
     settlement: SettlementView = field(factory=SettlementView)
+    explorer: str = ""
+    """Where to look with a browser."""
 
     def message(self, text: str) -> None:
         self.messages = [*self.messages, text][-5:]
@@ -141,7 +143,7 @@ class Picture:
             Text(self._totals()), Text(self._settlement()),
             Text(self._flags(), style="bold red" if self.settlement.flags else "green"),
             *[Text(message, style="yellow") for message in self.messages],
-            Text("Ctrl-C stops everything", style="dim"))
+            Text(f"Ctrl-C stops everything   {self.explorer}", style="dim"))
 
     def line(self, now_s: float) -> str:
         """For a log or a pipe: the same facts in plain lines."""

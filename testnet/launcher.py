@@ -20,7 +20,7 @@ from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.genesis import load_genesis
 from testnet.dashboard import Picture
 from testnet.facts import Facts, Fault, Money, Settled, Theft
-from testnet.layout import AUTHORITIES, Peer, Run
+from testnet.layout import AUTHORITIES, Peer, Run, port_is_free
 from testnet.processes import Child, ProcessError, stop_all
 from testnet.settled import settled_facts
 from testnet.watch import ChainView, NodeView, follow_chain, follow_settlement
@@ -74,12 +74,17 @@ class Launcher:
     troubles: list[str] = field(factory=list)
     report: dict[str, Any] = field(factory=dict)
     _picture: Picture = field(init=False)
+    _no_explorer: str = ""
     _faults: list[_Watched] = field(factory=list)
     _stop: trio.Event = field(factory=trio.Event)
     _trading_s: float = 0.0
     _carried: tuple[int, int] = (0, 0)
 
     def __attrs_post_init__(self) -> None:
+        taken = self.layout.http_address
+        if taken and not port_is_free(taken):
+            self.layout.http = False
+            self._no_explorer = f"no explorer: {taken} is in use"
         self.nodes = {peer.name: NodeView(peer) for peer in self.layout.peers}
         self.children = {peer.name: self.layout.node(peer) for peer in self.layout.peers}
         self.children["trading"] = Child(
@@ -89,6 +94,8 @@ class Launcher:
                 *[part for peer in self.layout.authorities for part in ("--node", peer.address)]],
             self.layout.folder / "logs" / "trading.log", pipe_output=True)
         self._picture = Picture(list(self.nodes.values()), self.chain, {}, [], [], 0.0)
+        address = self.layout.http_address
+        self._picture.explorer = f"explorer: http://{address}/" if address else self._no_explorer
 
     # ------------------------------------------------------------ the run
 
@@ -164,6 +171,8 @@ class Launcher:
 
     async def _until_connected(self) -> None:
         self._say(f"starting five validators; logs are in {os.path.relpath(self.layout.folder / 'logs')}")
+        if self._picture.explorer:
+            self._say(self._picture.explorer)
         others = len(AUTHORITIES) - 1
         with trio.move_on_after(CONNECT_TIMEOUT_S):
             while True:

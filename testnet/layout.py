@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import socket
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,8 @@ OBSERVER = "observer"
 BOOTSTRAP = ("egat", "mea")
 """Known to all from their configuration; the others are found by asking these."""
 PORT_BASE = 9401
+HTTP_OFFSET = 79
+"""From the first authority's port to that of its HTTP interface: 9480 with the usual ports."""
 
 
 class LayoutError(GridTokenXError):
@@ -53,6 +56,8 @@ class Run:
 
     folder: Path
     port_base: int = PORT_BASE
+    http: bool = False
+    """Whether the first authority's node serves HTTP with the explorer."""
     _lock: object = field(default=None, repr=False)
 
     @property
@@ -66,6 +71,11 @@ class Run:
     @property
     def observer(self) -> Peer:
         return self.peers[len(AUTHORITIES)]
+
+    @property
+    def http_address(self) -> str:
+        """Host and port of the first authority's HTTP interface; empty without one."""
+        return f"127.0.0.1:{self.port_base + HTTP_OFFSET}" if self.http else ""
 
     @property
     def genesis(self) -> Path:
@@ -106,6 +116,7 @@ class Run:
         """The node as a process: its committed configuration, with this run's folders and ports."""
         known = [other.address for other in self.peers if other.name in BOOTSTRAP and other != peer]
         name = peer.name
+        http = self.http_address if peer == self.peers[0] else ""
         return Child(
             name, [sys.executable, "-m", "gridtokenx.cli", "start", "--config", str(FOLDER / f"{name}.toml")],
             self.folder / "logs" / f"{name}.log",
@@ -113,7 +124,20 @@ class Run:
              "GRIDTOKENX_NODE__KEY_FILE": str(self.folder / "keys" / f"{name}.key"),
              "GRIDTOKENX_NODE__GENESIS": str(self.genesis),
              "GRIDTOKENX_NETWORK__LISTEN": peer.listen,
-             "GRIDTOKENX_NETWORK__BOOTSTRAP": ",".join(known)})
+             "GRIDTOKENX_NETWORK__BOOTSTRAP": ",".join(known),
+             **({"GRIDTOKENX_HTTP__LISTEN": http} if http else {})})
+
+
+def port_is_free(address: str) -> bool:
+    """Whether a node could listen there now."""
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError:
+            return False
+    return True
 
 
 def genesis_now() -> str:

@@ -1,4 +1,4 @@
-"""The HTTP application: endpoints under /api/v1, health, metrics; every error a problem answer (RFC 9457)."""
+"""The HTTP application: endpoints under /api/v1, explorer, health, metrics; every error a problem answer (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from gridtokenx.api.account_routes import account_routes
 from gridtokenx.api.backend import Backend
 from gridtokenx.api.chain_routes import chain_routes
 from gridtokenx.api.errors_of import add_schemas
+from gridtokenx.api.explorer_page import add_explorer
 from gridtokenx.api.market_routes import market_routes
 from gridtokenx.api.metrics import Metrics
 from gridtokenx.api.problems import Problem
@@ -41,6 +42,7 @@ def make_app(backend: Backend, metrics: Metrics, version: str) -> FastAPI:
     for router in (chain_routes(backend, submissions), market_routes(backend, submissions), account_routes(backend)):
         app.include_router(router, prefix=PREFIX)
     _add_health(app, backend, metrics)
+    add_explorer(app)
     app.exception_handler(Problem)(_problem)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(HTTPException)(_http)

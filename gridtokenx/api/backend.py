@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from gridtokenx.ledger import queries
 from gridtokenx.ledger.genesis import Genesis
+from gridtokenx.node.confirmations import Confirmations
 from gridtokenx.node.depths import Depths
 from gridtokenx.node.epochs import members_of
 from gridtokenx.node.reads import Reads
@@ -25,6 +26,11 @@ class Backend(Protocol):
 
     @property
     def takes_transactions(self) -> bool: ...
+
+    @property
+    def confirmations(self) -> Confirmations | None:
+        """Of transactions submitted here; None where none can be."""
+        ...
 
     def status(self) -> Map: ...
 
@@ -45,6 +51,7 @@ class StoredFacts:
     """A gateway over a data directory: it knows blocks and state, and nothing of peers and the pool."""
 
     takes_transactions = False
+    confirmations = None
 
     def __init__(self, reads: Reads, genesis: Genesis, version: str) -> None:
         self.reads = reads
@@ -62,7 +69,8 @@ class StoredFacts:
             "hash": header.hash, "state_root": header.state_root, "timestamp_ms": header.timestamp_ms,
             "epoch": header.epoch, "view": header.view, "leader": "", "delta_ms": 0,
             "market_time_s": clock.now_ms // 1000, "market_rate": clock.rate, "window": clock.now_ms // 900_000,
-            "peers": 0, "pending_transactions": 0, "produced": {}, "checkpoint_height": header.height,
+            "peers": 0, "pending_transactions": 0, "produced": {}, "confirmations": 0,
+            "confirmation_p50_ms": None, "confirmation_p99_ms": None, "checkpoint_height": header.height,
             "certificates_verified": 0, "uptime_ms": int((time.monotonic() - self._started_s) * 1000),
         }
 

@@ -12,6 +12,7 @@ from gridtokenx.api.answers import FINAL, FRESH, at_head, tagged, to_json
 from gridtokenx.api.backend import Backend, Map
 from gridtokenx.api.errors_of import errors_of
 from gridtokenx.api.problems import unknown
+from gridtokenx.api.search import MAX_FOUND, MAX_TEXT, in_chain, in_state
 from gridtokenx.api.submissions import REQUEST_BODY, Submissions, described
 from gridtokenx.ledger import queries
 from gridtokenx.ledger.parameters import BY_NAME
@@ -108,6 +109,15 @@ def chain_routes(backend: Backend, submissions: Submissions) -> APIRouter:
     async def peers() -> Response:
         """The node's peers. A gateway has none."""
         return _fresh({"items": backend.peers()})
+
+    @router.get("/search", response_model=models.Found, responses=errors_of())
+    async def search(request: Request, q: Annotated[str, Query(min_length=1, max_length=MAX_TEXT)]) -> Response:
+        """What a text may mean: a height, hash, address, number, time, or a part of a name."""
+        text = q.strip()
+        async with reads.view.lock:
+            rows = in_chain(reads, text)
+        rows += await reads.at_length(in_state, text)
+        return await at_head(request, reads, lambda: {"items": rows[:MAX_FOUND]})
 
     @router.get("/parameters", response_model=models.Parameters, responses=errors_of())
     async def parameters(request: Request) -> Response:

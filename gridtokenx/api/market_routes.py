@@ -26,6 +26,7 @@ MAX_LISTED = 500
 MAX_LEVELS = 200
 MAX_WINDOWS = 672
 FLAGS = 50
+MAX_HISTORY_TRADES = 2_000
 
 Window = Annotated[int, Path(ge=0, le=MAX_WINDOW, description="Unix seconds // 900")]
 OrderId = Annotated[str, Path(pattern="^[0-9]{1,19}$")]
@@ -152,6 +153,26 @@ def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
         return await at_head(request, reads, lambda: trades_page(
             backend, limit, cursor, account=address, window=window, zone=zone))
 
+    @router.get("/energy/history/{window}", response_model=models.History, responses=errors_of(404), tags=["energy"])
+    async def history(request: Request, window: Window, zone: WhichZone = None,
+                      blocks: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 200) -> Response:
+        """Prices at which a window was traded, block by block, oldest first: of all zones or of one."""
+        def wanted(trade: Map) -> bool:
+            return zone is None or zone in (trade["buy_zone"], trade["sell_zone"])
+
+        async with reads.view.lock:
+            check_zone(reads.view.state, zone)
+        trades = [trade for trade in await reads.at_length(queries.trades, window) if wanted(trade)]
+
+        def look() -> Map:
+            # Those of a settled window have left the state; the index has them, as far as it is looked through.
+            made = trades or [trade for _, trade in reversed(reads.trades(
+                MAX_HISTORY_TRADES, window=window, zone=zone))]
+            return {"window": window, "height": queries.market_clock(reads.view.state).height,
+                    "items": reads.price_history(made, blocks)}
+
+        return await at_head(request, reads, look)
+
     @router.get("/energy/stats", response_model=models.Stats, responses=errors_of(), tags=["energy"])
     async def stats(request: Request, windows: Annotated[int, Query(ge=1, le=MAX_WINDOWS)] = 96) -> Response:
         """Participants, meters and orders, and what was traded in the windows around now: half past, half coming."""
@@ -187,6 +208,11 @@ def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
                     "flags": settlement_queries.flags(state, None, FLAGS)}
 
         return await at_head(request, reads, look)
+
+    @router.get("/grid/windows/{window}", response_model=models.WindowBalance, responses=errors_of(), tags=["grid"])
+    async def balance(request: Request, window: Window) -> Response:
+        """Where a window's energy came from and went, per zone and in all, once it is settled."""
+        return await at_head(request, reads, lambda: settlement_queries.window(reads.view.state, window))
 
     return router
 

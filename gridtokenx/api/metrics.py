@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gridtokenx.api.backend import Backend, Map
 from gridtokenx.ledger import grid_queries
 from gridtokenx.ledger.settlement_queries import settling
+from gridtokenx.node.confirmations import BOUNDS_S
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
 INTERVALS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0)
@@ -120,3 +122,11 @@ class _Network(Collector):
                 late.add_metric([row["name"]], row["late_views"])
         yield silent
         yield late
+        confirmed = backend.confirmations
+        if confirmed is not None:
+            family = HistogramMetricFamily("gridtokenx_confirmation_seconds",
+                                           "From submission at this node to finality")
+            upto = list(accumulate(confirmed.counts))
+            family.add_metric([], [*((str(bound), count) for bound, count in zip(BOUNDS_S, upto, strict=False)),
+                                   ("+Inf", upto[-1])], confirmed.sum_s)
+            yield family

@@ -76,6 +76,9 @@ class Status(Answer):
     peers: int
     pending_transactions: int
     produced: dict[str, int] = Field(description="blocks by authority since the node started")
+    confirmations: int = Field(description="transactions submitted here that became final since the node started")
+    confirmation_p50_ms: int | None = Field(description="submission to finality, of the last 1 024; null: none yet")
+    confirmation_p99_ms: int | None
     checkpoint_height: int
     certificates_verified: int
     uptime_ms: int
@@ -201,6 +204,19 @@ class Parameters(Answer):
     items: list[ParameterOf]
 
 
+class FoundThing(Answer):
+    """`id` is a height, hash, address, number or name, as `kind` says; `account` is whose it is."""
+
+    kind: str = Field(pattern="^(block|transaction|account|meter|participant|certificate|order|window|zone|authority)$")
+    id: str
+    text: str = Field(description="more about it for people, or empty")
+    account: Address | None
+
+
+class Found(Answer):
+    items: list[FoundThing]
+
+
 # ------------------------------------------------------------------ market
 
 
@@ -299,6 +315,29 @@ class Trades(Answer):
 
     items: list[Trade]
     next: str | None
+
+
+@with_decimal_fields
+class BlockPrices(Answer):
+    """Trades of one block."""
+
+    height: int
+    timestamp_ms: int
+    first_price_mthb_kwh: int
+    high_price_mthb_kwh: int
+    low_price_mthb_kwh: int
+    last_price_mthb_kwh: int
+    trades: int
+    traded_wh: int
+    value_uthb: int
+
+
+class History(Answer):
+    """Oldest block first."""
+
+    window: int
+    height: int
+    items: list[BlockPrices]
 
 
 @with_decimal_fields
@@ -419,6 +458,48 @@ class GridStatus(Answer):
     zones: list[GridZone]
     corridors: list[GridCorridor]
     flags: list[Flag]
+
+
+@with_decimal_fields
+class Energies(Answer):
+    """GT: minted + supplied = consumed + losses + taken; sold = bought + losses."""
+
+    minted_wh: int = Field(description="injected at meters")
+    consumed_wh: int = Field(description="withdrawn at meters")
+    supplied_wh: int = Field(description="by utilities to meters")
+    taken_wh: int = Field(description="by utilities from meters")
+    bought_wh: int
+    sold_wh: int
+    losses_wh: int
+    imports_wh: int = Field(description="at boundary meters, physical")
+    exports_wh: int
+
+
+@with_decimal_fields
+class ZoneBalance(Energies):
+    zone: int
+    name: str
+    residual_wh: int = Field(description="what the meters do not explain")
+    tolerance_wh: int
+    flagged: bool
+    meters: int
+    estimated: int = Field(description="meters without a reading of their own")
+    boundary_meters: int
+    short_uthb_kwh: int
+    long_uthb_kwh: int
+
+
+class WindowBalance(Answer):
+    """A window's energy. Zones are listed once they are settled."""
+
+    window: int
+    phase: str = Field(pattern="^(opens_later|trading|closed|settling|settled|final)$")
+    deadline_ms: int = Field(description="of readings, market time")
+    final_ms: int
+    zones: list[ZoneBalance]
+    totals: Energies
+    exact: bool = Field(description="the sums above hold to the Wh")
+    flags: list[int] = Field(description="zones")
 
 
 # ------------------------------------------------------------------ accounts

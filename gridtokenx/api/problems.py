@@ -15,7 +15,7 @@ MEDIA_TYPE = "application/problem+json"
 
 WHAT_TO_DO = {
     "bad_request": "correct the request; /api/v1/openapi.json has every field with its bounds",
-    "not_found": "check the address; /api/v1/docs lists what there is",
+    "not_found": "check the address; /api/v1/openapi.json lists what there is",
     "unknown": "it does not exist at the newest final block, or no longer",
     "method_not_allowed": "use one of the methods in the Allow header",
     "too_large": "send less; a transaction has at most 65 536 bytes",

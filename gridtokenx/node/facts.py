@@ -8,6 +8,7 @@ import trio
 
 from gridtokenx.ledger import queries
 from gridtokenx.ledger.genesis import Genesis
+from gridtokenx.node.confirmations import Confirmations
 from gridtokenx.node.depths import Depths
 from gridtokenx.node.epochs import members_of
 from gridtokenx.node.reads import Reads
@@ -37,6 +38,7 @@ class NodeFacts:
         core = service.replica.core
         statistics = None if core is None else core.statistics()
         clock = queries.market_clock(chain.state)
+        confirmed = service.confirmations.recent()
         return {
             "name": self._name, "version": self._version, "chain_id": chain.chain_id,
             "chain_name": self._genesis.name, "authority": names.get(service.me, ""), "public": service.me,
@@ -48,9 +50,15 @@ class NodeFacts:
             "market_time_s": clock.now_ms // 1000, "market_rate": clock.rate, "window": clock.now_ms // 900_000,
             "peers": sum(peer.connected for peer in service.network.peers()),
             "pending_transactions": len(service.replica.pool), "produced": dict(service.feed.produced),
+            "confirmations": service.confirmations.count, "confirmation_p50_ms": confirmed.p50_ms,
+            "confirmation_p99_ms": confirmed.p99_ms,
             "checkpoint_height": chain.base.header.height, "certificates_verified": service.certificates_verified,
             "uptime_ms": int((trio.current_time() - service.started_s) * 1000),
         }
+
+    @property
+    def confirmations(self) -> Confirmations | None:
+        return self._service.confirmations
 
     def peers(self) -> list[Map]:
         return [{

@@ -6,7 +6,7 @@ it is here. Maps have text keys and the unit in the name, ids and addresses are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import trio
@@ -185,6 +185,29 @@ class Reads:
         prefix = trade_row(height, 0, account)[:-4]
         rows = self.view.database.index_scan(prefix, MAX_BLOCK_TRADES)
         return [_stored_trade(value) for _, value in rows]
+
+    def timestamp_ms(self, height: int) -> int:
+        """Of the final block at a height that is held; 0 of one that is not."""
+        block = self._unstored(height)
+        raw = None if block is not None else self.view.database.header(height)
+        header = block.header if block is not None else None if raw is None else decode_header(raw)
+        return 0 if header is None else header.timestamp_ms
+
+    def price_history(self, trades: Iterable[Map], most: int) -> list[Map]:
+        """The newest `most` blocks among `trades`, which are in order of making: prices and energy of each."""
+        blocks: dict[int, list[Map]] = {}
+        for trade in trades:
+            blocks.setdefault(trade["height"], []).append(trade)
+        rows = []
+        for height in sorted(blocks)[-most:]:
+            prices = [trade["price_mthb_kwh"] for trade in blocks[height]]
+            rows.append({
+                "height": height, "timestamp_ms": self.timestamp_ms(height), "first_price_mthb_kwh": prices[0],
+                "high_price_mthb_kwh": max(prices), "low_price_mthb_kwh": min(prices),
+                "last_price_mthb_kwh": prices[-1], "trades": len(prices),
+                "traded_wh": sum(trade["delivered_wh"] for trade in blocks[height]),
+                "value_uthb": sum(trade["value_uthb"] for trade in blocks[height])})
+        return rows
 
     def _made(self, account: bytes | None, below: Place | None) -> Iterator[tuple[Place, Map]]:
         """Trades newest first: those that no checkpoint holds, then stored ones, none of them twice though a

@@ -24,6 +24,7 @@ from gridtokenx.network.network import Network
 from gridtokenx.network.settings import Channel as NetworkChannel
 from gridtokenx.network.settings import NetworkError, Topic
 from gridtokenx.node.chain import ChainBlock
+from gridtokenx.node.confirmations import Confirmations
 from gridtokenx.node.epochs import certificate_holds, members_of
 from gridtokenx.node.feed import Feed
 from gridtokenx.node.inbox import Inbox
@@ -136,6 +137,7 @@ class Service:
         """While a snapshot is fetched: it will hold what sync would ask for."""
         self.overloaded = 0
         """Transactions refused unread."""
+        self.confirmations = Confirmations()
         self._checkpoints = checkpoints
         self._inbox: Inbox[_Item] = Inbox()
         self._log = structlog.get_logger("node")
@@ -187,6 +189,7 @@ class Service:
             with trio.move_on_after(SUBMIT_WAIT_S):
                 await submission.done.wait()
             submission.abandoned = True
+        self.confirmations.submitted((identity for identity, code, _ in submission.answers if code == 0), now_s)
         rest = raws[len(submission.answers):]
         self.overloaded += len(rest)
         return submission.answers + [(digest(Domain.TRANSACTION, raw), int(Code.OVERLOADED), OVERLOADED)
@@ -367,6 +370,7 @@ class Service:
             self._want_sync.set()
         for block in turn.finals:
             self.feed.final(block)
+            self.confirmations.final(block.ids, trio.current_time())
             self._pace.final(len(block.transactions), trio.current_time())
             self.replica.limit_pending(self._pace.full)
             if block.result is not None:
@@ -376,6 +380,7 @@ class Service:
                     self._log.warning("utility_beyond_credit", account=address.hex())
         for transaction_id in turn.refused:
             self.feed.refused(transaction_id)
+            self.confirmations.refused(transaction_id)
         if not turn.finals:
             return
         last = turn.finals[-1]
