@@ -96,6 +96,51 @@ async def test_answers_are_those_of_rpc_and_of_the_described_shape(node: ApiNode
     assert (await checked(node, f"/accounts/{SELLER}/certificates", models.Certificates))["items"] == []
 
 
+async def test_prices_of_a_window_block_by_block_and_its_balance(node: ApiNode) -> None:
+    await trade_a_little(node)
+    trades = list(reversed((await node.get("/energy/trades"))["items"]))
+    history = await checked(node, f"/energy/history/{node.window}", models.History)
+    assert [row["last_price_mthb_kwh"] for row in history["items"]] == [trade["price_mthb_kwh"] for trade in trades]
+    assert [row["height"] for row in history["items"]] == [trade["height"] for trade in trades]
+    assert sum(row["traded_wh"] for row in history["items"]) == sum(trade["delivered_wh"] for trade in trades)
+    block = await node.get(f"/blocks/{trades[0]['height']}")
+    assert history["items"][0]["timestamp_ms"] == block["timestamp_ms"]
+    assert (await node.get(f"/energy/history/{node.window}", blocks=1))["items"] == history["items"][-1:]
+    assert (await node.get(f"/energy/history/{node.window}", zone=trades[0]["buy_zone"]))["items"] == history["items"]
+    assert (await node.get(f"/energy/history/{node.window + 1}"))["items"] == []
+    is_problem(await node.http.get(f"/api/v1/energy/history/{node.window}?zone=63"), 404, "unknown")
+    balance = await checked(node, f"/grid/windows/{node.window}", models.WindowBalance)
+    assert (balance["phase"], balance["zones"], balance["totals"]["minted_wh"]) == ("trading", [], 0)
+
+
+async def test_search_finds_whatever_a_text_may_mean(node: ApiNode) -> None:
+    await trade_a_little(node)
+
+    async def kinds(text: str) -> list[tuple[str, str]]:
+        found = await checked(node, "/search", models.Found, q=text)
+        return [(item["kind"], item["id"]) for item in found["items"]]
+
+    block = await node.get("/blocks/2")
+    order = (await node.get(f"/accounts/{SELLER}/orders"))["items"][0]["order"]
+    [account] = (await node.get("/search", q=SELLER))["items"]
+    assert (account["kind"], account["account"]) == ("account", SELLER)
+    assert await kinds(HOUSES[0].public.hex()) == [("account", HOUSES[0].public.hex())]
+    assert await kinds(block["hash"]) == [("block", "2")]
+    assert await kinds(block["transaction_ids"][0]) == [("transaction", block["transaction_ids"][0])]
+    assert await kinds("2") == [("block", "2"), ("meter", "2"), ("participant", "2")]
+    assert ("order", order) in await kinds(order)
+    assert await kinds(str(node.window)) == [("window", str(node.window))]
+    assert await kinds("2026-05-11T10:00") == [("window", "1976076")]
+    assert (await kinds("10:15"))[0][0] == "window"
+    assert ("authority", "EGAT") in await kinds("egat")
+    zone = (await node.get("/grid/status"))["zones"][0]
+    assert ("zone", "0") in await kinds(zone["name"].upper())
+    licence = (await node.get(f"/accounts/{SELLER}"))["participant"]["licence"]
+    assert ("participant", "1") in await kinds(licence)
+    for nothing in (NOBODY, "f" * 64, "2026-02-30T10:00", "99:99", "no such thing", "9" * 19, " ", "٣"):
+        assert await kinds(nothing) == [], nothing
+
+
 async def test_pages_go_on_where_the_last_one_ended(node: ApiNode) -> None:
     await trade_a_little(node)
     for path in ("/energy/trades", f"/accounts/{SELLER}/trades", f"/accounts/{SELLER}/orders"):
@@ -255,6 +300,7 @@ async def test_health_and_metrics(node: ApiNode) -> None:
     assert (await node.http.get("/livez")).text == "ok\n"
     assert (await node.http.get("/readyz")).text == "ok\n"
     text = (await node.http.get("/metrics")).text
+    assert 'gridtokenx_confirmation_seconds_bucket{le="+Inf"}' in text
     values = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines()
               if not line.startswith("#")}
     height = (await node.get("/status"))["height"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from gridtokenx.ledger.genesis import load_genesis
 from gridtokenx.node.config import load_config
 from testnet.__main__ import main
 from testnet.dashboard import Picture
-from testnet.layout import AUTHORITIES, FOLDER, LayoutError, Run
+from testnet.layout import AUTHORITIES, FOLDER, HTTP_OFFSET, LayoutError, Run, port_is_free
 from testnet.processes import Child, ProcessError, stop_all
 from testnet.watch import ChainView, NodeView
 
@@ -110,6 +111,20 @@ def test_a_fresh_run_starts_a_new_chain_now_and_a_kept_one_does_not(tmp_path: Pa
     again = Run(tmp_path / "run", 19_000)
     again.prepare(fresh=False)
     assert load_genesis(again.genesis).chain_id == first.chain_id
+
+
+def test_the_first_authority_serves_the_explorer_where_it_is_wanted(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", 19_000, http=True)
+    listening = [run.node(peer).environment.get("GRIDTOKENX_HTTP__LISTEN") for peer in run.peers]
+    assert listening == [f"127.0.0.1:{19_000 + HTTP_OFFSET}", None, None, None, None, None]
+    assert run.http_address not in {f"127.0.0.1:{peer.port}" for peer in run.peers}
+    assert "GRIDTOKENX_HTTP__LISTEN" not in Run(tmp_path / "run", 19_000).node(run.peers[0]).environment
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert not port_is_free(address)
+    assert port_is_free(address)
 
 
 def test_two_launchers_cannot_share_a_run_directory(tmp_path: Path) -> None:
