@@ -91,6 +91,9 @@ async def run(households: int, port_base: int, out: Path) -> None:
             await wait_for_trade(url, process)
             async with browser_page(Path(folder) / "profile") as page:
                 await look(page, url, out)
+        except BaseException:
+            click.echo((Path(folder) / "run" / "logs" / "egat.log").read_text()[-2_000:], err=True)
+            raise
         finally:
             process.terminate()
             await trio.to_thread.run_sync(process.wait)

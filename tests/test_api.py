@@ -243,7 +243,7 @@ async def test_orders_are_placed_and_cancelled_by_signed_transactions_only(node:
 async def test_what_is_wrong_is_a_problem_that_says_what_to_do(node: ApiNode) -> None:
     for path, status, code in (
         ("/api/v1/blocks/999999", 404, "unknown"), ("/api/v1/blocks/-1", 400, "bad_request"),
-        ("/api/v1/blocks/x", 400, "bad_request"), ("/api/v1/nothing", 404, "not_found"), ("/", 404, "not_found"),
+        ("/api/v1/blocks/x", 400, "bad_request"), ("/api/v1/nothing", 404, "not_found"), ("/nothing", 404, "not_found"),
         (f"/api/v1/blocks/hash/{'0' * 64}", 404, "unknown"), ("/api/v1/blocks/hash/00", 400, "bad_request"),
         (f"/api/v1/transactions/{'0' * 64}", 404, "unknown"), (f"/api/v1/accounts/{NOBODY}", 404, "unknown"),
         (f"/api/v1/accounts/{SELLER[:-1]}q", 404, "unknown"), ("/api/v1/accounts/gtx1", 400, "bad_request"),
