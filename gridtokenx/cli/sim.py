@@ -21,18 +21,23 @@ def sim() -> None:
 
 @sim.command()
 @click.argument("name")
-def new(name: str) -> None:
+@click.option("--sweep", "with_sweep", is_flag=True, help="Also write NAME-sweep.toml, a sweep over it.")
+def new(name: str, with_sweep: bool) -> None:
     """Write NAME.toml, a scenario with every key explained, ready to run."""
     from gridtokenx.scenario.profiles import DATA
 
     if not _NAME.fullmatch(name):
         raise CommandError(f"{name!r} is no name for a scenario; letters, digits, '_', '.' and '-' are allowed")
-    path = Path(f"{name}.toml")
-    if path.exists():
-        raise CommandError(f"{path} is there already; choose another name, or remove it")
-    path.write_text((DATA / "template.toml").read_text("utf-8").replace("@NAME@", name), "utf-8")
-    click.echo(f"wrote {path}")
-    click.echo(f"next: gridtokenx sim run {path} --out {name}-1")
+    path, plan = Path(f"{name}.toml"), Path(f"{name}-sweep.toml")
+    wanted = {path: "template.toml"} | ({plan: "sweep.toml"} if with_sweep else {})
+    for file in wanted:
+        if file.exists():
+            raise CommandError(f"{file} is there already; choose another name, or remove it")
+    for file, template in wanted.items():
+        file.write_text((DATA / template).read_text("utf-8").replace("@NAME@", name), "utf-8")
+        click.echo(f"wrote {file}")
+    click.echo(f"next: gridtokenx sim sweep {plan} --out {name}-sweep" if with_sweep
+               else f"next: gridtokenx sim run {path} --out {name}-1")
 
 
 @sim.command()
@@ -78,6 +83,32 @@ def run(file: Path, out: Path, seed: int | None, report: bool, as_json: bool) ->
                       ("blocks", f"{facts['blocks']:,}"), ("operations", _counts(facts["operations"])),
                       ("failed", _counts(facts["failed"])), ("seed", facts["seed"]),
                       ("result hash", facts["result_hash"]), ("written to", out)])
+
+
+@sim.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", required=True, metavar="DIRECTORY", type=click.Path(file_okay=False, path_type=Path),
+              help="Where the results go; a sweep that was stopped goes on there.")
+@click.option("--workers", type=click.IntRange(0, 1024), help="Processes on this machine; 0: none but this one.  "
+              "[default: as many as there are cores]")
+@click.option("--scheduler", metavar="ADDRESS", default="",
+              help="Use this Dask scheduler, such as tcp://10.0.0.1:8786, instead of a cluster on this machine.")
+def sweep(file: Path, out: Path, workers: int | None, scheduler: str) -> None:
+    """Run the sweep in FILE on Dask; the results are one row per run in results.parquet."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from gridtokenx import scenario
+    from gridtokenx.scenario.sweeping import RESULTS
+
+    read = scenario.load_sweep(file)
+    with Progress(TextColumn(read.name), BarColumn(), MofNCompleteColumn(), TextColumn("runs"), TimeElapsedColumn(),
+                  console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(read.name, total=len(read.runs))
+        frame = scenario.carry_out(read, out, workers=workers, scheduler=scheduler,
+                                   progress=lambda done, _: bar.update(task, completed=done))
+    output.facts([("runs", f"{frame.height:,}"), ("swept", ", ".join(read.keys)),
+                  ("seeds", f"{len({run.seed for run in read.runs})}"), ("written to", out / RESULTS)])
 
 
 def _number(value: Any) -> str:

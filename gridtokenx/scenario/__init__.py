@@ -9,6 +9,8 @@ from gridtokenx.scenario.result import Result
 from gridtokenx.scenario.run import run
 from gridtokenx.scenario.schema import Scenario, load_scenario, parse_scenario
 from gridtokenx.scenario.strategies import STRATEGIES
+from gridtokenx.scenario.sweep import Sweep, load_sweep
+from gridtokenx.scenario.sweeping import carry_out
 
-__all__ = ["STRATEGIES", "Agent", "Orders", "Result", "Scenario", "ScenarioError", "Situation", "Strategy",
-           "load_scenario", "parse_scenario", "run"]
+__all__ = ["STRATEGIES", "Agent", "Orders", "Result", "Scenario", "ScenarioError", "Situation", "Strategy", "Sweep",
+           "carry_out", "load_scenario", "load_sweep", "parse_scenario", "run"]

@@ -166,7 +166,13 @@ def parse_scenario(text: str, base: Path = Path(), strategies: Mapping[str, type
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(f"not TOML: {error}") from error
-    root = Table("", document)
+    return read_scenario(document, text, base, strategies)
+
+
+def read_scenario(document: Mapping[str, Any], text: str, base: Path,
+                  strategies: Mapping[str, type[Any]] = STRATEGIES) -> Scenario:
+    """The scenario in a TOML document; `text` is what stands for it in the provenance. Raises ScenarioError."""
+    root = Table("", dict(document))
     name, seed = root.text("name"), root.integer("seed", 0, (1 << 63) - 1)
     start = root.time("start")
     windows = _windows(root)
