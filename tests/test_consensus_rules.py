@@ -277,6 +277,18 @@ def test_a_descendants_finalization_finalizes_its_ancestors():
     assert isinstance(final, Finalize) and final.digests == (first.hash, second.hash)
 
 
+def test_a_finalized_block_is_not_final_before_its_ancestors_are_held():
+    """Also if the driver should execute it too early, which it never does."""
+    bench = Bench()
+    first = bench.header(1)
+    bench.advance(100)
+    second = bench.header(2, first)
+    bench.receive(bench.others[0], bench.certificate(Kind.NOTARIZE, 1, first.hash))
+    bench.receive(bench.others[0], bench.certificate(Kind.FINALIZE, 2, second.hash))
+    assert not of(bench.executed(second), Finalize)
+    assert of(bench.executed(first), Finalize)
+
+
 def test_a_final_block_that_is_invalid_here_stops_the_core():
     bench = Bench()
     header = bench.header(1)

@@ -26,6 +26,7 @@ from gridtokenx.node.serve import answer_for, final_block
 from gridtokenx.node.service import _announcement
 from gridtokenx.node.sync import (
     MAX_ANSWER_BLOCKS,
+    Patience,
     SyncAnswer,
     SyncError,
     check_answer,
@@ -298,3 +299,19 @@ def test_observer_passes_clients_transactions_on_and_ignores_votes(cluster: Clus
     assert len(cluster.members[3].replica.pool) == 1
     cluster.run(3_000)
     assert nonce_of(cluster.members[0].chain.state, OTHER.public) == 1
+
+
+def test_patience_is_short_with_silent_peers_and_long_on_slow_links():
+    patience = Patience()
+    assert patience.wait_s == 2.5
+    patience.answered(0.1)
+    assert patience.wait_s == 2.5
+    patience.answered(1.5)
+    assert patience.wait_s == 4.5, "an answer may well take as long again"
+    for _ in range(3):
+        patience.all_failed()
+    assert patience.wait_s == 10
+    patience.answered(60)
+    assert patience.wait_s == 10
+    patience.answered(0.2)
+    assert patience.wait_s == 2.5

@@ -80,7 +80,8 @@ def test_latency_on_the_model():
 
 FAST = {"vote sent before it is logged": 3, "quorum of 2f + 1": 5, "skipped views need no nullification": 15,
         "FINALIZE in a view given up": 10, "own votes forgotten at restart": 20, "missing blocks not asked for": 20,
-        "always a reason": 3, "nobody gives up": 5}
+        "always a reason": 3, "nobody gives up": 5, "after a start nobody is asked": 3,
+        "missing blocks asked for without a pause": 3, "unfinalized transactions are no reason": 15}
 
 
 @pytest.mark.parametrize("name", sorted(FAST))

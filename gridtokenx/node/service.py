@@ -35,6 +35,7 @@ from gridtokenx.node.replica import Channel, Outgoing, Replica, Turn
 from gridtokenx.node.serve import answer_for
 from gridtokenx.node.sync import (
     MAX_ANSWER_BLOCKS,
+    Patience,
     SyncAnswer,
     SyncError,
     check_answer,
@@ -54,7 +55,6 @@ LATE_S = 0.05
 READ_FIRST_S = 0.005
 SUBMIT_WAIT_S = 5.0
 OVERLOADED_S = 0.5        # more is not taken while the submission before it has been waiting for so long
-SYNC_TIMEOUT_S = 10.0
 SYNC_POLL_S = 3.0
 SYNC_LOOK_S = 30.0        # an authority, which hears of it otherwise unless its list is many epochs old
 SYNC_RETRY_S = 0.5
@@ -143,6 +143,7 @@ class Service:
         self._log = structlog.get_logger("node")
         self._want_sync = trio.Event()
         self._sync_holders: list[bytes] = []
+        self._patience = Patience()
         self._checkpointing = False
         self._checkpoint_s = trio.current_time()
         self._want_checkpoint = trio.Event()
@@ -419,6 +420,7 @@ class Service:
             with trio.move_on_after(SYNC_POLL_S if not self.is_authority else SYNC_LOOK_S):
                 await self._want_sync.wait()
             self._want_sync = trio.Event()
+            failed = 0
             while not self.hold_sync:
                 peers = list(dict.fromkeys([*self._sync_holders, *(
                     peer.public for peer in self.network.peers() if peer.connected)]))
@@ -427,7 +429,7 @@ class Service:
                 peer = peers[turn % len(peers)]
                 turn += 1
                 try:
-                    more = await self._sync_from(peer)
+                    more, failed = await self._sync_from(peer), 0
                 except (NetworkError, GridTokenXError, trio.TooSlowError) as error:
                     if isinstance(error, InvariantError):
                         raise
@@ -435,14 +437,19 @@ class Service:
                         self.network.report(peer, Offence.INVALID, str(error))
                     self._log.info("sync_failed", peer=peer.hex()[:16], error=str(error) or type(error).__name__)
                     await trio.sleep(SYNC_RETRY_S)
-                    more = turn % max(1, len(peers)) != 0
+                    failed += 1
+                    more = failed < len(peers)
                 if not more:
                     break
+            if failed:
+                self._patience.all_failed()
 
     async def _sync_from(self, peer: bytes) -> bool:
         """One question to one peer; True if there is more to ask for."""
-        head = self.replica.chain.head
-        raw = await self.network.request(peer, SYNC_PROTOCOL, encode_request(head.header.height + 1), SYNC_TIMEOUT_S)
+        head, began_s = self.replica.chain.head, trio.current_time()
+        raw = await self.network.request(peer, SYNC_PROTOCOL, encode_request(head.header.height + 1),
+                                         self._patience.wait_s)
+        self._patience.answered(trio.current_time() - began_s)
         answer = await self._machine.in_thread(_checked, raw, head.header.height + 1, head.digest,
                                                self.replica.consensus.epoch, self._verify)
         if not answer.blocks:

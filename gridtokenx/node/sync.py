@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import takewhile
 from typing import Any
 
-from attrs import frozen
+from attrs import define, frozen
 
 from gridtokenx import codec
 from gridtokenx.consensus.messages import Certificate, Kind, decode_certificate, encode_certificate
@@ -26,10 +26,26 @@ PROTOCOL = "sync"
 MAX_ANSWER_BYTES = 3 << 20
 MAX_ANSWER_BLOCKS = 256
 MAX_TAIL = 256
+LEAST_PATIENCE_S = 2.5
+MOST_PATIENCE_S = 10.0
 
 
 class SyncError(GridTokenXError):
     """An answer that proves nothing: the peer that gave it is at fault."""
+
+
+@define
+class Patience:
+    """How long a peer may take to answer: not long, so that silent ones hold nothing up; three times what the last
+    answer took, and longer and longer while nobody's answer comes in time, since that may be the link."""
+
+    wait_s: float = LEAST_PATIENCE_S
+
+    def answered(self, took_s: float) -> None:
+        self.wait_s = min(MOST_PATIENCE_S, max(LEAST_PATIENCE_S, 3 * took_s))
+
+    def all_failed(self) -> None:
+        self.wait_s = min(MOST_PATIENCE_S, 2 * self.wait_s)
 
 
 @frozen

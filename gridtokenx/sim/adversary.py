@@ -145,6 +145,25 @@ class Backdater(_Adversary):
         super()._post(message, to)
 
 
+class Reofferer(_Adversary):
+    """As leader, at the end of an epoch, offers a block as if it were one of an earlier view that is offered again."""
+
+    def _post(self, message: Message, to: int | None) -> None:
+        if isinstance(message, Propose) and message.epoch == self.consensus.epoch:
+            header = decode_header(message.header)
+            parent = self.headers.get(header.parent)
+            boundary = header.height == self.setting.schedule.boundary(message.epoch)
+            if boundary and parent is not None and parent.view + 1 < header.view == message.view:
+                old = toy.header_of(parent, header.parent, header.view - 1, header.timestamp_ms, header.proposer,
+                                    message.transaction_ids, self.setting.schedule)
+                block = HeldBlock(old.hash, old, message.transaction_ids, 0)
+                self.blocks[block.digest], self.headers[block.digest] = block, old
+                self.setting.checker.block_made(block)
+                message = Propose(message.epoch, message.view, old.encode(), message.transaction_ids, self._place,
+                                  self._signed(Kind.NOTARIZE, message.view, old.hash).signature)
+        super()._post(message, to)
+
+
 class Withholder(_Adversary):
     """Proposes and votes, but hands out no body and proposes to q - 1 only."""
 
@@ -163,4 +182,5 @@ class Withholder(_Adversary):
 ADVERSARIES: dict[str, type[_Adversary]] = {
     "silent": Silent, "lone nullifier": LoneNullifier, "equivocator": Equivocator, "yes-man": YesMan,
     "withholder": Withholder, "forger": Forger, "skipper": Skipper, "backdater": Backdater,
+    "reofferer": Reofferer,
 }

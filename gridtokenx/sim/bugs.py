@@ -22,7 +22,6 @@ from gridtokenx.consensus.pace import Delta
 from gridtokenx.consensus.requests import ASK_AGAIN_MS, Requests, Want
 from gridtokenx.consensus.standing import Standing
 from gridtokenx.consensus.state import State
-from gridtokenx.consensus.tree import BlockTree
 from gridtokenx.consensus.votes import Proposal, ViewRecord, Votes
 from gridtokenx.ledger.block import Header
 from gridtokenx.sim.node import SimulatedNode, _Told
@@ -182,7 +181,6 @@ BUGS = (
     Bug("notarization not logged before FINALIZE", rules.learn, _learn_without_logging),
     Bug("certificates not verified", (Votes, "check"), lambda *_: []),
     Bug("missing blocks not asked for", missing.ask_for_blocks, _nothing),
-    Bug("no catch-up", missing.catch_up, _nothing),
     Bug("missing certificates not asked for", missing.ask_certificates, _nothing),
     Bug("nobody gives up", rules.give_up, _nothing),
     Bug("nothing is offered again", timers.rule_8_retry, _nothing),
@@ -197,7 +195,6 @@ BUGS = (
     Bug("finality told before it is durable", (SimulatedNode, "_final"), _told_at_once),
     Bug("a quorum less one makes a certificate", (Votes, "quorum"), _quorum_less_one),
     Bug("signers of certificates not looked at", votes.check_signers, _nothing),
-    Bug("ancestors need not be held", (BlockTree, "linked"), lambda *_: True),
     Bug("no STATUS", timers.rule_10_status, _nothing),
     Bug("boundary block not offered again", rules.offer_again, _nothing),
     Bug("boundary offered again without nullifications", rules.acceptable_again, _again_without_nullifications),

@@ -18,6 +18,8 @@ from gridtokenx.sim.disk import Key, block_key, certificate_key, final_key, vote
 from gridtokenx.sim.registry import Registry
 from gridtokenx.sim.world import Violation
 
+ASKED_AGAIN_AFTER_MS = 500
+
 
 def smallest_safe_quorum(n: int) -> int:
     """By search, not by the formula under test: any two quorums share more than the faulty, f the most with
@@ -73,6 +75,9 @@ class Checker:
     _finalizations: dict[tuple[int, int], bytes] = field(factory=dict)
     _heights: dict[int, int] = field(factory=dict)
     oldest_stamp_ms: Callable[[], int] = field(default=lambda: 0)       # that an honest node may vote for now
+    _answered: dict[int, set[int]] = field(factory=dict)     # node that did not vote since its start -> who answered it
+    _barred: dict[int, int] = field(factory=dict)            # node -> epoch up to which it may sign nothing
+    _asked_ms: dict[tuple[int, bytes], int] = field(factory=dict)
     _good: set[tuple[int, int, int, bytes, tuple[int, ...]]] = field(factory=set)
 
     def _quorum(self, epoch: int) -> int:
@@ -97,7 +102,47 @@ class Checker:
     def log_restored(self, node: int) -> None:
         """An older log: what only it and a peer that forgot know of may be signed again; a fork may not come of it."""
         self.forgetful.add(node)
+        self._barred.pop(node, None)
         self._heights.pop(node, None)
+
+    def barred(self, node: int, epoch: int) -> None:
+        """It has found out, and kept, that its log is not what it was: nothing more in this epoch, restarts
+        included."""
+        self._barred[node] = max(epoch, self._barred.get(node, -1))
+
+    # -------------------------------------------------------- questions
+
+    def starts(self, node: int) -> None:
+        """A process begins: it has asked nobody yet."""
+        self._answered[node] = set()
+        for asked in [asked for asked in self._asked_ms if asked[0] == node]:
+            del self._asked_ms[asked]
+
+    def awaits_answers(self, node: int) -> bool:
+        """Whether it has not voted since its start."""
+        return node in self._answered
+
+    def answered(self, node: int, sender: int) -> None:
+        """A node hears which of its votes another knows."""
+        if node in self._answered and sender != node:
+            self._answered[node].add(sender)
+
+    def asks(self, node: int, name: bytes, now_ms: int) -> None:
+        """Consensus asks for a block: one question outstanding per block and timeout."""
+        before_ms = self._asked_ms.get((node, name))
+        if before_ms is not None and now_ms - before_ms < ASKED_AGAIN_AFTER_MS:
+            raise Violation(f"node {node} asks for a block again after {now_ms - before_ms} ms")
+        self._asked_ms[node, name] = now_ms
+
+    def _told(self, node: int, epoch: int) -> None:
+        """The first vote after a start: q - 1 others have said what they know of the node's votes."""
+        answers = self._answered.pop(node, None)
+        if answers is None:
+            return
+        needed = min(self._quorum(since) for since in range(epoch + 1) if node in self.schedule.members(since)) - 1
+        if len(answers) < needed:
+            raise Violation(f"node {node} votes after a start though only {len(answers)} of {needed} others have told "
+                            "it which of its votes they know")
 
     # -------------------------------------------------------- what leaves a node
 
@@ -124,6 +169,9 @@ class Checker:
             raise Violation(f"node {node} votes in epoch {epoch}, which it is no authority of")
         if epoch <= self._lost_in.get(node, -1):
             raise Violation(f"node {node} lost its log in epoch {self._lost_in[node]} and votes in epoch {epoch}")
+        if epoch <= self._barred.get(node, -1):
+            raise Violation(f"node {node} votes in epoch {epoch} and was barred up to epoch {self._barred[node]}")
+        self._told(node, epoch)
         self._voted_in[node] = max(epoch, self._voted_in.get(node, -1))
         if node not in self.forgetful:
             self._votes_once(node, kind, epoch, view, name)
@@ -225,6 +273,7 @@ class Checker:
 
     def finalizes(self, node: int, block: HeldBlock, certificate: Certificate | None) -> None:
         """A node calls a block final; `certificate` when it finalizes this very block."""
+        self.block_made(block)
         header = block.header
         height = self._heights.get(node, 0) + 1
         if header.height != height:

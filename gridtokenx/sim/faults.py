@@ -34,6 +34,7 @@ class Plan:
     schedule: Schedule = field(default=Factory(lambda self: Schedule((tuple(range(self.n)),)), takes_self=True))
     weights: dict[str, int] = field(factory=dict)
     healed_delay_us: int = 20_000         # of links at most, once the faults are over
+    lone_transactions: int = 0            # after that, one at a time, under cut links
 
 
 def draw_plan(random: Random) -> Plan:
@@ -58,7 +59,7 @@ def draw_plan(random: Random) -> Plan:
         sync_us=[random.choice((300, 1_000, 5_000, 20_000)) for _ in range(n)],
         faults_until_us=random.randint(5, 12) * SECOND_US,
         mean_gap_us=random.choice((300_000, 800_000, 2_000_000)),
-        submissions_per_second=random.choice((1, 3, 10)),
+        submissions_per_second=random.choice((1, 3, 10)), lone_transactions=4,
         weights={"crash": random.randint(0, 5), "power loss": random.randint(0, 2), "partition": random.randint(0, 4),
                  "one-way cut": random.randint(0, 3), "slow spell": random.randint(0, 3),
                  "clock jump": random.randint(0, 1), "isolate": random.randint(0, 3),

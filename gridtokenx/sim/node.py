@@ -39,7 +39,7 @@ from gridtokenx.consensus.interface import (
     Tick,
     WorkPending,
 )
-from gridtokenx.consensus.messages import Certificate, Message, Propose, Wake
+from gridtokenx.consensus.messages import Certificate, KnownVotes, Message, Propose, Wake
 from gridtokenx.consensus.recovery import Restart, restart_from
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.ledger.block import Header
@@ -188,6 +188,7 @@ class SimulatedNode:
         self._timer_us: int | None = None
         self._syncing_chain = False
         if self.honest:
+            self.setting.checker.starts(self.index)
             self.setting.checker.restarted(self.index, restart.finalized)
         self.consensus = Consensus(
             toy.key_of(self.index), RegistrySigner(self.setting.registry, self.index), self.setting.verifier,
@@ -339,12 +340,16 @@ class SimulatedNode:
                 self._outbox.append((self.disk.appended, message, key[0]))
             case Barred(epoch, reason):
                 self.disk.lost, self.disk.barred = True, epoch
+                if self.honest:
+                    self.setting.checker.barred(self.index, epoch)
                 self._note(f"signs nothing up to epoch {epoch}: {reason}", "barred")
             case Persist(record):
                 self.disk.append(record)
             case Execute():
                 self._obtain(effect, members[effect.source])
             case Fetch(name, _, holders):
+                if self.honest:
+                    self.setting.checker.asks(self.index, name, self.setting.world.now_ms)
                 self._fetch(name, tuple(members[holder] for holder in holders))
             case Build():
                 block = self._built(effect)
@@ -628,6 +633,8 @@ class SimulatedNode:
                                     if name not in self.pool and name not in self.final_ids)
                     if missing:
                         self.setting.network.send(self.index, sender, GetTransactions(missing))
+                if isinstance(payload, KnownVotes):
+                    self.setting.checker.answered(self.index, sender)
                 self._turn(None, (sender, payload))
 
     def _on_get_block(self, sender: int, name: bytes) -> None:

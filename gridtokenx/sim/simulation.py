@@ -25,6 +25,7 @@ OLDEST_MS = 500 + 3 * 2_000 + 1_000          # tolerance, 3 delta at its greates
 SLOW_US = 100_000
 SLOW_SETTLES_WITHIN_US = 60 * SECOND_US
 IDLE_US = 21 * SECOND_US
+LONE_FINAL_WITHIN_US = 8 * SECOND_US         # with the longest cut still before the heartbeat
 BLOCK_TIME_MS = 10_000
 
 
@@ -106,10 +107,11 @@ class Simulation:
         for number in sorted(self._unfinal(), key=lambda name: self.submitted[name]):
             self.world.after(resubmit.randrange(200_000), self._submit, number)
         if not self.world.run_until(healed_us + self._patience_us, self._settled):
-            raise Violation(self._why_unsettled())
+            raise Violation(self._why_unsettled(self._patience_us, "the faults ended"))
         settled_us = self.world.now_us - healed_us
         if self.plan.conditions.delay_us <= SLOW_US:
             self._idle()
+            self._lone_transactions()
         return Outcome(
             self.world.seed, self.plan.n, tuple(sorted(self.plan.adversaries.values())), self.world.trace_hash(),
             self.injector.injected + self.network.injected, Counter(self.setting.notes),
@@ -152,11 +154,11 @@ class Simulation:
         slow = self.plan.conditions.delay_us > SLOW_US
         return SLOW_SETTLES_WITHIN_US if slow else SETTLES_WITHIN_US
 
-    def _why_unsettled(self) -> str:
+    def _why_unsettled(self, within_us: int, since: str) -> str:
         heights = {node.index: node.height for node in self.honest}
         views = {node.index: (node.consensus.epoch, None if node.core is None else node.core.view)
                  for node in self.honest}
-        return (f"not settled {self._patience_us // SECOND_US} s after the faults ended: "
+        return (f"not settled {within_us // SECOND_US} s after {since}: "
                 f"head {len(self.checker.chain)}, heights {heights}, views {views}, "
                 f"{len(self._unfinal())} transactions not final")
 
@@ -180,6 +182,23 @@ class Simulation:
             raise Violation(f"{sent} messages in {IDLE_US // SECOND_US} idle seconds; at most {bound} are expected")
         if any(node.height < len(self.checker.chain) - 2 for node in self.honest):
             raise Violation("a node fell behind while idle")
+
+    def _lone_transactions(self) -> None:
+        """One at a time on an idle chain, with links cut while it is on its way: nothing but the block that holds it,
+        which part of the authorities may have given up, brings it to be final."""
+        chance = self.world.stream("lone transactions")
+        nodes = range(self.plan.n)
+        for _ in range(self.plan.lone_transactions):
+            self.world.run_until(self.world.now_us + chance.randrange(200_000, SECOND_US))
+            self._submit(toy.transaction(len(self.submitted)))
+            self.world.run_until(self.world.now_us + chance.randrange(60_000))
+            self.network.cut({(a, b) for a in nodes for b in nodes if a != b and chance.random() < 0.5})
+            self.world.run_until(self.world.now_us + chance.randrange(100_000, 1_500_000))
+            self.network.heal()
+            for name in self._unfinal():
+                self._submit(name)
+            if not self.world.run_until(self.world.now_us + LONE_FINAL_WITHIN_US, self._settled):
+                raise Violation(self._why_unsettled(LONE_FINAL_WITHIN_US, "links were whole again"))
 
 
 def run_seed(seed: int | str, plan: Plan | None = None, factory: Callable[..., Core] = Core,

@@ -36,13 +36,15 @@ class SimulatedDisk:
     """A `Disk`. `power_after` operations that change something from now, `PowerLost` is raised, with that
     operation in an undecided state; then call `lose_power`, or `kill_process`, and open everything again.
 
-    While `full`, no file is made and none grows. `on_durable` hears of every write that is durable from now on."""
+    While `full`, no file is made and none grows. `on_durable` hears of every write that is durable from now on,
+    `on_remove` of every file that is about to be removed, with its content."""
 
     seed: int = 0
     power_after: int | None = None
     syncs: int = 0
     full: bool = False
     on_durable: Callable[[bytes], None] | None = None
+    on_remove: Callable[[Path, bytes], None] | None = None
     _names: dict[Path, _Inode] = field(factory=dict)
     _past: dict[Path, list[_Inode | None]] = field(factory=dict)
     _random: Random = field(init=False)
@@ -100,6 +102,8 @@ class SimulatedDisk:
         self.step()
 
     def remove(self, path: Path) -> None:
+        if self.on_remove is not None:
+            self.on_remove(path, bytes(self._names[path].content))
         self._remember(path)
         del self._names[path]
         self.step()

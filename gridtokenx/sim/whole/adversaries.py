@@ -27,6 +27,7 @@ from gridtokenx.ledger.block import Header, decode_header
 from gridtokenx.ledger.transaction import decode_transaction
 from gridtokenx.network.settings import Channel, Topic
 from gridtokenx.node.records import BlockFrame, GetBlock, GetTransactions, decode_frame, encode_frame
+from gridtokenx.node.sync import PROTOCOL, decode_request, encode_answer, encode_stored_certificate
 from gridtokenx.sim.whole.host import Host
 from gridtokenx.sim.whole.wires import Answer, Frame, Gossip, Payload, Question, Wires
 
@@ -124,7 +125,7 @@ class _WithholderWires(_BadWires):
 
 class _LiarWires(_BadWires):
     """Headers with another root, time or height than executing gives; ids that are not the block's, which nobody signs;
-    a STATUS that is made up."""
+    bodies that are not their header's; a STATUS that is made up."""
 
     def proposes(self, propose: Propose) -> None:
         header, random = decode_header(propose.header), self.random
@@ -147,6 +148,10 @@ class _LiarWires(_BadWires):
                              message.finalized_height + self.random.choice((0, 1_000)), message.executed_height,
                              message.clock_ms + self.random.choice((-3_600_000, 0, 3_600_000)))
                 payload = Frame(Channel.VOTES, encode_message(lie))
+        elif isinstance(payload, Frame):
+            body = decode_frame(payload.data)
+            if isinstance(body, BlockFrame) and body.raws:
+                payload = Frame(payload.channel, encode_frame(BlockFrame(body.header, body.raws[:-1])))
         super().post(to, payload)
 
 
@@ -170,7 +175,8 @@ class _MalleatorWires(_BadWires):
 
 
 class _ForgerWires(_BadWires):
-    """Certificates of votes that were never given, or of its own repeated."""
+    """Certificates of votes that were never given, or of its own repeated, also for blocks that it hands out to those
+    who catch up."""
 
     def proposes(self, propose: Propose) -> None:
         super().proposes(propose)
@@ -183,6 +189,28 @@ class _ForgerWires(_BadWires):
         self.tell_all(Certificate(Kind.FINALIZE, epoch, propose.view, name, signers, (own.signature,) * many))
         self.tell_all(Certificate(Kind.NULLIFY, epoch, propose.view, b"", (self.place or 0,) * many,
                                   (null.signature,) * many))
+
+    async def _answer(self, sender: int, public: bytes, question: Question) -> None:
+        forged = self._forged(question) if question.protocol == PROTOCOL and self.random.random() < 0.5 else None
+        if forged is None:
+            await super()._answer(sender, public, question)
+        else:
+            self.post(sender, Answer(question.number, forged))
+
+    def _forged(self, question: Question) -> bytes | None:
+        """The next block for the one who asks, made up, and certified by q signatures that are all its own."""
+        core, chain, height = self.consensus.core, self.chain, decode_request(question.payload)[0]
+        parent = next((final for final in (chain.base, *chain.finals()) if final.header.height == height - 1), None)
+        if core is None or parent is None:
+            return None
+        block = chain.build(Build(self.consensus.epoch, core.view, parent.digest, height,
+                                  parent.header.timestamp_ms + 1_000, True), ())
+        if block is None:
+            return None
+        own, signers = self.vote(Kind.FINALIZE, core.view, block.digest), tuple(range(core.authorities.quorum))
+        certificate = Certificate(Kind.FINALIZE, self.consensus.epoch, core.view, block.digest, signers,
+                                  (own.signature,) * len(signers))
+        return encode_answer(height, [(block.header.encode(), [], encode_stored_certificate(certificate))], [], None)
 
 
 class _YesWires(_BadWires):

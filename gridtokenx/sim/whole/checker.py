@@ -17,6 +17,7 @@ from gridtokenx.ledger.transaction import signatures_verify
 from gridtokenx.node.chain import ChainBlock
 from gridtokenx.node.sync import decode_stored_certificate
 from gridtokenx.sim.checker import Checker
+from gridtokenx.sim.disk import Key
 from gridtokenx.sim.world import Violation
 from gridtokenx.store.database import Database
 
@@ -57,6 +58,19 @@ class WholeChecker(Checker):
         self._vouched[node] = height
         if node not in self.forgetful and node not in self._lost_in and height < told:
             raise Violation(f"node {node} called height {told} final and restarts at {height}")
+
+    def forgets(self, node: int, gone: set[Key], database: Database) -> None:
+        """What a log held durably and holds no more is of views up to that of the checkpoint's block."""
+        raw = database.header(database.executed_height)
+        base = self.genesis if raw is None else decode_header(raw)
+        for key in sorted(gone):
+            what, _, epoch, view, name = key
+            block = self.blocks.get(name)
+            if what == "block" and block is not None:
+                epoch, view = block.header.epoch, block.header.view
+            if (epoch, view) > (base.epoch, base.view):
+                raise Violation(f"node {node} has lost a {what} of view {view} in epoch {epoch} from its log; its "
+                                f"checkpoint is of view {base.view} in epoch {base.epoch}")
 
     def vouches(self, node: int, height: int) -> None:
         """An authority called it final."""

@@ -87,6 +87,13 @@ def draw_plan(random: Random, kinds: list[str]) -> Plan:
         changes=changes)
 
 
+def draw_lost_logs(random: Random, plan: Plan) -> None:
+    """In one run of eight that has no adversary, authorities lose their logs, or get old ones, more often."""
+    if random.random() < 1 / 8 and not plan.adversaries:
+        plan.changes.clear()
+        plan.weights |= {"log lost": 8, "log restored": 3}
+
+
 class Injector:
     """Injects until the plan's end, then heals everything but the adversaries."""
 
@@ -193,7 +200,7 @@ class Injector:
     def _spoil(self, kind: str, host: Host, down_us: int) -> bool:
         """A crash, after which the log is gone, or log and database are an older copy. Such a node counts as absent or
         faulty for a while: no more of them than the protocol allows."""
-        lists, plan = self._setting.lists, self._plan
+        lists, plan, random = self._setting.lists, self._plan, self._random
         if not lists.known:
             return False
         least = min(lists.known.values(), key=lambda members: (len(members) - quorum_of(len(members)), len(members)))
@@ -225,7 +232,14 @@ class Injector:
                 self._restart_after(host, down_us)()
         checked = self._world.now_us if kind == "log lost" else self._world.now_us + down_us
         self._world.at(checked, self._crash_then, host, spoil)
+        if random.random() < 0.5:
+            self._world.at(checked + down_us + random.randint(300_000, 1_500_000), self._crash_again, host)
         return True
+
+    def _crash_again(self, host: Host) -> None:
+        """When it knows up to which epoch it signs nothing."""
+        if not self._over:
+            self._crash(host, 1, True)
 
     def _crash_then(self, host: Host, then: Callable[[], None]) -> None:
         host.after_crash = then

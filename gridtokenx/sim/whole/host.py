@@ -40,11 +40,12 @@ from gridtokenx.sim.node import Clock
 from gridtokenx.sim.registry import Registry
 from gridtokenx.sim.whole.chain import Lists
 from gridtokenx.sim.whole.checker import WholeChecker, held_of
-from gridtokenx.sim.whole.durable import keys_of_write
+from gridtokenx.sim.whole.durable import headers_of_write, keys_of_segment, keys_of_write
 from gridtokenx.sim.whole.lmdb_model import ModelledDatabase, ModelledFile, Version
 from gridtokenx.sim.whole.machine import Pace, SimulatedMachine
 from gridtokenx.sim.whole.wires import Wires
 from gridtokenx.sim.whole.world import TrioWorld
+from gridtokenx.store.database import Database
 from gridtokenx.store.errors import StoreError
 from gridtokenx.store.simulated_disk import PowerLost, SimulatedDisk
 
@@ -137,7 +138,7 @@ class Host:
         self.keys: set[Key] = set()                     # what the log proves; for the checker
         self.signer = RecordingSigner(setting.registry, number, key, setting.genesis.chain_id)
         self.random: Random = setting.world.stream(f"machine {index}")
-        self.disk = SimulatedDisk(self.random.randrange(1 << 30), on_durable=self._durable)
+        self.disk = SimulatedDisk(self.random.randrange(1 << 30), on_durable=self._durable, on_remove=self._removed)
         self.file = ModelledFile(setting.first_version, step=self.disk.step)
         self.machine = SimulatedMachine(setting.world, clock, pace, self.random)
         self.wires: Wires | None = None
@@ -149,6 +150,7 @@ class Host:
         self.after_crash: Callable[[], None] = lambda: None
         self.sends_left: int | None = None
         self.kept: list[Any] = []                       # what an adversary remembers from life to life
+        self._database: Database | None = None
         self._scope = trio.CancelScope()
         self._wanted = trio.Event()
         self._stop = trio.Event()
@@ -262,11 +264,15 @@ class Host:
     async def _run(self) -> None:
         setting, genesis = self.setting, self.setting.genesis
         database = ModelledDatabase.over(self.file, DATA, genesis.chain_id)
+        self._database = database
         with database.snapshot() as snapshot:
             listed = self.public in {public for _, public in members_of(snapshot)}
         if self.honest:
+            setting.checker.starts(self.number)
             setting.checker.reopens(self.number, database)
         opened = open_log(DATA, genesis, database, listed=listed, disk=self.disk, segment_bytes=setting.segment_bytes)
+        if self.honest and listed and not opened.lost:
+            setting.checker.forgets(self.number, self.keys - self._keys_on_disk(), database)
         feed = cast(Callable[[dict[bytes, str]], Feed], self._feed)
         service = await assemble(Parts(
             genesis=genesis, key=self.key, database=database, opened=opened, pool=Pool(),
@@ -293,6 +299,8 @@ class Host:
     def _barred(self, epoch: int) -> None:
         self.note("barred", f"up to epoch {epoch}")
         leave_mark(DATA, epoch, disk=self.disk)
+        if self.honest:
+            self.setting.checker.barred(self.number, epoch)
 
     def told(self, block: ChainBlock) -> None:
         self.machine.alive()
@@ -307,6 +315,19 @@ class Host:
 
     def _durable(self, data: bytes) -> None:
         self.keys |= keys_of_write(data)
+        for header in headers_of_write(data):           # it may never leave this machine, and still become final
+            self.setting.checker.block_made(HeldBlock(header.hash, header, (), 0))
+
+    def _removed(self, path: Path, content: bytes) -> None:
+        if self.honest and self.running and self._database is not None and path.suffix == ".segment":
+            self.setting.checker.forgets(self.number, keys_of_segment(content), self._database)
+
+    def _keys_on_disk(self) -> set[Key]:
+        found: set[Key] = set()
+        for path in self.log_files():
+            file = self.disk.open(path, write=False)
+            found |= keys_of_segment(file.pread(0, file.size()))
+        return found
 
     def log_files(self) -> list[Path]:
         return [DATA / LOG_DIRECTORY / name for name in self.disk.names(DATA / LOG_DIRECTORY)]

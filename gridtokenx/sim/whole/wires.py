@@ -14,7 +14,7 @@ import trio
 from attrs import frozen
 
 from gridtokenx.consensus.epochs import Consensus
-from gridtokenx.consensus.messages import decode_message
+from gridtokenx.consensus.messages import KnownVotes, decode_message
 from gridtokenx.errors import GridTokenXError, InvariantError
 from gridtokenx.network.limits import Offence
 from gridtokenx.network.settings import Channel, PeerGone, PeerInfo, Topic
@@ -158,6 +158,17 @@ class Wires:
         except trio.WouldBlock:
             self.host.note("overflow", "the way in is full")
 
+    def _answered(self, sender: int, frame: Frame) -> None:
+        checker = self.host.setting.checker
+        if frame.channel is not Channel.VOTES or not checker.awaits_answers(self.host.number):
+            return
+        try:
+            message = decode_message(frame.data)
+        except GridTokenXError:
+            return                      # an adversary's
+        if isinstance(message, KnownVotes):
+            checker.answered(self.host.number, sender)
+
     async def _deliver(self, nursery: trio.Nursery) -> None:
         async for sender, payload in self._out:
             await self.host.machine.awake()
@@ -165,6 +176,7 @@ class Wires:
             match payload:
                 case Frame():
                     if public in self.authorities:
+                        self._answered(self.host.setting.hosts[sender].number, payload)
                         await self.on_frame(public, payload.channel, payload.data)
                 case Gossip():
                     try:
