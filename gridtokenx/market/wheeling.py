@@ -33,6 +33,22 @@ def network_parts(session: Session, trade: Trade) -> list[tuple[bytes, int]]:
     Raises InvariantError when the trade's wheeling is not what the rates make it.
     """
     former: FormerWheeling | None = session.get(spaces.FORMER_WHEELING)
+    if trade.sell_zone == trade.buy_zone and former is None:        # most trades of a live chain
+        zone: Zone = session.get(spaces.zone(trade.sell_zone))
+        due = round_half_up(zone.wheel_uthb_kwh * trade.delivered_wh, 1000)
+        parts = [(zone.network, due)]
+    else:
+        parts = path_parts(trade.delivered_wh, _rates(session, trade, former))
+        due = sum(part for _, part in parts)
+    if due != trade.wheel_uthb:
+        raise InvariantError(f"the trade of orders {trade.buy_order} and {trade.sell_order} in window "
+                             f"{spaces.window_of(trade.buy_order)} has {trade.wheel_uthb} uTHB of wheeling; the rates "
+                             f"on its path make it {due}: {trade}")
+    return parts
+
+
+def _rates(session: Session, trade: Trade, former: FormerWheeling | None) -> list[tuple[bytes, int]]:
+    """(network, uTHB/kWh) of every element of the path when the trade was made."""
     keys = [spaces.zone(trade.sell_zone), *map(spaces.corridor, trade.path)]
     if trade.buy_zone != trade.sell_zone:
         keys.append(spaces.zone(trade.buy_zone))
@@ -41,10 +57,4 @@ def network_parts(session: Session, trade: Trade) -> list[tuple[bytes, int]]:
         element: Zone | Corridor = session.get(key)
         rate = element.wheel_uthb_kwh
         rates.append((element.network, rate if former is None else former.rate(key, trade.height, rate)))
-    parts = path_parts(trade.delivered_wh, rates)
-    due = sum(part for _, part in parts)
-    if due != trade.wheel_uthb:
-        raise InvariantError(f"the trade of orders {trade.buy_order} and {trade.sell_order} in window "
-                             f"{spaces.window_of(trade.buy_order)} has {trade.wheel_uthb} uTHB of wheeling; the rates "
-                             f"on its path make it {due}: {trade}")
-    return parts
+    return rates
