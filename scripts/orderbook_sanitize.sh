@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 python="${PYTHON:-python}"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-cp -r gridtokenx tests pyproject.toml setup.py "$scratch"
+cp -r gridtokenx tests docs pyproject.toml setup.py "$scratch"
 mkdir "$scratch/native"
 cp native/orderbook.pyx native/book_*.pxi native/machine.h native/conservation.pyx "$scratch/native"
 cd "$scratch"

@@ -73,21 +73,27 @@ class Draw:
         return batches
 
 
+def compare(seed: int) -> tuple[int, int]:
+    """Engine and model on the stream of one seed: operations and trades. Raises AssertionError."""
+    draw = Draw(seed)
+    grid = draw.grid()
+    batches = draw.stream(*grid, 400)
+    book = check_stream(*grid, batches, draw.rng.choice([(1024, 8192), (3, 8192), (1024, 4), (1, 1)]))
+    return sum(len(batch) for batch in batches if not isinstance(batch, str)), book.made
+
+
 def main() -> None:
     wanted, seed = int(sys.argv[1]), int(sys.argv[2])
     done = trades = 0
     begun = time.monotonic()
     while done < wanted:
-        draw = Draw(seed)
-        grid = draw.grid()
-        batches = draw.stream(*grid, 400)
         try:
-            book = check_stream(*grid, batches, draw.rng.choice([(1024, 8192), (3, 8192), (1024, 4), (1, 1)]))
+            more, made = compare(seed)
         except AssertionError:
             print(f"difference in the stream of seed {seed}", file=sys.stderr)
             raise
-        done += sum(len(batch) for batch in batches if not isinstance(batch, str))
-        trades += book.made
+        done += more
+        trades += made
         if seed % 50 == 0:
             print(f"{done} operations, {trades} trades, no difference; {time.monotonic() - begun:.0f} s", flush=True)
         seed += 1

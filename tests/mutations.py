@@ -355,8 +355,8 @@ ENERGY: list[Mutation] = [
 ]
 
 SETS = {
-    "orderbook": (ORDERBOOK, ["test_orderbook_rules.py", "test_matching_examples.py", "test_orderbook_model.py",
-                              "test_orderbook_uncross.py", "test_orderbook_replay.py"]),
+    "orderbook": (ORDERBOOK, ["test_orderbook_rules.py", "test_matching_examples.py", "test_orderbook_streams.py",
+                              "test_orderbook_uncross.py", "test_orderbook_replay.py", "test_orderbook_model.py"]),
     "conservation": (CONSERVATION, ["test_conservation_native.py"]),
     "energy": (ENERGY, [
         "test_energy_truth.py::test_energy_cannot_be_sold_twice",
@@ -517,7 +517,7 @@ def run_tests(folder: Path, tests: list[str], mutant: int = 0) -> str:
 
 def prepare(folder: Path, extension: str, mutations: list[Mutation], tests: list[str]) -> None:
     """A scratch copy of the tree whose tests pass, the order book with all mutations built in."""
-    for name in ("gridtokenx", "native", "tests"):
+    for name in ("gridtokenx", "native", "tests", "docs"):
         shutil.copytree(ROOT / name, folder / name)
     shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / "tests" / "mutation_profile.py").write_text(PROFILE)
