@@ -1,4 +1,4 @@
-"""The first streams of scripts/orderbook_long.sh: operations of all kinds on random grids, engine and model compared."""
+"""The first streams of scripts/orderbook_long.sh: operations of all kinds on random grids, engine beside model."""
 
 from __future__ import annotations
 
