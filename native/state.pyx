@@ -120,25 +120,27 @@ cdef class Merged:
         for space, keys in added.items():
             self.added.setdefault(space, []).append(keys)
 
+    cpdef bint reaches(self, bytes key) except -1:
+        """Whether `base` has a key of the same space that is not below `key`."""
+        cdef bytes space = PyBytes_FromStringAndSize(PyBytes_AS_STRING(key), 1)
+        cdef object last = self._last.get(space)
+        if last is None:
+            last = self.base.last_key(space)
+            if last is None:
+                last = EMPTY
+            self._last[space] = last
+        return key <= <bytes>last
+
     cpdef object get(self, bytes key):
         cdef PyObject* found = PyDict_GetItem(self.values, key)
-        cdef object last, value
-        cdef bytes prefix
+        cdef object value
         if found != NULL:
             return <object>found
         found = PyDict_GetItem(self._read, key)
         if found != NULL:
             return <object>found
-        if PyBytes_GET_SIZE(key):
-            prefix = PyBytes_FromStringAndSize(PyBytes_AS_STRING(key), 1)
-            last = self._last.get(prefix)
-            if last is None:
-                last = self.base.last_key(prefix)
-                if last is None:
-                    last = EMPTY
-                self._last[prefix] = last
-            if key > <bytes>last:
-                return None
+        if not self.reaches(key):
+            return None
         value = self._read[key] = self.base.get(key)
         return value
 
@@ -148,7 +150,7 @@ cdef class Merged:
 
 
 cdef class Layer:
-    """One block's changes of keys and pages over `parent`, or over `recent` where that is set."""
+    """One block's changes of keys and pages over `parent`. Where `recent` is set it has all of these, and what is below."""
 
     cdef public object parent, header, recent
     cdef readonly dict changes, pages
@@ -162,11 +164,11 @@ cdef class Layer:
         cdef object reader = self
         cdef PyObject* found
         while isinstance(reader, Layer):
+            if (<Layer>reader).recent is not None:
+                return (<Merged?>(<Layer>reader).recent).get(key)
             found = PyDict_GetItem((<Layer>reader).changes, key)
             if found != NULL:
                 return <object>found
-            if (<Layer>reader).recent is not None:
-                return (<Merged?>(<Layer>reader).recent).get(key)
             reader = (<Layer>reader).parent
         return reader.get(key)
 
@@ -174,13 +176,40 @@ cdef class Layer:
         cdef object reader = self
         cdef PyObject* found
         while isinstance(reader, Layer):
+            if (<Layer>reader).recent is not None:
+                return (<Merged?>(<Layer>reader).recent).page(path)
             found = PyDict_GetItem((<Layer>reader).pages, path)
             if found != NULL:
                 return <object>found
-            if (<Layer>reader).recent is not None:
-                return (<Merged?>(<Layer>reader).recent).page(path)
             reader = (<Layer>reader).parent
         return reader.page(path)
+
+
+def span(list keys not None, Py_ssize_t start, bytes prefix not None, dict changes not None):
+    """(key, value or None) of `keys`, ascending, from the one at `start` on while they begin with `prefix`."""
+    cdef Py_ssize_t index
+    cdef bytes key
+    for index in range(start, len(keys)):
+        key = <bytes>keys[index]
+        if not key.startswith(prefix):
+            return
+        yield key, changes[key]
+
+
+def over(upper, lower):
+    """(key, value) of `lower`, ascending, as `upper` changes it, whose value None takes a key away."""
+    cdef object row = next(lower, None)
+    for key, value in upper:
+        while row is not None and (<tuple>row)[0] < key:
+            yield row
+            row = next(lower, None)
+        if row is not None and (<tuple>row)[0] == key:
+            row = next(lower, None)
+        if value is not None:
+            yield key, value
+    while row is not None:
+        yield row
+        row = next(lower, None)
 
 
 # ------------------------------------------------------------------ a block's records

@@ -26,8 +26,9 @@ def settled(account: Account, height: int) -> Account:
         return account
     collateral = account.collateral - account.freed
     locked = locked_money(collateral, account.credit)
-    return evolve(account, balance=account.balance + account.released + account.locked - locked, released=0,
-                  collateral=collateral, freed=0, locked=locked)
+    a = account
+    return Account(a.nonce, a.balance + a.released + a.locked - locked, a.bids, a.proceeds, collateral, a.credit,
+                   locked, 0, 0, a.height, a.participant, a.threshold, a.dues)
 
 
 def get_account(session: Session, address: bytes) -> Account:

@@ -33,7 +33,7 @@ from gridtokenx.ledger.order import ExecutionOrder
 from gridtokenx.ledger.parameters import Parameters, read_parameters
 from gridtokenx.ledger.receipts import Code, Failed, InvalidBlock, Outcome, Receipt
 from gridtokenx.ledger.records import Account, AccountKeys, Authorities, Clock, Epoch, Peaks
-from gridtokenx.ledger.session import Session, encode_changes, nothing_due
+from gridtokenx.ledger.session import Session, encode_changes, nothing_due, of_space
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader, StateView
 from gridtokenx.ledger.timed import TimedWork
@@ -300,8 +300,8 @@ class BlockRun:
         view = StateView(self.parent, result_header, encoded, pages)
         # What transactions left of uncrossing is due as well: the next block need not wait for its heartbeat.
         unfinished = self._timed.unfinished or any(
-            key[0] == Space.TIMED and now is not None and read_timed_key(key)[0] <= self.context.now_ms
-            for key, _, now in changes)
+            now is not None and read_timed_key(key)[0] <= self.context.now_ms
+            for key, _, now in of_space(changes, Space.TIMED))
         touched = self._sync_books(changes)
         self.books.commit(result_header.hash, inputs.parent_hash, touched)
         session.release_due = nothing_due   # else session and desk hold each other, and all that the block read
@@ -332,15 +332,14 @@ class BlockRun:
         """Takes orders out of the engine that left state without it; returns the windows whose orders changed."""
         touched: set[int] = set()
         gone: dict[int, list[int]] = {}
-        for key, _, now in changes:
-            if key[0] == Space.ORDER:
-                order_id = int.from_bytes(key[1:], "big")
-                window = spaces.window_of(order_id)
-                touched.add(window)
-                if now is None and not self.desk.in_engine(order_id):
-                    gone.setdefault(window, []).append(order_id)
-            elif key[0] in (Space.CORRIDOR_WINDOW, Space.TRADING, Space.WORK_LEFT):
-                touched.add(int.from_bytes(key[1:5], "big"))
+        for key, _, now in of_space(changes, Space.ORDER):
+            order_id = int.from_bytes(key[1:], "big")
+            window = spaces.window_of(order_id)
+            touched.add(window)
+            if now is None and not self.desk.in_engine(order_id):
+                gone.setdefault(window, []).append(order_id)
+        for space in (Space.CORRIDOR_WINDOW, Space.TRADING, Space.WORK_LEFT):
+            touched.update(int.from_bytes(key[1:5], "big") for key, _, _ in of_space(changes, space))
         for window in sorted(gone):
             if gate_ms(window) > self.context.now_ms:
                 self.books.remove(window, gone[window])
@@ -350,8 +349,8 @@ class BlockRun:
 
 
 def _flags(changes: list[tuple[bytes, Any, Any]]) -> tuple[tuple[int, int, int], ...]:
-    return tuple((int.from_bytes(key[1:5], "big"), key[5], now.residual) for key, _, now in changes
-                 if key[0] == Space.FLAG and now is not None and not now.cleared)
+    return tuple((int.from_bytes(key[1:5], "big"), key[5], now.residual)
+                 for key, _, now in of_space(changes, Space.FLAG) if now is not None and not now.cleared)
 
 
 def group_windows(operations: Sequence[tuple[Any, ...]]) -> list[int]:
@@ -374,8 +373,8 @@ def group_windows(operations: Sequence[tuple[Any, ...]]) -> list[int]:
 
 
 def _overdrawn(session: Session, changes: list[tuple[bytes, Any, Any]]) -> tuple[bytes, ...]:
-    owing = {key[1:]: (before.balance if before is not None else 0, now.balance) for key, before, now in changes
-             if key[0] == Space.ACCOUNT and now is not None and now.balance < 0}
+    owing = {key[1:]: (before.balance if before is not None else 0, now.balance)
+             for key, before, now in of_space(changes, Space.ACCOUNT) if now is not None and now.balance < 0}
     if not owing:
         return ()
     lines: dict[bytes, int] = {}

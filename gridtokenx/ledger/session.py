@@ -5,6 +5,7 @@ Every change is journalled, so that an operation or a transaction that fails lea
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,11 @@ class Session(Working):
 
     def __init__(self, parent: StateReader, height: int) -> None:
         super().__init__(parent, height, nothing_due, VALUES)
+
+
+def of_space(changes: list[tuple[bytes, Any, Any]], space: int) -> list[tuple[bytes, Any, Any]]:
+    """Those of `changes`, by ascending key, whose keys are of one space."""
+    return changes[bisect_left(changes, (bytes((space,)),)):bisect_left(changes, (bytes((space + 1,)),))]
 
 
 def encode_changes(changes: list[tuple[bytes, Any, Any]]) -> dict[bytes, bytes | None]:

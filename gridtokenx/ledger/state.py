@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from heapq import merge
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
-from gridtokenx._native.state import Layer, Merged
+from gridtokenx._native.state import Layer, Merged, over, span
 from gridtokenx.ledger import trie
 from gridtokenx.ledger.block import Header
 
@@ -65,8 +64,10 @@ class Recent(Merged):
         super().__init__(base)
         self._keys: dict[int, tuple[int, list[bytes]]] = {}     # those of so many blocks together, ascending
 
-    def range(self, prefix: bytes, depth: int) -> Iterator[tuple[bytes, int, bytes | None]] | None:
-        """What was changed under `prefix`, a byte at least; None if nothing was."""
+    def range(self, prefix: bytes) -> Iterator[tuple[bytes, bytes | None]] | None:
+        """What was changed under `prefix`; None if nothing was."""
+        if not prefix:
+            return chain.from_iterable(filter(None, [self.range(bytes((space,))) for space in sorted(self.added)]))
         space = prefix[0]
         added = self.added.get(space, ())
         blocks, keys = self._keys.get(space, (0, []))
@@ -74,7 +75,7 @@ class Recent(Merged):
             fresh = added[blocks:]
             keys = sorted([*keys, *sorted(chain.from_iterable(fresh))])     # two ascending runs are merged
             self._keys[space] = blocks + len(fresh), keys
-        return _layer(keys, prefix, self.values, depth)
+        return _layer(keys, prefix, self.values)
 
 
 class StateView(Layer):
@@ -90,7 +91,7 @@ class StateView(Layer):
         parent: StateReader
         header: Header
         recent: Recent | None
-        """A short cut past `parent`, given to the newest final block as long as it is that."""
+        """A short cut: this block's changes and all below, given to the newest final block as long as it is that."""
 
     def __init__(self, parent: StateReader, header: Header, changes: dict[bytes, bytes | None] | None = None,
                  pages: dict[bytes, bytes | None] | None = None) -> None:
@@ -103,59 +104,36 @@ class StateView(Layer):
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Lazy: costs what is consumed, not what has changed."""
-        layers: list[Iterator[tuple[bytes, int, bytes | None]]] = []
-        reader: StateReader = self
+        layers: list[Iterator[tuple[bytes, bytes | None]] | None] = []
+        reader: StateReader | None = self
         while type(reader) is StateView:
-            layer = reader._range(prefix, len(layers))
-            if layer is not None:
-                layers.append(layer)
             recent = reader.recent
-            if recent is not None and prefix:
-                layer = recent.range(prefix, len(layers))
-                if layer is not None:
-                    layers.append(layer)
-                reader = recent.base
+            if recent is not None:
+                layers.append(recent.range(prefix))
+                reader = recent.base if not prefix or recent.reaches(prefix) else None
                 break
+            layers.append(reader._range(prefix))
             reader = reader.parent
-        if not layers:
-            yield from reader.scan(prefix)
-            return
-        layers.append(_base(reader, prefix, len(layers)))
-        last: bytes | None = None
-        for key, _, value in merge(*layers):  # of equal keys the newest layer's comes first
-            if key != last:
-                last = key
-                if value is not None:
-                    yield key, value
+        rows = iter(()) if reader is None else reader.scan(prefix)
+        for layer in reversed(layers):
+            if layer is not None:
+                rows = over(layer, rows)
+        return rows
 
-    def _range(self, prefix: bytes, depth: int) -> Iterator[tuple[bytes, int, bytes | None]] | None:
+    def _range(self, prefix: bytes) -> Iterator[tuple[bytes, bytes | None]] | None:
         keys = self._sorted
         if keys is None:
             keys = self._sorted = sorted(self.changes)
-        return _layer(keys, prefix, self.changes, depth)
+        return _layer(keys, prefix, self.changes)
 
     def prove(self, key: bytes) -> trie.Proof:
         """The proof under `header.state_root` that `key` has its value, or has none."""
         return trie.prove(self.page, self.header.state_root, key)
 
 
-def _layer(keys: list[bytes], prefix: bytes, changes: dict[bytes, bytes | None],
-           depth: int) -> Iterator[tuple[bytes, int, bytes | None]] | None:
+def _layer(keys: list[bytes], prefix: bytes,
+           changes: dict[bytes, bytes | None]) -> Iterator[tuple[bytes, bytes | None]] | None:
     start = bisect_left(keys, prefix)
     if start == len(keys) or not keys[start].startswith(prefix):
         return None
-    return _changed(keys, start, prefix, changes, depth)
-
-
-def _changed(keys: list[bytes], start: int, prefix: bytes, changes: dict[bytes, bytes | None],
-             depth: int) -> Iterator[tuple[bytes, int, bytes | None]]:
-    for index in range(start, len(keys)):
-        key = keys[index]
-        if not key.startswith(prefix):
-            return
-        yield key, depth, changes[key]
-
-
-def _base(reader: StateReader, prefix: bytes, depth: int) -> Iterator[tuple[bytes, int, bytes | None]]:
-    for key, value in reader.scan(prefix):
-        yield key, depth, value
+    return span(keys, start, prefix, changes)

@@ -105,11 +105,11 @@ def zone_utilisation_ppm(session: Session, window: int, zone: int) -> int:
 
 def count_order(energy: Indicative, order: Order) -> Indicative:
     """`energy` with what rests of an order."""
+    e, rest = energy, order.remaining_wh
     if order.side == BUY:
-        return evolve(energy, demand_wh=energy.demand_wh + order.remaining_wh)
-    renewable = order.remaining_wh if order.source in RENEWABLE else 0
-    return evolve(energy, supply_wh=energy.supply_wh + order.remaining_wh,
-                  renewable_wh=energy.renewable_wh + renewable)
+        return Indicative(e.price_mthb_kwh, e.demand_wh + rest, e.supply_wh, e.renewable_wh, e.utilisation_ppm)
+    renewable = rest if order.source in RENEWABLE else 0
+    return Indicative(e.price_mthb_kwh, e.demand_wh, e.supply_wh + rest, e.renewable_wh + renewable, e.utilisation_ppm)
 
 
 def priced(session: Session, pricing: Pricing, window: int, zone: int, resting: Indicative) -> Indicative:

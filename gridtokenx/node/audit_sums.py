@@ -29,6 +29,7 @@ Find = Callable[[int | None, str, str], None]
 GT = {"minted": "minted", "supplied": "supplied", "bought": "received", "consumed": "burned", "sold": "delivered",
       "taken": "taken"}
 """A zone's energies of a window, and what accounts call the same."""
+_BALANCE = int(Space.BALANCE)
 
 
 @frozen
@@ -69,7 +70,7 @@ class Tally:
     def block(self, parent: StateReader, transactions: Sequence[Transaction], result: BlockResult) -> None:
         """What a block on `parent` added: deposits, withdrawals, settled energy, certificates issued and retired."""
         for key, raw in result.state.changes.items():
-            if key[0] == Space.BALANCE and raw is not None:         # they leave state when their time is over
+            if key[0] == _BALANCE and raw is not None:      # they leave state when their time is over
                 before = parent.get(key)
                 old, new = Balance() if before is None else Balance.decode(before), Balance.decode(raw)
                 for name in GT:
