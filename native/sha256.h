@@ -18,6 +18,8 @@
 #endif
 
 typedef void (*gtx_sha256_blocks_fn)(uint32_t state[8], const uint8_t *data, size_t blocks);
+typedef void (*gtx_sha256_two_fn)(uint32_t first[8], const uint8_t *a, uint32_t second[8], const uint8_t *b,
+                                  size_t blocks);
 
 static const uint32_t GTX_SHA256_K[64] = {
     0x428a2f98u, 0x71374491u, 0xb5c0fbcfu, 0xe9b5dba5u, 0x3956c25bu, 0x59f111f1u, 0x923f82a4u, 0xab1c5ed5u,
@@ -136,6 +138,63 @@ static void gtx_sha256_blocks_x86(uint32_t state[8], const uint8_t *data, size_t
     _mm_storeu_si128((__m128i *)&state[4], _mm_alignr_epi8(high, low, 8));
 }
 
+/* The same for two messages in step: each round waits for the one before it, and the other message's fills the wait. */
+__attribute__((target("sha,sse4.1,ssse3")))
+static void gtx_sha256_two_x86(uint32_t first[8], const uint8_t *a, uint32_t second[8], const uint8_t *b, size_t blocks) {
+    const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
+    uint32_t *states[2] = {first, second};
+    const uint8_t *data[2] = {a, b};
+    __m128i abef[2], cdgh[2];
+    for (int n = 0; n < 2; n++) {
+        __m128i low = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)&states[n][0]), 0xB1);
+        __m128i high = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)&states[n][4]), 0x1B);
+        abef[n] = _mm_alignr_epi8(low, high, 8);
+        cdgh[n] = _mm_blend_epi16(high, low, 0xF0);
+    }
+    while (blocks--) {
+        const __m128i abef_before[2] = {abef[0], abef[1]}, cdgh_before[2] = {cdgh[0], cdgh[1]};
+        __m128i m[2][4];
+        for (int n = 0; n < 2; n++)
+            for (int i = 0; i < 4; i++)
+                m[n][i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(data[n] + 16 * i)), swap);
+#define GTX_ROUNDS(group, i) do { \
+            const __m128i k = _mm_loadu_si128((const __m128i *)&GTX_SHA256_K[4 * (group)]); \
+            __m128i wk = _mm_add_epi32(m[0][i], k), wl = _mm_add_epi32(m[1][i], k); \
+            cdgh[0] = _mm_sha256rnds2_epu32(cdgh[0], abef[0], wk); \
+            cdgh[1] = _mm_sha256rnds2_epu32(cdgh[1], abef[1], wl); \
+            abef[0] = _mm_sha256rnds2_epu32(abef[0], cdgh[0], _mm_shuffle_epi32(wk, 0x0E)); \
+            abef[1] = _mm_sha256rnds2_epu32(abef[1], cdgh[1], _mm_shuffle_epi32(wl, 0x0E)); \
+        } while (0)
+#define GTX_EXTEND(n, a, b, c, d) do { \
+            m[n][a] = _mm_add_epi32(_mm_sha256msg1_epu32(m[n][a], m[n][b]), _mm_alignr_epi8(m[n][d], m[n][c], 4)); \
+            m[n][a] = _mm_sha256msg2_epu32(m[n][a], m[n][d]); \
+        } while (0)
+#define GTX_NEXT(group, a, b, c, d) do { \
+            GTX_EXTEND(0, a, b, c, d); GTX_EXTEND(1, a, b, c, d); GTX_ROUNDS(group, a); \
+        } while (0)
+        GTX_ROUNDS(0, 0); GTX_ROUNDS(1, 1); GTX_ROUNDS(2, 2); GTX_ROUNDS(3, 3);
+        for (int group = 4; group < 16; group += 4) {
+            GTX_NEXT(group, 0, 1, 2, 3);
+            GTX_NEXT(group + 1, 1, 2, 3, 0);
+            GTX_NEXT(group + 2, 2, 3, 0, 1);
+            GTX_NEXT(group + 3, 3, 0, 1, 2);
+        }
+#undef GTX_ROUNDS
+#undef GTX_EXTEND
+#undef GTX_NEXT
+        for (int n = 0; n < 2; n++) {
+            abef[n] = _mm_add_epi32(abef[n], abef_before[n]);
+            cdgh[n] = _mm_add_epi32(cdgh[n], cdgh_before[n]);
+            data[n] += 64;
+        }
+    }
+    for (int n = 0; n < 2; n++) {
+        __m128i low = _mm_shuffle_epi32(abef[n], 0x1B), high = _mm_shuffle_epi32(cdgh[n], 0xB1);
+        _mm_storeu_si128((__m128i *)&states[n][0], _mm_blend_epi16(low, high, 0xF0));
+        _mm_storeu_si128((__m128i *)&states[n][4], _mm_alignr_epi8(high, low, 8));
+    }
+}
+
 static int gtx_sha256_x86_present(void) {
     unsigned eax, ebx, ecx, edx;
     if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return 0;
@@ -145,13 +204,21 @@ static int gtx_sha256_x86_present(void) {
 }
 #endif
 
+static void gtx_sha256_two_portable(uint32_t first[8], const uint8_t *a, uint32_t second[8], const uint8_t *b,
+                                    size_t blocks) {
+    gtx_sha256_blocks_portable(first, a, blocks);
+    gtx_sha256_blocks_portable(second, b, blocks);
+}
+
 static gtx_sha256_blocks_fn gtx_sha256_blocks = gtx_sha256_blocks_portable;
+static gtx_sha256_two_fn gtx_sha256_two = gtx_sha256_two_portable;
 
 /* Call once at import. Returns 1 if the processor's SHA instructions are used. */
 static inline int gtx_sha256_choose(void) {
 #ifdef GTX_SHA_X86
     if (gtx_sha256_x86_present()) {
         gtx_sha256_blocks = gtx_sha256_blocks_x86;
+        gtx_sha256_two = gtx_sha256_two_x86;
         return 1;
     }
 #endif
@@ -193,11 +260,9 @@ static void gtx_sha256_with(gtx_sha256_blocks_fn blocks, int tag, const uint8_t 
     gtx_sha256_output(state, out);
 }
 
-/* SHA-256 of `tag || left || right`, 65 bytes: leaves and inner nodes of the state trie. */
-static inline void gtx_sha256_pair(uint8_t tag, const uint8_t left[32], const uint8_t right[32], uint8_t out[32]) {
-    uint32_t state[8];
-    uint8_t message[128];
-    memcpy(state, GTX_SHA256_INITIAL, sizeof state);
+/* `tag || left || right`, 65 bytes, padded to the two blocks that are hashed. */
+static inline void gtx_sha256_pair_message(uint8_t message[128], uint8_t tag, const uint8_t left[32],
+                                           const uint8_t right[32]) {
     message[0] = tag;
     memcpy(message + 1, left, 32);
     memcpy(message + 33, right, 32);
@@ -205,8 +270,40 @@ static inline void gtx_sha256_pair(uint8_t tag, const uint8_t left[32], const ui
     memset(message + 66, 0, 60);
     message[126] = 0x02; /* 65 * 8 = 520 = 0x0208 bits */
     message[127] = 0x08;
+}
+
+/* SHA-256 of `tag || left || right`: leaves and inner nodes of the state trie. */
+static inline void gtx_sha256_pair(uint8_t tag, const uint8_t left[32], const uint8_t right[32], uint8_t out[32]) {
+    uint32_t state[8];
+    uint8_t message[128];
+    memcpy(state, GTX_SHA256_INITIAL, sizeof state);
+    gtx_sha256_pair_message(message, tag, left, right);
     gtx_sha256_blocks(state, message, 2);
     gtx_sha256_output(state, out);
+}
+
+/* Several of these, two at a time. No job may need what another one gives. */
+typedef struct {
+    uint8_t tag;
+    const uint8_t *left, *right;
+    uint8_t *out;
+} gtx_sha256_pair_job;
+
+static void gtx_sha256_pairs(const gtx_sha256_pair_job *jobs, int count) {
+    uint32_t states[2][8];
+    uint8_t messages[2][128];
+    int done = 0;
+    for (; done + 2 <= count; done += 2) {
+        for (int n = 0; n < 2; n++) {
+            const gtx_sha256_pair_job *job = jobs + done + n;
+            memcpy(states[n], GTX_SHA256_INITIAL, sizeof states[n]);
+            gtx_sha256_pair_message(messages[n], job->tag, job->left, job->right);
+        }
+        gtx_sha256_two(states[0], messages[0], states[1], messages[1], 2);
+        gtx_sha256_output(states[0], jobs[done].out);
+        gtx_sha256_output(states[1], jobs[done + 1].out);
+    }
+    if (done < count) gtx_sha256_pair(jobs[done].tag, jobs[done].left, jobs[done].right, jobs[done].out);
 }
 
 #endif

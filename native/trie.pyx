@@ -21,6 +21,12 @@ cdef extern from "sha256.h" nogil:
     int gtx_sha256_choose()
     void gtx_sha256_with(gtx_sha256_blocks_fn blocks, int tag, const uint8_t* data, size_t length, uint8_t* out)
     void gtx_sha256_pair(uint8_t tag, const uint8_t* left, const uint8_t* right, uint8_t* out)
+    ctypedef struct gtx_sha256_pair_job:
+        uint8_t tag
+        const uint8_t* left
+        const uint8_t* right
+        uint8_t* out
+    void gtx_sha256_pairs(const gtx_sha256_pair_job* jobs, int count)
 
 gtx_sha256_choose()
 
@@ -106,18 +112,48 @@ cdef inline const uint8_t* node_hash(Node* node) noexcept nogil:
     return node.hash
 
 
-cdef inline void combine(Node* left, Node* right, Node* out) noexcept nogil:
-    """`out` may be `left`."""
-    cdef Node made
-    if left.kind == EMPTY and right.kind != CHILD:
-        out[0] = right[0]
-    elif right.kind == EMPTY and left.kind != CHILD:
-        out[0] = left[0]
-    else:
-        made.kind = CHILD
-        made.leaf = NULL
-        gtx_sha256_pair(TAG_INNER, node_hash(left), node_hash(right), made.hash)
-        out[0] = made
+# What `combine_all` has to hash of its nodes: at most each of them as a leaf, then each pair.
+cdef struct Jobs:
+    gtx_sha256_pair_job leaves[32]
+    gtx_sha256_pair_job pairs[16]
+    int leaf_count
+    int pair_count
+
+
+cdef inline void hash_later(Node* node, Jobs* jobs) noexcept nogil:
+    cdef gtx_sha256_pair_job* job
+    if node.kind == LEAF:
+        job = &jobs.leaves[jobs.leaf_count]
+        job.tag, job.left, job.right, job.out = TAG_LEAF, node.leaf, node.leaf + 32, node.hash
+        jobs.leaf_count += 1
+    elif node.kind == EMPTY:
+        memset(node.hash, 0, 32)
+
+
+cdef void combine_all(Node* nodes, Node* out, int pairs) noexcept nogil:
+    """Each of `out` becomes the parent of two of `nodes`, of which there are twice as many; they lie apart."""
+    cdef Jobs jobs
+    cdef gtx_sha256_pair_job* job
+    cdef Node* left
+    cdef Node* right
+    cdef int index
+    jobs.leaf_count = jobs.pair_count = 0
+    for index in range(pairs):
+        left, right = &nodes[2 * index], &nodes[2 * index + 1]
+        if left.kind == EMPTY and right.kind != CHILD:
+            out[index] = right[0]
+        elif right.kind == EMPTY and left.kind != CHILD:
+            out[index] = left[0]
+        else:
+            hash_later(left, &jobs)
+            hash_later(right, &jobs)
+            job = &jobs.pairs[jobs.pair_count]
+            job.tag, job.left, job.right, job.out = TAG_INNER, left.hash, right.hash, out[index].hash
+            jobs.pair_count += 1
+            out[index].kind = CHILD
+            out[index].leaf = NULL
+    gtx_sha256_pairs(jobs.leaves, jobs.leaf_count)
+    gtx_sha256_pairs(jobs.pairs, jobs.pair_count)
 
 
 cdef void load_nodes(Slot* slots, Node* nodes) noexcept nogil:
@@ -131,15 +167,12 @@ cdef void load_nodes(Slot* slots, Node* nodes) noexcept nogil:
 
 cdef void fold(Slot* slots, Node* result) noexcept nogil:
     """The subtree that sixteen slots make: empty, one leaf, or a hash."""
-    cdef Node nodes[16]
-    cdef int width = 16
-    cdef int index
+    cdef Node nodes[30]     # sixteen, eight, four, two
     load_nodes(slots, nodes)
-    while width > 1:
-        width >>= 1
-        for index in range(width):
-            combine(&nodes[2 * index], &nodes[2 * index + 1], &nodes[index])
-    result[0] = nodes[0]
+    combine_all(nodes, nodes + 16, 8)
+    combine_all(nodes + 16, nodes + 24, 4)
+    combine_all(nodes + 24, nodes + 28, 2)
+    combine_all(nodes + 28, result, 1)
 
 
 cdef int parse(bytes raw, const uint8_t* prefix, int depth, Slot* slots) except -1:
@@ -392,6 +425,7 @@ def page_proof(int depth, bytes raw not None, bytes key not None):
     """
     cdef Slot slots[16]
     cdef Node levels[31]  # heap order: node n has children 2n+1 and 2n+2, the slots are 15..30
+    cdef int first = 15
     cdef Node* node
     cdef Node* other
     cdef int index, at, target
@@ -401,8 +435,10 @@ def page_proof(int depth, bytes raw not None, bytes key not None):
     cdef const uint8_t* hashed = <const uint8_t*> PyBytes_AS_STRING(key)
     parse(raw, hashed, depth, slots)
     load_nodes(slots, &levels[15])
-    for index in range(14, -1, -1):
-        combine(&levels[2 * index + 1], &levels[2 * index + 2], &levels[index])
+    while first:
+        index = first >> 1
+        combine_all(&levels[first], &levels[index], index + 1)
+        first = index
     target = nibble(hashed, depth)
     at = 0
     for index in range(3, -1, -1):
