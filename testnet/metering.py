@@ -23,8 +23,10 @@ BATCH = 64
 SAFETY_S = 300
 """Market seconds after a window's end before its readings are sent: blocks' time lags behind this program's."""
 MAX_TRADES = 500
-ATTEMPTS = 12
+ATTEMPTS = 90
+"""About five minutes: a chain without finality takes no readings, and takes them when it goes on."""
 RETRY_S = 0.5
+MOST_RETRY_S = 4.0
 CATCH_UP_WINDOWS = 48
 
 
@@ -37,7 +39,9 @@ class Tally:
     windows: int = 0
     hidden_wh: int = 0
     by_window: dict[int, tuple[int, int]] = field(factory=dict)
-    """Window -> (injected, withdrawn) as the households' meters showed it."""
+    """Window -> (injected, withdrawn) as the households' meters showed it, once all of it is on the chain."""
+    incomplete: list[int] = field(factory=list)
+    """Windows of which the chain did not take every reading in time: it goes by estimates there."""
 
 
 @define(eq=False)
@@ -57,13 +61,16 @@ class Metering:
         """Reads every meter for `window`, which is over, and hands the readings in."""
         trades: Any = await self.collector.link.call("trades", {"window": window}, MAX_TRADES)
         readings, shown_wh = self.read(window, trades)
-        for start in range(0, len(readings), BATCH):
-            await self._hand_in(readings[start:start + BATCH])
+        taken = [await self._hand_in(readings[start:start + BATCH]) for start in range(0, len(readings), BATCH)]
         self.tally.windows += 1
-        self.tally.by_window[window] = shown_wh
+        if all(taken):
+            self.tally.by_window[window] = shown_wh
+        else:
+            self.tally.incomplete.append(window)
 
-    async def _hand_in(self, readings: list[SignedReading]) -> None:
-        """Until they are on the chain: its time may lag behind this program's clock, and a transaction may be lost."""
+    async def _hand_in(self, readings: list[SignedReading]) -> bool:
+        """Until they are on the chain: its time may lag behind this program's clock, and a transaction may be lost.
+        True iff it took them all."""
         for attempt in range(ATTEMPTS):
             sent = await self.collector.do([ReportReadings(tuple(readings))])
             if sent.ok:
@@ -71,11 +78,14 @@ class Metering:
                 taken, *others = state["receipts"][0][1]
                 self.tally.reported += taken
                 self.tally.refused += len(others) // 2
-                return
+                return not others
             if sent.code == Code.READING_KNOWN:         # it was there after all
-                return
-            await trio.sleep(RETRY_S * (1 + attempt))
+                return True
+            if sent.code == Code.READING_TOO_LATE:
+                break
+            await trio.sleep(min(MOST_RETRY_S, RETRY_S * (1 + attempt)))
         self.tally.refused += len(readings)
+        return False
 
     def read(self, window: int, trades: Sequence[Any]) -> tuple[list[SignedReading], tuple[int, int]]:
         """What all meters show of `window`, signed; and what the households' show of it, (injected, withdrawn).

@@ -32,13 +32,15 @@ async def settled_facts(client: Client, peer: str, metering: dict[str, Any],
         for row in found["zones"]:
             names[row["zone"]] = row["name"]
             largest = max(largest, abs(row["residual_wh"]))
+    incomplete = {int(number) for number in metering.get("incomplete", ())}
     flags = Counter(names.get(flag["zone"], str(flag["zone"])) for flag in await client.call("flags", None, MOST_FLAGS)
-                    if not flag["cleared"])
+                    if not flag["cleared"] and flag["window"] not in incomplete)
     bills, example = await _bills(client, households)
     settled = Settled(
         peer=peer, windows=sums["windows"], minted_wh=sums["minted_wh"], consumed_wh=sums["consumed_wh"],
         losses_wh=sums["losses_wh"], supplied_wh=sums["supplied_wh"], taken_wh=sums["taken_wh"],
         inexact=sums["inexact"], unsettled_trades=sums["unsettled_trades"], reported_windows=len(by_window),
+        incomplete_windows=len(incomplete),
         shown_injected_wh=sum(injected for injected, _ in by_window.values()),
         shown_withdrawn_wh=sum(withdrawn for _, withdrawn in by_window.values()),
         chain_injected_wh=chain[0], chain_withdrawn_wh=chain[1], bills=bills, bill_example=example, flags=flags,

@@ -155,6 +155,7 @@ class Trader:
             "reported": tally.reported, "refused": tally.refused, "windows": tally.windows,
             "hidden_wh": tally.hidden_wh,
             "by_window": {str(window): shown for window, shown in tally.by_window.items()},
+            "incomplete": tally.incomplete,
             "thief": None if thief is None else {"household": thief.household.index, "meter": thief.meter,
                                                  "zone": thief.household.zone},
         }
