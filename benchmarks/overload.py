@@ -13,6 +13,8 @@ import json
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -182,8 +184,9 @@ async def _measured(cluster: Cluster, load: list[bytes], seconds: float, times: 
             open_loop.start_soon(overload, clients, accounts, per_s, WARM_UP_S + seconds, offered)
             await trio.sleep(WARM_UP_S)
             before, sent, began = counted.transactions, offered.sent, time.perf_counter()
+            warm = len(memory)
             await trio.sleep(seconds)
-            wall = time.perf_counter() - began
+            wall, loaded = time.perf_counter() - began, len(memory)
             finalized, offered_per_s = (counted.transactions - before) / wall, (offered.sent - sent) / wall
         client_s = time.process_time() - cpu
         with trio.move_on_after(DRAIN_S):
@@ -191,12 +194,11 @@ async def _measured(cluster: Cluster, load: list[bytes], seconds: float, times: 
                 await trio.sleep(0.5)
         await _quiet(counted)
         fates = await _fates(offered)
-        third = max(1, len(memory) // 3)
         result: dict[str, object] = {
             "sustained_per_s": sustained, "offered_per_s": offered_per_s, "finalized_per_s": finalized,
             "share": finalized / sustained, "blocks": counted.blocks - blocks,
-            "memory_before_mib": idle_mib, "memory_first_third_mib": max(memory[:third]),
-            "memory_last_third_mib": max(memory[-third:]), "memory_peak_mib": max(memory),
+            "memory_before_mib": idle_mib, "memory_peak_mib": max(memory),
+            "memory_by_quarters_mib": by_quarters(memory[warm:loaded]),
             "answers": {("accepted" if code == 0 else code_name(code)): number
                         for code, number in sorted(offered.codes.items())},
             "without_reason": offered.without_reason, "unanswered": offered.unanswered, "not_offered": offered.skipped,
@@ -204,6 +206,12 @@ async def _measured(cluster: Cluster, load: list[bytes], seconds: float, times: 
         }
         nursery.cancel_scope.cancel()
     return result
+
+
+def by_quarters(memory: Sequence[float]) -> list[float]:
+    """The greatest of each quarter: what is full in the first and leaks nothing is flat."""
+    ends = [len(memory) * quarter // 4 for quarter in range(5)]
+    return [max(memory[first:last], default=0.0) for first, last in pairwise(ends)]
 
 
 async def _quiet(counted: Counted) -> None:
@@ -239,8 +247,9 @@ def main(authorities: int, seconds: float, times: float, as_json: bool) -> None:
         click.echo(f"  offered      {r['offered_per_s']:.0f}/s ({r['not_offered']} more were not sent: no answer yet)")
         click.echo(f"  finalized    {r['finalized_per_s']:.0f}/s, {r['share']:.0%} of the sustainable rate, in "
                    f"{r['blocks']} blocks")
-        click.echo(f"  memory       {r['memory_before_mib']:.0f} MiB before, {r['memory_first_third_mib']:.0f} in the "
-                   f"first third, {r['memory_last_third_mib']:.0f} in the last; peak {r['memory_peak_mib']:.0f} MiB")
+        quarters = ", ".join(f"{mib:.0f}" for mib in r["memory_by_quarters_mib"])  # type: ignore[attr-defined]
+        click.echo(f"  memory       {r['memory_before_mib']:.0f} MiB before, in the quarters of the overload at most "
+                   f"{quarters}; peak {r['memory_peak_mib']:.0f} MiB")
         click.echo(f"  answers      {r['answers']}; without a reason {r['without_reason']}, none {r['unanswered']}")
         click.echo(f"  accepted     became {r['accepted_became']}")
         click.echo(f"  the client   took {r['client_cpu_share']:.0%} of a core")

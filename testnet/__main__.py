@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 import click
-import trio
 
-from gridtokenx.errors import GridTokenXError, leaves
-from testnet.facts import Facts, Verdict, as_json, judge
 from testnet.households import load_households
 from testnet.launcher import Launcher, Planned
 from testnet.layout import AUTHORITIES, FOLDER, HTTP_OFFSET, OBSERVER, PORT_BASE, Run
+from testnet.report import carry_out
 
 
 class Moment(click.ParamType[tuple[str, float]]):
@@ -66,20 +62,6 @@ def _thief(theft: str | None, households: int) -> int | None:
     return int(theft)
 
 
-def _print(facts: Facts, verdicts: list[Verdict], check: bool) -> None:
-    width = max(len(verdict.name) for verdict in verdicts)
-    click.echo("\nmeasured:" if check else "\nin all:")
-    for verdict in verdicts:
-        mark = ("ok    " if verdict.holds else "FAILED") if check else ""
-        click.echo(f"  {mark} {verdict.name:<{width}}  {verdict.measured}")
-    if facts.refused:
-        codes = ", ".join(f"{name} {count}" for name, count in sorted(facts.refused.items()))
-        click.echo(f"  refused or failed, by code: {codes}")
-    if check:
-        failed = [verdict.name for verdict in verdicts if not verdict.holds]
-        click.echo(f"\nCHECK FAILED: {'; '.join(failed)}" if failed else "\nCHECK PASSED")
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--for", "for_s", type=click.FloatRange(5), metavar="SECONDS",
               help="Stop after so long, from the moment that households trade.  [default: until Ctrl-C]")
@@ -107,22 +89,12 @@ def main(for_s: float | None, check: bool, fresh: bool, households: int, seed: i
     """Run five authorities and a trading program for 200 households on this machine, and show what they do."""
     plan = _plan(kills, restarts, observer_at, for_s)
     thief = _thief(theft, households)
-    try:
+
+    def launcher() -> Launcher:
         layout = Run(run_dir.resolve(), port_base, http)
         layout.prepare(fresh=fresh)
-        launcher = Launcher(layout, households, seed, for_s, plan, quiet=json_output, thief=thief)
-        facts = trio.run(launcher.run)
-    except* GridTokenXError as group:
-        for error in leaves(group):
-            click.echo(f"testnet: {error}", err=True)
-        sys.exit(1)
-    verdicts = judge(facts)
-    if json_output:
-        click.echo(json.dumps(as_json(facts, verdicts), indent=2))
-    else:
-        _print(facts, verdicts, check)
-    if check and not all(verdict.holds for verdict in verdicts):
-        sys.exit(1)
+        return Launcher(layout, households, seed, for_s, plan, quiet=json_output, thief=thief)
+    carry_out("testnet", launcher, check=check, json_output=json_output)
 
 
 if __name__ == "__main__":

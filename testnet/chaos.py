@@ -8,12 +8,10 @@ the end all that `--check` checks must hold, and every one of those blocks must 
 
 from __future__ import annotations
 
-import json
 import random
 import resource
 import shutil
 import signal
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,15 +21,14 @@ import trio
 from attrs import define, evolve, field, frozen
 
 from gridtokenx.client import ClientError, connect
-from gridtokenx.errors import GridTokenXError, leaves
 from gridtokenx.network.identity import with_peer_id
-from testnet.__main__ import _print
-from testnet.facts import Facts, Fault, as_json, judge
+from testnet.facts import Facts, Fault
 from testnet.keys import testnet_key
 from testnet.launcher import Launcher
 from testnet.layout import FOLDER, Peer, Run
 from testnet.processes import Child
 from testnet.proxy import Proxy, State
+from testnet.report import carry_out
 
 PROXY_PORTS = 20            # above the nodes' own
 NOWHERE = 19                # a port on which nobody listens: what nodes tell of themselves leads around no proxy
@@ -281,23 +278,13 @@ class Chaos(Launcher):
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON object at the end and nothing else.")
 def main(faults: int, seed: int, households: int, port_base: int, run_dir: Path, json_output: bool) -> None:
     """Run the testnet under load and faults, and check that nothing was lost."""
-    layout = ProxiedRun(run_dir.resolve(), port_base)
-    try:
+
+    def launcher() -> Launcher:
+        layout = ProxiedRun(run_dir.resolve(), port_base)
         layout.prepare(fresh=True)
         steps = plan(faults, seed, [peer.name for peer in layout.authorities])
-        chaos = Chaos(layout, households, seed, None, [], quiet=json_output, steps=steps)
-        facts = trio.run(chaos.run)
-    except* GridTokenXError as group:
-        for error in leaves(group):
-            click.echo(f"chaos: {error}", err=True)
-        sys.exit(1)
-    verdicts = judge(facts)
-    if json_output:
-        click.echo(json.dumps(as_json(facts, verdicts), indent=2))
-    else:
-        _print(facts, verdicts, True)
-    if not all(verdict.holds for verdict in verdicts):
-        sys.exit(1)
+        return Chaos(layout, households, seed, None, [], quiet=json_output, steps=steps)
+    carry_out("chaos", launcher, check=True, json_output=json_output)
 
 
 if __name__ == "__main__":

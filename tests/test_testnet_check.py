@@ -119,7 +119,7 @@ def test_quantiles_never_flatter_and_stay_within_one_percent() -> None:
 ])
 def test_the_exit_code_says_it(facts: Facts, code: int, words: str, tmp_path: Path,
                                monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("testnet.__main__.trio.run", lambda *_: facts)
+    monkeypatch.setattr("testnet.report.trio.run", lambda *_: facts)
     result = CliRunner().invoke(main, ["--for", "5", "--check", "--run-dir", str(tmp_path / "run")])
     assert (result.exit_code, words in result.output) == (code, True), result.output
     assert CliRunner().invoke(main, ["--for", "5", "--run-dir", str(tmp_path / "unchecked")]).exit_code == 0

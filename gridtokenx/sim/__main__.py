@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
 
 from attrs import frozen
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -22,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gridtokenx.sim import bugs, simulation
 from gridtokenx.sim.bugs import Bug
 from gridtokenx.sim.latency import measure
+from gridtokenx.sim.outcome import Outcome
 from gridtokenx.sim.whole import run as whole
 from gridtokenx.sim.whole.bugs import BUGS as WHOLE_BUGS
 
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     core = options.core or any(not bug.whole for bug in chosen)
     started = time.monotonic()
-    outcomes: list[Any] = []
+    outcomes: list[Outcome] = []
     failures: list[Failure] = []
     with chosen[0].switched_on() if chosen else nullcontext():
         for result in _results(options, core):
@@ -93,7 +93,7 @@ def replay_command(seed: int, core: bool, bug: str = "") -> str:
 # ---------------------------------------------------------------- seeds
 
 
-def _one(core: bool, verbose: bool, seed: int) -> Any:
+def _one(core: bool, verbose: bool, seed: int) -> Outcome | Failure:
     try:
         log = print if verbose else None
         return simulation.run_seed(seed, log=log) if core else whole.run_seed(seed, log=log)
@@ -103,9 +103,9 @@ def _one(core: bool, verbose: bool, seed: int) -> Any:
         return Failure(seed, f"{type(error).__name__}: {error}")
 
 
-def _results(options: argparse.Namespace, core: bool) -> Iterator[Any]:
+def _results(options: argparse.Namespace, core: bool) -> Iterator[Outcome | Failure]:
     seeds = range(options.start, options.start + options.seeds)
-    run: Callable[[int], Any] = partial(_one, core, options.verbose)
+    run: Callable[[int], Outcome | Failure] = partial(_one, core, options.verbose)
     if options.verbose:
         yield from map(run, seeds)
         return
@@ -125,7 +125,7 @@ def _progress() -> Progress:
                     transient=True, disable=not sys.stderr.isatty())
 
 
-def _summary(outcomes: list[Any], failures: int, elapsed_s: float) -> None:
+def _summary(outcomes: list[Outcome], failures: int, elapsed_s: float) -> None:
     faults: Counter[str] = Counter()
     notes: Counter[str] = Counter()
     adversaries: Counter[str] = Counter()
@@ -146,7 +146,7 @@ def _summary(outcomes: list[Any], failures: int, elapsed_s: float) -> None:
           f"final blocks {sum(outcome.height for outcome in outcomes)}, "
           f"transactions {sum(outcome.transactions for outcome in outcomes)}, "
           f"epochs ended {sum(outcome.epochs for outcome in outcomes)}, "
-          f"lives of processes {sum(getattr(outcome, 'lives', 0) for outcome in outcomes)}")
+          f"lives of processes {sum(outcome.lives for outcome in outcomes)}")
     print("noticed: " + ", ".join(f"{event} {count}" for event, count in sorted(notes.items()) if event in NOTED))
     settled = sorted(outcome.settled_ms for outcome in outcomes)
     print(f"settled after the faults: p50 {settled[len(settled) // 2]} ms, worst {settled[-1]} ms")

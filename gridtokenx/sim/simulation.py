@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from gridtokenx.consensus.config import HeldBlock
 from gridtokenx.consensus.core import Core
@@ -17,6 +17,7 @@ from gridtokenx.sim.disk import Disk
 from gridtokenx.sim.faults import SECOND_US, Injector, Plan, draw_plan, draw_slow_links
 from gridtokenx.sim.network import Network
 from gridtokenx.sim.node import Setting, SimulatedNode
+from gridtokenx.sim.outcome import Outcome
 from gridtokenx.sim.registry import Registry
 from gridtokenx.sim.world import Violation, World
 
@@ -27,26 +28,6 @@ SLOW_SETTLES_WITHIN_US = 60 * SECOND_US
 IDLE_US = 21 * SECOND_US
 LONE_FINAL_WITHIN_US = 8 * SECOND_US         # with the longest cut still before the heartbeat
 BLOCK_TIME_MS = 10_000
-
-
-@frozen
-class Outcome:
-    """What one run did. `settled_ms`: from the end of the faults to all being level and all work final."""
-
-    seed: int | str
-    n: int
-    adversaries: tuple[str, ...]
-    trace_hash: str
-    faults: Counter[str]
-    notes: Counter[str]
-    messages: int
-    events: int
-    views: int
-    epochs: int
-    height: int
-    transactions: int
-    virtual_ms: int
-    settled_ms: int
 
 
 @define(eq=False)

@@ -10,11 +10,12 @@ from typing import Any
 
 import structlog
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from gridtokenx.node import replica
 from gridtokenx.node.service import Checkpoints
 from gridtokenx.sim.network import Network
+from gridtokenx.sim.outcome import Outcome
 from gridtokenx.sim.registry import Registry
 from gridtokenx.sim.whole.adversaries import ADVERSARIES, TWINS
 from gridtokenx.sim.whole.chain import FUNDS_UTHB, Lists, authority_key, first_version, genesis_of
@@ -29,27 +30,6 @@ SETTLES_WITHIN_S = 12
 IDLE_S = 21
 LOOK_S = 0.1
 GC_ALLOCATIONS = 50_000
-
-
-@frozen
-class Outcome:
-    """What one run did. `settled_ms`: from the end of the faults to all being level and all work final."""
-
-    seed: int | str
-    nodes: int
-    adversaries: tuple[str, ...]
-    trace_hash: str
-    faults: Counter[str]
-    notes: Counter[str]
-    messages: int
-    events: int
-    views: int
-    epochs: int
-    height: int
-    transactions: int
-    lives: int
-    virtual_ms: int
-    settled_ms: int
 
 
 @define(eq=False)
@@ -173,8 +153,8 @@ class Simulation:
             self.injector.injected + setting.network.injected, Counter(setting.notes),
             sum(setting.network.sent.values()), self.world.events, sum(self.views.values()),
             checker.schedule.epoch_at(max(1, len(checker.chain))), len(checker.chain),
-            len(checker.final_transactions), sum(host.lives for host in setting.hosts), self.world.now_ms,
-            settled_us // 1000)
+            len(checker.final_transactions), self.world.now_ms, settled_us // 1000,
+            sum(host.lives for host in setting.hosts))
 
 
 def run_seed(seed: int | str, plan: Plan | None = None, log: Callable[[str], None] | None = None) -> Outcome:
