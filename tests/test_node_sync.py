@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from node_support import OTHER, PUBLICS, TRADER, Cluster, key, small_genesis, transfer
+from node_support import OTHER, PUBLICS, START_MS, TRADER, Cluster, key, small_genesis, transfer
 
 from gridtokenx import codec
 from gridtokenx.consensus.config import KeySigner, KeyVerifier, Recovered
 from gridtokenx.consensus.epochs import Consensus
 from gridtokenx.consensus.messages import Kind, Status, encode_message
 from gridtokenx.crypto import mountain_range
+from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.block import decode_header
 from gridtokenx.node import serve, service
@@ -299,6 +300,30 @@ def test_observer_passes_clients_transactions_on_and_ignores_votes(cluster: Clus
     assert len(cluster.members[3].replica.pool) == 1
     cluster.run(3_000)
     assert nonce_of(cluster.members[0].chain.state, OTHER.public) == 1
+
+
+def test_observer_tells_a_transaction_again_while_it_is_pending(cluster: Cluster, observer: Observer) -> None:
+    """Gossip reaches those who are there: after its start an observer may have nobody."""
+    raw = transfer(cluster.genesis, OTHER, 0, TRADER.public, 1)
+    replica, told_ms = observer.replica, []
+    replica.at(10_000, START_MS)
+    assert replica.submit([raw])[0][1] == 0
+    [outgoing] = replica.take_turn().sends
+    for _ in range(4):
+        deadline_ms = replica.deadline_ms
+        assert deadline_ms is not None
+        replica.at(deadline_ms - 1, START_MS)
+        replica.tick()
+        assert not replica.take_turn().sends
+        replica.at(deadline_ms, START_MS)
+        replica.tick()
+        assert replica.take_turn().sends == [outgoing]
+        told_ms.append(deadline_ms)
+    assert told_ms == [13_000, 19_000, 31_000, 55_000]
+    replica.pool.remove([digest(Domain.TRANSACTION, raw)])
+    replica.at(100_000, START_MS)
+    replica.tick()
+    assert not replica.take_turn().sends and replica.deadline_ms is None
 
 
 def test_patience_is_short_with_silent_peers_and_long_on_slow_links():

@@ -44,6 +44,7 @@ from gridtokenx.errors import GridTokenXError, InvariantError
 from gridtokenx.ledger.operations import Evidence
 from gridtokenx.ledger.parameters import read_parameters
 from gridtokenx.ledger.transaction import Transaction, TransactionError, encode_payload, sign_transaction
+from gridtokenx.node.again import Again
 from gridtokenx.node.bodies import ANSWER_BYTES, Bodies
 from gridtokenx.node.chain import Chain, ChainBlock
 from gridtokenx.node.epochs import epoch_of, epoch_start
@@ -127,6 +128,7 @@ class Replica:
         self._events: deque[Event | tuple[bytes, Message]] = deque()
         self._stepping = False
         self._intake = Intake(chain.chain_id)
+        self._again = Again(pool)
         self._pending = Pending(chain, pool, self._intake, self._gave_up)
         self._bodies = Bodies(chain, pool, self._intake, self._send_body, self._held, self._body_refused)
         self._orphans: dict[bytes, list[bytes]] = {}
@@ -154,7 +156,7 @@ class Replica:
     @property
     def deadline_ms(self) -> int | None:
         """Monotonic time at which `tick` is wanted next."""
-        times = (self._bodies.deadline_ms, self.consensus.deadline_ms,
+        times = (self._bodies.deadline_ms, self.consensus.deadline_ms, self._again.deadline_ms,
                  None if self._account is None else self.evidence.deadline_ms)
         return min((time for time in times if time is not None), default=None)
 
@@ -168,6 +170,7 @@ class Replica:
             self._step(Tick())
         if self._account is not None:
             self._submit_evidence(self._account)
+        self._spread(self._again.due(self._now_ms))
 
     def receive(self, sender: bytes, channel: Channel, frame: bytes) -> None:
         """A frame of the authority with this key, of this epoch or the last one.
@@ -185,10 +188,12 @@ class Replica:
     def submit(self, raws: Iterable[bytes]) -> list[tuple[bytes, int, str]]:
         """A client's transactions: (id, code, message) for each, code 0 when it is in the pool now.
 
-        Accepted ones go to all authorities at once.
+        Accepted ones go to all authorities at once; an observer tells them again while they are pending.
         """
         answers, accepted = self._pending.judge(list(raws))
         self._spread(accepted)
+        if self.core is None:
+            self._again.told((transaction_id for transaction_id, code, _ in answers if code == 0), self._now_ms)
         self._report_work()
         return answers
 
@@ -354,6 +359,8 @@ class Replica:
         joins = self.core is None and self.consensus.me in start.config.authorities
         if joins:
             self._log_finals()
+        if self.consensus.me in start.config.authorities:
+            self._again.clear()
         self._carry_out(self.consensus.begin(start, self._now_ms, self._clock_ms), start.config.authorities)
 
     def _log_finals(self) -> None:
