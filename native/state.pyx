@@ -84,20 +84,36 @@ cdef class Values:
 # ------------------------------------------------------------------ layers of bytes
 
 
+cdef dict known_of(dict read, dict values, Py_ssize_t most):
+    """What was read below and what was changed above, if that is not too much; else what was changed."""
+    cdef dict known
+    if len(read) + len(values) <= most:
+        known = dict(read)
+        known.update(values)
+        return known
+    return dict(values) if len(values) <= most else {}
+
+
 cdef class Merged:
-    """The changes of several blocks over `base`, whose `last_key` tells how far its keys of a space go: beyond lies nothing."""
+    """The changes of several blocks over `base`, whose `last_key` tells how far its keys of a space go: beyond lies nothing.
+
+    `before` was that over an earlier base: what it knew, up to `most` keys and as many pages, is not read again. Blocks
+    that it had and `base` has not are to be added before anything is read.
+    """
 
     cdef readonly object base
     cdef readonly dict values, pages
-    cdef dict _read, _last
+    cdef dict _read, _read_pages, _last
     cdef readonly dict added
 
-    def __init__(self, object base):
+    def __init__(self, object base, Merged before=None, Py_ssize_t most=0):
         self.base = base
         self.values, self.pages = {}, {}
-        self._read = {}         # what was read of `base`, which does not change
+        # What was read of `base`, which does not change.
+        self._read = {} if before is None else known_of(before._read, before.values, most)
+        self._read_pages = {} if before is None else known_of(before._read_pages, before.pages, most)
         self._last = {}         # the last key that `base` has of a space, or b""
-        self.added = {}        # keys of `values` by space: a list of each block that added some
+        self.added = {}         # keys of `values` by space: a list of each block that added some
 
     @property
     def size(self):
@@ -146,7 +162,13 @@ cdef class Merged:
 
     cpdef object page(self, bytes path):
         cdef PyObject* found = PyDict_GetItem(self.pages, path)
-        return <object>found if found != NULL else self.base.page(path)
+        cdef object page
+        if found == NULL:
+            found = PyDict_GetItem(self._read_pages, path)
+        if found != NULL:
+            return <object>found
+        page = self._read_pages[path] = self.base.page(path)
+        return page
 
 
 cdef class Layer:

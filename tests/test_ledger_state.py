@@ -39,13 +39,26 @@ def test_a_view_is_the_sum_of_its_layers(changes: Layers, prefix: bytes) -> None
     assert view.get(b"absent key") is None
 
 
-@given(layers, layers, layers, keys)
-def test_recent_blocks_read_as_one_layer(below: Layers, recently: Layers, above: Layers, prefix: bytes) -> None:
-    """As a node has it: the store's state, final blocks merged over it one by one, and blocks not final yet."""
+@given(layers, layers, layers, layers, keys)
+def test_recent_blocks_read_as_one_layer(earlier: Layers, below: Layers, recently: Layers, above: Layers,
+                                         prefix: bytes) -> None:
+    """As a node has it: the store's state, final blocks merged over it one by one, and blocks not final yet.
+
+    What was known before the last checkpoint, of an earlier state and blocks up to and beyond it, says nothing wrong.
+    """
     base = StateView(EmptyState(), HEADER)
+    for layer in earlier:
+        base = StateView(base, HEADER, layer, layer)
+    before = Recent(Flat(base))
+    for layer in (*earlier, *below, *recently):
+        for where in layer:
+            before.get(where), before.page(where)
     for layer in below:
         base = StateView(base, HEADER, layer, layer)
-    recent, final, plain = Recent(Flat(base)), base, base
+        before.add(base)
+    for layer in recently[:1]:
+        before.add(StateView(EmptyState(), HEADER, layer, layer))
+    recent, final, plain = Recent(Flat(base), before), base, base
     for layer in recently:
         plain = StateView(plain, HEADER, layer, layer)
         recent.add(plain)

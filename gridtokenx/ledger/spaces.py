@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from enum import IntEnum
 
@@ -116,16 +117,54 @@ _ACCOUNT = bytes((Space.ACCOUNT,))
 _ACCOUNT_KEYS = bytes((Space.ACCOUNT_KEYS,))
 _PARTICIPANT = bytes((Space.PARTICIPANT,))
 _LICENCE = bytes((Space.LICENCE,))
-_METER = bytes((Space.METER,))
+_METER_SPACE = int(Space.METER)
 _METER_KEY = bytes((Space.METER_KEY,))
 _METERS_OF = bytes((Space.METERS_OF,))
 _ORDER = bytes((Space.ORDER,))
 _ORDERS_OF = bytes((Space.ORDERS_OF,))
 _WINDOW = bytes((Space.WINDOW,))
 _MARKET = bytes((Space.MARKET,))
-_POSITION = bytes((Space.POSITION,))
-_TRADE = bytes((Space.TRADE,))
 _TIMED = bytes((Space.TIMED,))
+_PARAMETER = bytes((Space.PARAMETER,))
+_CALENDAR = bytes((Space.CALENDAR,))
+_USAGE = bytes((Space.USAGE,))
+_MONTHLY_BILL = bytes((Space.MONTHLY_BILL,))
+_INDICATIVE = bytes((Space.INDICATIVE,))
+_CORRIDOR_WINDOW = bytes((Space.CORRIDOR_WINDOW,))
+_TRADING = bytes((Space.TRADING,))
+_AGREEMENT = bytes((Space.AGREEMENT,))
+_WORK_LEFT = bytes((Space.WORK_LEFT,))
+_ENERGY = bytes((Space.ENERGY,))
+_CORRECTION = bytes((Space.CORRECTION,))
+_DUE = bytes((Space.DUE,))
+_COLLECTOR = bytes((Space.COLLECTOR,))
+_ASKED = bytes((Space.ASKED,))
+_RANKED = bytes((Space.RANKED,))
+_CLAIMING = bytes((Space.CLAIMING,))
+_CLAIM = bytes((Space.CLAIM,))
+_HOLDING = bytes((Space.HOLDING,))
+_BUNDLES = bytes((Space.BUNDLES,))
+_METER_CLAIMS = bytes((Space.METER_CLAIMS,))
+_CERTIFICATE = bytes((Space.CERTIFICATE,))
+_CERTIFICATES_OF = bytes((Space.CERTIFICATES_OF,))
+_CERTIFICATE_OFFER = bytes((Space.CERTIFICATE_OFFER,))
+_ZONE = bytes((Space.ZONE,))
+_CORRIDOR = bytes((Space.CORRIDOR,))
+_PROFILE = bytes((Space.PROFILE,))
+_TARIFF = bytes((Space.TARIFF,))
+_RATE = bytes((Space.RATE,))
+_BOUNDARY = bytes((Space.BOUNDARY,))
+
+
+_NUMBER = struct.Struct(">BI").pack         # space, then numbers: twice as fast as joining the parts
+_NUMBERS = struct.Struct(">BII").pack
+
+
+def _of_window(space: int) -> Callable[..., bytes]:
+    """Keys by window and meter, or what else is numbered in it; without that, the prefix of the window."""
+    def key(window_id: int, number: int | None = None) -> bytes:
+        return _NUMBER(space, window_id) if number is None else _NUMBERS(space, window_id, number)
+    return key
 
 
 PRESENT = b"\xf6"
@@ -133,7 +172,7 @@ PRESENT = b"\xf6"
 
 
 def parameter(number: int) -> bytes:
-    return bytes((Space.PARAMETER,)) + number.to_bytes(2, "big")
+    return _PARAMETER + number.to_bytes(2, "big")
 
 
 def account(address: bytes) -> bytes:
@@ -153,7 +192,7 @@ def licence(licence_hash: bytes) -> bytes:
 
 
 def meter(meter_id: int) -> bytes:
-    return _METER + meter_id.to_bytes(4, "big")
+    return _NUMBER(_METER_SPACE, meter_id)
 
 
 def meter_key(public: bytes) -> bytes:
@@ -166,42 +205,42 @@ def meters_of(owner: bytes, meter_id: int | None = None) -> bytes:
 
 
 def zone(zone_id: int) -> bytes:
-    return bytes((Space.ZONE, zone_id))
+    return _ZONE + bytes((zone_id,))
 
 
 def corridor(corridor_id: int) -> bytes:
-    return bytes((Space.CORRIDOR, corridor_id))
+    return _CORRIDOR + bytes((corridor_id,))
 
 
 def profile(number: int) -> bytes:
-    return bytes((Space.PROFILE, number))
+    return _PROFILE + bytes((number,))
 
 
 def tariff(tariff_class: int) -> bytes:
-    return bytes((Space.TARIFF, tariff_class))
+    return _TARIFF + bytes((tariff_class,))
 
 
 def rate(series: int) -> bytes:
-    return bytes((Space.RATE, series))
+    return _RATE + bytes((series,))
 
 
 def calendar(year: int) -> bytes:
-    return bytes((Space.CALENDAR,)) + year.to_bytes(2, "big")
+    return _CALENDAR + year.to_bytes(2, "big")
 
 
 def usage(month: int, meter_id: int) -> bytes:
-    return bytes((Space.USAGE,)) + month.to_bytes(2, "big") + meter_id.to_bytes(4, "big")
+    return _USAGE + month.to_bytes(2, "big") + meter_id.to_bytes(4, "big")
 
 
 def monthly_bill(month: int, meter_id: int | None = None) -> bytes:
     """The key of a meter's bill of a month, or with None the prefix of the month's bills."""
-    return bytes((Space.MONTHLY_BILL,)) + month.to_bytes(2, "big") + (
+    return _MONTHLY_BILL + month.to_bytes(2, "big") + (
         b"" if meter_id is None else meter_id.to_bytes(4, "big"))
 
 
 def indicative(window_id: int, zone_id: int | None = None) -> bytes:
     """The key of a zone's indicative price in a window, or with None the prefix of all zones."""
-    return bytes((Space.INDICATIVE,)) + window_id.to_bytes(4, "big") + (
+    return _INDICATIVE + window_id.to_bytes(4, "big") + (
         b"" if zone_id is None else bytes((zone_id,)))
 
 
@@ -230,33 +269,27 @@ def market(window_id: int, zone_id: int | None = None) -> bytes:
     return _MARKET + window_id.to_bytes(4, "big") + (b"" if zone_id is None else bytes((zone_id,)))
 
 
-def position(window_id: int, meter_id: int | None = None) -> bytes:
-    """The key of a meter's position in a window, or with None the prefix of the window's positions."""
-    return _POSITION + window_id.to_bytes(4, "big") + (b"" if meter_id is None else meter_id.to_bytes(4, "big"))
-
-
-def trade(window_id: int, number: int | None = None) -> bytes:
-    """The key of a trade, or with None the prefix of a window's trades in the order they were made."""
-    return _TRADE + window_id.to_bytes(4, "big") + (b"" if number is None else number.to_bytes(4, "big"))
+position = _of_window(int(Space.POSITION))
+trade = _of_window(int(Space.TRADE))         # by window and number, in the order they were made
 
 
 def corridor_window(window_id: int, corridor_id: int | None = None) -> bytes:
     """The key of a corridor in a window, or with None the prefix of all corridors that were used or changed in it."""
-    return (bytes((Space.CORRIDOR_WINDOW,)) + window_id.to_bytes(4, "big")
+    return (_CORRIDOR_WINDOW + window_id.to_bytes(4, "big")
             + (b"" if corridor_id is None else bytes((corridor_id,))))
 
 
 def trading(window_id: int) -> bytes:
-    return bytes((Space.TRADING,)) + window_id.to_bytes(4, "big")
+    return _TRADING + window_id.to_bytes(4, "big")
 
 
 def agreement(window_id: int, terms_hash: bytes = b"") -> bytes:
     """The key of a bilateral trade's terms, or without a hash the prefix of the window's."""
-    return bytes((Space.AGREEMENT,)) + window_id.to_bytes(4, "big") + terms_hash
+    return _AGREEMENT + window_id.to_bytes(4, "big") + terms_hash
 
 
 def work_left(window_id: int) -> bytes:
-    return bytes((Space.WORK_LEFT,)) + window_id.to_bytes(4, "big")
+    return _WORK_LEFT + window_id.to_bytes(4, "big")
 
 
 def timed(due_ms: int, kind: int, item: int) -> bytes:
@@ -269,15 +302,6 @@ TIMED_PREFIX = _TIMED
 # ------------------------------------------------------------------ meters' readings and settlement
 
 
-def _of_meter(space: Space) -> Callable[..., bytes]:
-    """Keys by window and meter; without the meter, the prefix of the window."""
-    first = bytes((space,))
-
-    def key(window_id: int, meter_id: int | None = None) -> bytes:
-        return first + window_id.to_bytes(4, "big") + (b"" if meter_id is None else meter_id.to_bytes(4, "big"))
-    return key
-
-
 def _of_zone(space: Space) -> Callable[..., bytes]:
     """Keys by window and zone; without the zone, the prefix of the window."""
     first = bytes((space,))
@@ -287,22 +311,22 @@ def _of_zone(space: Space) -> Callable[..., bytes]:
     return key
 
 
-reading = _of_meter(Space.READING)
-settlement = _of_meter(Space.SETTLEMENT)
-lot = _of_meter(Space.LOT)
-traded = _of_meter(Space.TRADED)
-late_reading = _of_meter(Space.LATE_READING)
+reading = _of_window(int(Space.READING))
+settlement = _of_window(int(Space.SETTLEMENT))
+lot = _of_window(int(Space.LOT))
+traded = _of_window(int(Space.TRADED))
+late_reading = _of_window(int(Space.LATE_READING))
 balance = _of_zone(Space.BALANCE)
 flag = _of_zone(Space.FLAG)
 
 
 def energy(address: bytes) -> bytes:
-    return bytes((Space.ENERGY,)) + address
+    return _ENERGY + address
 
 
 def correction(window_id: int, meter_id: int | None = None, revision: int | None = None) -> bytes:
     """The key of one correction, or a prefix: of a meter's in a window, or of a window's."""
-    key = bytes((Space.CORRECTION,)) + window_id.to_bytes(4, "big")
+    key = _CORRECTION + window_id.to_bytes(4, "big")
     if meter_id is not None:
         key += meter_id.to_bytes(4, "big")
     return key if revision is None else key + revision.to_bytes(2, "big")
@@ -310,16 +334,16 @@ def correction(window_id: int, meter_id: int | None = None, revision: int | None
 
 def due(debtor: bytes, utility: bytes | None = None) -> bytes:
     """The key of what a debtor owes one utility, or with None the prefix of all its dues."""
-    return bytes((Space.DUE,)) + debtor + (b"" if utility is None else utility)
+    return _DUE + debtor + (b"" if utility is None else utility)
 
 
 def collector(address: bytes) -> bytes:
-    return bytes((Space.COLLECTOR,)) + address
+    return _COLLECTOR + address
 
 
 def boundary(zone_id: int, meter_id: int | None = None) -> bytes:
     """The key of a boundary meter, or with None the prefix of a zone's."""
-    return bytes((Space.BOUNDARY, zone_id)) + (b"" if meter_id is None else meter_id.to_bytes(4, "big"))
+    return _BOUNDARY + bytes((zone_id,)) + (b"" if meter_id is None else meter_id.to_bytes(4, "big"))
 
 
 MAX_WINDOW = (1 << 24) - 1           # delivers in the year 2448
@@ -345,7 +369,7 @@ def number(value: int) -> bytes:
 
 def asked(window_id: int, meter_id: int | None = None) -> bytes:
     """Prefix of a seller's trades that asked for its source, or with None of all the window's."""
-    prefix = bytes((Space.ASKED,)) + window_id.to_bytes(4, "big")
+    prefix = _ASKED + window_id.to_bytes(4, "big")
     return prefix if meter_id is None else prefix + meter_id.to_bytes(4, "big")
 
 
@@ -356,48 +380,48 @@ def asked_trade(window_id: int, meter_id: int, trade_number: int) -> bytes:
 
 def ranked(window_id: int, meter_id: int, stage: int, rank: int | None = None, trade_number: int = 0) -> bytes:
     """The key of a trade that waits for its share of the meter's claims, or without a rank the prefix of a stage's."""
-    prefix = bytes((Space.RANKED,)) + window_id.to_bytes(4, "big") + meter_id.to_bytes(4, "big") + bytes((stage,))
+    prefix = _RANKED + window_id.to_bytes(4, "big") + meter_id.to_bytes(4, "big") + bytes((stage,))
     return prefix if rank is None else prefix + rank.to_bytes(8, "big") + trade_number.to_bytes(4, "big")
 
 
 def claiming(window_id: int) -> bytes:
-    return bytes((Space.CLAIMING,)) + window_id.to_bytes(4, "big")
+    return _CLAIMING + window_id.to_bytes(4, "big")
 
 
 def claim(window_id: int, meter_id: int | None = None) -> bytes:
     """The key of a meter's claims in a window, or with None the prefix of the window's."""
-    return bytes((Space.CLAIM,)) + window_id.to_bytes(4, "big") + (
+    return _CLAIM + window_id.to_bytes(4, "big") + (
         b"" if meter_id is None else meter_id.to_bytes(4, "big"))
 
 
 def holding(owner: bytes, meter_id: int | None = None) -> bytes:
     """The key of an owner's claims on a meter, or with None the prefix of the owner's."""
-    return bytes((Space.HOLDING,)) + owner + (b"" if meter_id is None else meter_id.to_bytes(4, "big"))
+    return _HOLDING + owner + (b"" if meter_id is None else meter_id.to_bytes(4, "big"))
 
 
 def bundles(owner: bytes, meter_id: int, run: int | None = None) -> bytes:
     """The key of a run of bundles, or with None the prefix of a holding's runs, oldest first."""
-    prefix = bytes((Space.BUNDLES,)) + owner + meter_id.to_bytes(4, "big")
+    prefix = _BUNDLES + owner + meter_id.to_bytes(4, "big")
     return prefix if run is None else prefix + run.to_bytes(8, "big")
 
 
 def meter_claims(meter_id: int) -> bytes:
-    return bytes((Space.METER_CLAIMS,)) + meter_id.to_bytes(4, "big")
+    return _METER_CLAIMS + meter_id.to_bytes(4, "big")
 
 
 def certificate(serial: int) -> bytes:
-    return bytes((Space.CERTIFICATE,)) + serial.to_bytes(8, "big")
+    return _CERTIFICATE + serial.to_bytes(8, "big")
 
 
 def certificates_of(owner: bytes, serial: int | None = None) -> bytes:
     """The key of one entry, or with None the prefix of an owner's certificates."""
-    return bytes((Space.CERTIFICATES_OF,)) + owner + (b"" if serial is None else serial.to_bytes(8, "big"))
+    return _CERTIFICATES_OF + owner + (b"" if serial is None else serial.to_bytes(8, "big"))
 
 
 def certificate_offer(source: int, price_uthb: int, serial: int) -> bytes:
-    return bytes((Space.CERTIFICATE_OFFER, source)) + price_uthb.to_bytes(8, "big") + serial.to_bytes(8, "big")
+    return _CERTIFICATE_OFFER + bytes((source,)) + price_uthb.to_bytes(8, "big") + serial.to_bytes(8, "big")
 
 
 def certificate_offers(source: int | None = None) -> bytes:
     """Prefix of the offers of a source, or of all: cheapest first within a source."""
-    return bytes((Space.CERTIFICATE_OFFER,)) if source is None else bytes((Space.CERTIFICATE_OFFER, source))
+    return _CERTIFICATE_OFFER if source is None else _CERTIFICATE_OFFER + bytes((source,))

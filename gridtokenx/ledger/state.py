@@ -11,6 +11,9 @@ from gridtokenx._native.state import Layer, Merged, over, span
 from gridtokenx.ledger import trie
 from gridtokenx.ledger.block import Header
 
+CARRIED_MOST = 32_768
+"""Keys, and as many pages, that are known of a checkpoint's state from those before it: most blocks change the same."""
+
 
 class StateReader(Protocol):
     """A state at one height: a store's snapshot, or a `StateView`."""
@@ -60,8 +63,9 @@ class Recent(Merged):
     if TYPE_CHECKING:
         base: OrderedReader
 
-    def __init__(self, base: OrderedReader) -> None:
-        super().__init__(base)
+    def __init__(self, base: OrderedReader, before: Recent | None = None) -> None:
+        """`before`: the same over an earlier state, of which `base` has all blocks but those that are added next."""
+        super().__init__(base, before, CARRIED_MOST)
         self._keys: dict[int, tuple[int, list[bytes]]] = {}     # those of so many blocks together, ascending
 
     def range(self, prefix: bytes) -> Iterator[tuple[bytes, bytes | None]] | None:

@@ -321,7 +321,7 @@ class Chain:
         for transaction in last.transactions:
             self._transactions.pop(transaction.id, None)
         self._final_digests = {last.digest, *(block.digest for block in self._final)}
-        self._recent = Recent(snapshot)
+        self._recent = Recent(snapshot, self._recent)
         for block in self._final:
             if block.state is not None:
                 self._recent.add(block.state)
