@@ -517,8 +517,8 @@ def run_tests(folder: Path, tests: list[str], mutant: int = 0) -> str:
 
 def prepare(folder: Path, extension: str, mutations: list[Mutation], tests: list[str]) -> None:
     """A scratch copy of the tree whose tests pass, the order book with all mutations built in."""
-    for name in ("gridtokenx", "native", "tests", "docs"):
-        shutil.copytree(ROOT / name, folder / name)
+    for name in ("gridtokenx", "native", "tests", "docs", "testnet"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("run", "__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / "tests" / "mutation_profile.py").write_text(PROFILE)
     types = folder / "native" / "book_types.pxi"
