@@ -5,10 +5,11 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
 scripts/browser.sh
+scripts/javascript.sh
 
 bin=.venv/bin
 failed=()
-folders=(gridtokenx tests testnet setup.py)
+folders=(gridtokenx tests testnet examples setup.py)
 [ -n "$(find benchmarks -name '*.py' -print -quit 2>/dev/null)" ] && folders+=(benchmarks)
 
 step() {  # name, command: runs it, remembers a failure, goes on

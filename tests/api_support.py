@@ -43,9 +43,9 @@ def http_section(port: int, **keys: Any) -> str:
 
 
 @asynccontextmanager
-async def api_node(folder: Path, **keys: Any) -> AsyncIterator[ApiNode]:
+async def api_node(folder: Path, *, market_rate: int = 1, **keys: Any) -> AsyncIterator[ApiNode]:
     """One authority. `keys` are of the section [http]."""
-    chain = evolve(genesis(rate=1), genesis_ms=time.time_ns() // 1_000_000)
+    chain = evolve(genesis(rate=market_rate), genesis_ms=time.time_ns() // 1_000_000)
     address, port = write_node(folder, EGAT, chain, checkpoint_blocks=2, checkpoint_interval_ms=100), free_port()
     config = folder / "gridtokenx.toml"
     config.write_text(config.read_text() + http_section(port, **({"max_requests_per_s": 100_000} | keys)))

@@ -19,9 +19,12 @@ from gridtokenx.api.settings import HttpSettings, client_key, split_listen
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.json_form import plain, with_decimals
+from gridtokenx.ledger import spaces
 from gridtokenx.ledger.operations import CancelOrder, PlaceOrder, Transfer
 from gridtokenx.ledger.receipts import Code
+from gridtokenx.ledger.records import Account
 from gridtokenx.ledger.transaction import decode_transaction
+from gridtokenx.light.verify import Trust, read_proof, verify
 from gridtokenx.market.orders import Side
 
 SELLER = encode_address(HOUSES[0].public)
@@ -309,6 +312,36 @@ async def test_health_and_metrics(node: ApiNode) -> None:
     assert values["gridtokenx_network_peers"] == 0
     assert values["gridtokenx_consensus_rounds"] > 0
     assert values['gridtokenx_api_requests_total{method="GET",route="/livez",status="200"}'] == 2
+
+
+async def test_proofs_are_believed_by_whoever_knows_the_genesis(node: ApiNode) -> None:
+    await trade_a_little(node)
+    trust = Trust.of_hash(bytes.fromhex((await node.get("/blocks/0"))["hash"]))
+    answer = await node.http.get(f"/api/v1/proofs/accounts/{SELLER}")
+    models.LightProof.model_validate(answer.json(), strict=True)
+    proven = verify(read_proof(answer.content), trust)
+    held = Account.decode(proven.value(spaces.account(HOUSES[0].public)) or b"")
+    told = await node.get(f"/accounts/{SELLER}/balance")
+    assert (held.nonce, held.total) == (told["nonce"], told["total_uthb"])
+    made = (await node.get("/blocks/2"))["transaction_ids"][0]
+    [transaction] = verify(read_proof((await node.http.get(f"/api/v1/proofs/transactions/{made}")).content),
+                           trust).transactions
+    assert transaction.id.hex() == made
+    clock, nothing = spaces.CLOCK, spaces.certificate(1)
+    both = await node.http.get("/api/v1/proofs/records", params={"key": [clock.hex(), nothing.hex()]})
+    proven = verify(read_proof(both.content), trust)
+    assert proven.value(clock) and proven.value(nothing) is None
+    assert verify(read_proof((await node.http.get("/api/v1/proofs/certificates/1")).content), trust).records == {
+        nothing: None}
+    is_problem(await node.http.get(f"/api/v1/proofs/transactions/{'0' * 64}"), 404, "unknown")
+    is_problem(await node.http.get("/api/v1/proofs/records", params={"key": ["00", "00"]}), 400, "bad_request")
+    is_problem(await node.http.get("/api/v1/proofs/records"), 400, "bad_request")
+    async with gateway(node.folder / "data", HttpSettings(host="127.0.0.1", port=0)) as server, \
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as http:
+        with trio.fail_after(30):
+            while (found := await http.get(f"/api/v1/proofs/transactions/{made}")).status_code != 200:
+                await trio.sleep(0.05)
+        assert verify(read_proof(found.content), trust).transactions[0].id.hex() == made
 
 
 async def test_a_gateway_reads_the_same_and_takes_nothing(node: ApiNode) -> None:

@@ -17,7 +17,7 @@ from schemathesis.config import SchemathesisConfig
 
 EXAMPLES = 2
 CONFIG = Path(__file__).parent / "schemathesis.toml"
-OPERATIONS = 28
+OPERATIONS = 33
 
 
 def explore(url: str) -> int:

@@ -20,6 +20,7 @@ from gridtokenx.api.explorer_page import add_explorer
 from gridtokenx.api.market_routes import market_routes
 from gridtokenx.api.metrics import Metrics
 from gridtokenx.api.problems import Problem
+from gridtokenx.api.proof_routes import proof_routes
 from gridtokenx.api.protection import REQUEST, ROUTE, App, Receive, Scope, Send
 from gridtokenx.api.submissions import Submissions
 
@@ -39,7 +40,8 @@ def make_app(backend: Backend, metrics: Metrics, version: str) -> FastAPI:
     app = FastAPI(title=TITLE, description=DESCRIPTION, version=version, openapi_url=f"{PREFIX}/openapi.json",
                   docs_url=None, redoc_url=None, redirect_slashes=False)
     submissions = Submissions(backend)
-    for router in (chain_routes(backend, submissions), market_routes(backend, submissions), account_routes(backend)):
+    for router in (chain_routes(backend, submissions), market_routes(backend, submissions), account_routes(backend),
+                   proof_routes(backend)):
         app.include_router(router, prefix=PREFIX)
     _add_health(app, backend, metrics)
     add_explorer(app)

@@ -10,7 +10,9 @@ from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.node.confirmations import Confirmations
 from gridtokenx.node.depths import Depths
 from gridtokenx.node.epochs import members_of
+from gridtokenx.node.prove import Prover
 from gridtokenx.node.reads import Reads
+from gridtokenx.node.view import StoredFinals
 
 Map = dict[str, Any]
 
@@ -30,6 +32,11 @@ class Backend(Protocol):
     @property
     def confirmations(self) -> Confirmations | None:
         """Of transactions submitted here; None where none can be."""
+        ...
+
+    @property
+    def prover(self) -> Prover:
+        """Makes light proofs: hold the view's lock."""
         ...
 
     def status(self) -> Map: ...
@@ -59,6 +66,7 @@ class StoredFacts:
         self._genesis = genesis
         self._version = version
         self._started_s = time.monotonic()
+        self.prover = Prover(genesis, reads.view.database, StoredFinals(reads.view))
 
     def status(self) -> Map:
         header, state = self.reads.view.head, self.reads.view.state

@@ -163,8 +163,8 @@ class Feeds:
 
     async def _replay(self, outbox: Outbox, key: tuple[Any, ...], named: Map, after: int) -> None:
         """Tells of the blocks above `after` from the store, then joins those who hear of them as they come."""
-        if not 0 <= after <= self.height:
-            raise Problem(400, "bad_request", f"after = {after}; the newest final block is {self.height}")
+        if after > self.height:
+            raise Problem(503, "ahead", f"after = {after}; the newest final block is {self.height}")
         if self.height - after > MAX_REPLAY:
             raise Problem(400, "bad_request", f"after = {after} is {self.height - after} blocks back; at most "
                                               f"{MAX_REPLAY} are told again. Read older ones with GET")

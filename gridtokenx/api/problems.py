@@ -25,6 +25,7 @@ WHAT_TO_DO = {
     "wrong_operation": "send the operation that this endpoint is for, or use POST /api/v1/transactions",
     "read_only": "submit to a node that takes transactions; a gateway only reads",
     "busy": "wait as many seconds as Retry-After says; ask for what you submitted before submitting it again",
+    "ahead": "this node is behind what you have seen; subscribe again in a moment, or at another node",
     "timeout": "ask for less at once, or try again later",
     "internal": "tell the operator of this node the request id",
     "bad_cursor": "begin again without the cursor, or use one that an answer gave as `next`",

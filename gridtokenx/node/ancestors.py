@@ -6,13 +6,16 @@ here the headers between the two are read once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from gridtokenx.crypto import mountain_range
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.records import Peaks
 from gridtokenx.light.format import Ancestor
-from gridtokenx.node.chain import Chain, ChainBlock
+from gridtokenx.node.chain import ChainBlock
 from gridtokenx.node.sync import encode_stored_certificate
 from gridtokenx.store.database import Database
 from gridtokenx.store.errors import StoreError
@@ -21,13 +24,22 @@ MAX_DISTANCE = 65_536
 """Headers between a block and the next certificate that are read."""
 
 
+class Finals(Protocol):
+    """A chain as proofs need it: final blocks above a base that is in the database, and that base with its state."""
+
+    def finals(self) -> Sequence[ChainBlock]: ...
+
+    @property
+    def base(self) -> ChainBlock: ...
+
+
 class CannotProve(GridTokenXError):
     """What is asked for is not on this node, or not final yet; the message says which."""
 
     code = "cannot_prove"
 
 
-def certified_from(database: Database, chain: Chain, height: int) -> tuple[bytes, bytes, Ancestor | None]:
+def certified_from(database: Database, chain: Finals, height: int) -> tuple[bytes, bytes, Ancestor | None]:
     """Header and certificate of the first block from `height` on that has one, and, if it is another, how the block
     at `height` leads to it. Raises CannotProve."""
     first = raw = _header(database, chain, height)
@@ -49,25 +61,25 @@ def certified_from(database: Database, chain: Chain, height: int) -> tuple[bytes
     raise CannotProve(f"no block among the {MAX_DISTANCE} after height {height} has a certificate of its own")
 
 
-def _held(chain: Chain, height: int) -> ChainBlock | None:
+def _held(chain: Finals, height: int) -> ChainBlock | None:
     finals = chain.finals()
     place = height - chain.base.header.height - 1
     return finals[place] if 0 <= place < len(finals) else None
 
 
-def _certificate(database: Database, chain: Chain, height: int) -> bytes | None:
+def _certificate(database: Database, chain: Finals, height: int) -> bytes | None:
     held = _held(chain, height)
     if held is not None and held.certificate is not None:
         return encode_stored_certificate(held.certificate)
     return database.certificate(height)
 
 
-def _header(database: Database, chain: Chain, height: int) -> bytes | None:
+def _header(database: Database, chain: Finals, height: int) -> bytes | None:
     held = _held(chain, height)
     return database.header(height) if held is None else held.header.encode()
 
 
-def _peaks(database: Database, chain: Chain, height: int) -> bytes:
+def _peaks(database: Database, chain: Finals, height: int) -> bytes:
     """The range of the headers below `height`: from the state there, or made anew from the headers."""
     held = _held(chain, height)
     raw: bytes | None

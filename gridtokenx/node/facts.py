@@ -11,6 +11,7 @@ from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.node.confirmations import Confirmations
 from gridtokenx.node.depths import Depths
 from gridtokenx.node.epochs import members_of
+from gridtokenx.node.prove import Prover
 from gridtokenx.node.reads import Reads
 from gridtokenx.node.service import Service
 
@@ -31,6 +32,8 @@ class NodeFacts:
         self.depths = depths
         self._name = name
         self._version = version
+        self.prover = Prover(genesis, self._chain.database, self._chain)
+        """Makes light proofs: hold the view's lock."""
 
     def status(self) -> Map:
         service, chain, names = self._service, self._chain, self.reads.names

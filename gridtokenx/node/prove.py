@@ -15,8 +15,8 @@ from gridtokenx.ledger.block import decode_header
 from gridtokenx.ledger.genesis import Genesis
 from gridtokenx.ledger.state import StateView
 from gridtokenx.light.format import MAX_CLAIMS, Boundary, Finality, Proof, StateClaim, TransactionClaim
-from gridtokenx.node.ancestors import CannotProve, certified_from
-from gridtokenx.node.chain import Chain, ChainBlock, epoch_end
+from gridtokenx.node.ancestors import CannotProve, Finals, certified_from
+from gridtokenx.node.chain import ChainBlock, epoch_end
 from gridtokenx.node.sync import encode_stored_certificate
 from gridtokenx.store.chain import StoredBoundary
 from gridtokenx.store.database import MAX_BOUNDARIES, Database
@@ -27,7 +27,7 @@ class Prover:
     """Makes proofs on one chain. It remembers the epochs that changed the list of authorities: call it from one
     thread at a time."""
 
-    def __init__(self, genesis: Genesis, database: Database, chain: Chain) -> None:
+    def __init__(self, genesis: Genesis, database: Database, chain: Finals) -> None:
         self._database = database
         self._chain = chain
         self._genesis = genesis.header().encode()

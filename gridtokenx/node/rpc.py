@@ -17,7 +17,6 @@ from gridtokenx.node.config import RpcSection
 from gridtokenx.node.depths import Depths
 from gridtokenx.node.facts import NodeFacts
 from gridtokenx.node.market_rpc import READ_DEPTH, MarketRpc
-from gridtokenx.node.prove import Prover
 from gridtokenx.node.reads import Reads
 from gridtokenx.node.request import MAX_LISTED, RequestError
 from gridtokenx.node.request import hash_of as _hash
@@ -42,7 +41,7 @@ class RpcServer:
         self._reads = reads
         self._facts = facts
         self._config = config
-        self._prover = Prover(genesis, service.replica.chain.database, self._chain)
+        self._prover = facts.prover
         self._methods: dict[str, tuple[int, Callable[..., Awaitable[Any]]]] = {
             "status": (0, self._status), "submit": (1, self._submit), "transaction": (1, self._transaction),
             "wait": (2, self._wait), "account": (1, self._account), "participant": (1, self._participant),

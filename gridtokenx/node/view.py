@@ -172,3 +172,19 @@ class StoredView:
 
     def close(self) -> None:
         self._snapshot.close()
+
+
+class StoredFinals:
+    """The checkpoint of a view as the chain that proofs are made on."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def finals(self) -> Sequence[ChainBlock]:
+        return ()
+
+    @property
+    def base(self) -> ChainBlock:
+        state, header = self._view.state, self._view.head
+        assert isinstance(state, StateView)
+        return ChainBlock(header.hash, header, (), state=state)

@@ -73,6 +73,10 @@ export class Feed {
       return;
     }
     if (message.type === "error") {
+      if (message.code === "ahead") {
+        this.#socket.close(); // this node catches up; the next connection asks again
+        return;
+      }
       // Too far back to be told again: go on from now; whoever shows a past reads it anew.
       const refused = message.request && this.#subscriptions.get(keyOf(message.request));
       if (refused && refused.height !== undefined && message.request.after !== undefined) {
