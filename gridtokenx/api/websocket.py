@@ -25,7 +25,7 @@ MAX_REQUEST_CHARACTERS = 4096
 REQUESTS = Rate(per_s=20, burst=100)
 TOO_SLOW = 1013
 ABUSE = 1008
-CLOSE_WAIT_S = 2.0
+CLOSE_WAIT_S = 5.0
 
 
 class WebSockets:
