@@ -59,6 +59,17 @@ def savings(chain: Chain) -> pl.DataFrame:
                                 "saved_uthb": pl.Float64}, orient="row")
 
 
+def alone_uthb(chain: Chain, window: int, tariff: int, injected_wh: int, withdrawn_wh: int) -> float:
+    """What a meter would pay for a window without trade, all from and to its utility."""
+    rate = window_rates(Session(chain.head, chain.height + 1), chain.parameters, window)
+    return _retail(rate, tariff, withdrawn_wh) - injected_wh * rate.buy_back / 1_000
+
+
+def _retail(rate: Rates, tariff: int, withdrawn_wh: int) -> float:
+    """What a utility charges for withdrawn energy, VAT included."""
+    return withdrawn_wh * (rate.energy[tariff] + rate.ft) * (1 + rate.vat_ppm / 1e6) / 1_000
+
+
 def gini(values: Sequence[float]) -> float | None:
     """Gini's coefficient, sum over all pairs |x - y| / (2 n sum x); None unless the sum is above zero.
 
@@ -205,8 +216,7 @@ def _savings(chain: Chain, settled: pl.DataFrame) -> dict[str, tuple[float, floa
         rate = rates.get(window)
         if rate is None:
             rate = rates[window] = window_rates(session, parameters, window)
-        energy = rate.energy[tariffs[meter]] + rate.ft
-        retail = withdrawn * energy * (1 + rate.vat_ppm / 1e6) / 1_000
+        retail = _retail(rate, tariffs[meter], withdrawn)
         before = found.get(owner, (0.0, 0.0, 0))
         found[owner] = (before[0] + retail - injected * rate.buy_back / 1_000, before[1] + retail, before[2] + pays)
     return found

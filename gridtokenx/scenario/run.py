@@ -6,11 +6,11 @@ run ends when the last window of the horizon is settled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
-from attrs import evolve
+from attrs import define, evolve
 
 from gridtokenx.forks import Chain, fork, new_chain
 from gridtokenx.forks.metering import READINGS_OF_A_TRANSACTION, prepare
@@ -19,7 +19,7 @@ from gridtokenx.ledger.genesis import load_genesis
 from gridtokenx.ledger.metering_records import Settling
 from gridtokenx.market.clock import WINDOW_MS, window_at
 from gridtokenx.scenario.errors import ScenarioError
-from gridtokenx.scenario.population import World, people, register, world_of
+from gridtokenx.scenario.population import House, World, people, register, world_of
 from gridtokenx.scenario.profiles import DATA
 from gridtokenx.scenario.result import Result
 from gridtokenx.scenario.schema import SERIES, THAILAND, Place, Scenario
@@ -44,17 +44,74 @@ def run(scenario: Scenario, *, seed: int | None = None, chain: Chain | None = No
     """
     if seed is not None:
         scenario = evolve(scenario, seed=seed)
+    simulation = begin(scenario, chain, launch)
+    try:
+        for _ in simulation.sessions(progress):
+            pass
+        return simulation.result()
+    except BaseException:
+        if chain is None:
+            simulation.chain.close()
+        raise
+
+
+@define(eq=False)
+class Simulation:
+    """A run that is under way: everybody is registered, nothing is traded yet."""
+
+    scenario: Scenario
+    chain: Chain
+    windows: range
+    houses: list[House]
+    floor: Floor
+    first_mined: int
+
+    def sessions(self, progress: Progress | None = None) -> Iterator[range]:
+        """Lets the horizon pass, with a stop before every session at its windows. Raises ScenarioError, AgentError."""
+        chain, windows, houses, floor = self.chain, self.windows, self.houses, self.floor
+        start, size = windows.start, self.scenario.trading.session_windows
+        span = _span(windows)
+        for done, present in enumerate(span, 1):
+            chain.advance()
+            over = present - 1
+            if over > start - LEAD:     # meters begin to measure in the window after their registration
+                at = over - start
+                chain.report(over, {house.meter: _reading(
+                    house.read(at, int(floor.position_wh[number, at])) if at in range(len(windows)) else 0)
+                    for number, house in enumerate(houses)})
+            offset = present + LEAD - 1 - start
+            if 0 <= offset < len(windows) and offset % size == 0:
+                session = windows[offset:offset + size]
+                yield session
+                floor.session(session)
+            if progress is not None:
+                progress(min(done, len(span)), len(span))
+            if _settled(chain, windows):
+                break
+        else:
+            raise ScenarioError("the horizon is not settled in time; max_timed_weight is too low for so many houses")
+        if progress is not None:
+            progress(len(span), len(span))
+
+    def result(self) -> Result:
+        """What came of it; once the horizon has passed."""
+        return Result(self.scenario, self.chain, self.windows, tuple(self.houses), self.floor.tally,
+                      self.floor.orders(), self.first_mined)
+
+
+def begin(scenario: Scenario, chain: Chain | None = None, launch: Launch | None = None) -> Simulation:
+    """Everything up to the first session, as `run` does it. Raises ScenarioError."""
     own = chain is None
     made = _chain(scenario) if chain is None else chain
     try:
-        return _run(scenario, made, progress, launch)
+        return _begin(scenario, made, launch)
     except BaseException:
         if own:
             made.close()
         raise
 
 
-def _run(scenario: Scenario, chain: Chain, progress: Progress | None, launch: Launch | None) -> Result:
+def _begin(scenario: Scenario, chain: Chain, launch: Launch | None) -> Simulation:
     earliest = chain.window + LEAD + (1 if chain.now_ms % WINDOW_MS else 0)
     start = earliest if scenario.start is None else window_at(round(scenario.start.timestamp() * 1000))
     if start < earliest:
@@ -70,31 +127,16 @@ def _run(scenario: Scenario, chain: Chain, progress: Progress | None, launch: La
     _override(chain, scenario, world)
     register(chain, houses, windows.stop * WINDOW_MS + LICENCE_MS)
     _outages(chain, scenario, world)
-    span = range(start - LEAD + 1, windows.stop + SETTLING_WINDOWS)
-    prepare(chain, len(span) * -(-len(houses) // READINGS_OF_A_TRANSACTION))
+    prepare(chain, len(_span(windows)) * -(-len(houses) // READINGS_OF_A_TRANSACTION))
     if launch is not None:
         chain, first_mined = launch(chain), 0
-    floor = Floor(chain, houses, windows, scenario.trading.rounds, scenario.mechanism)
-    for done, present in enumerate(span, 1):
-        chain.advance()
-        over = present - 1
-        if over > start - LEAD:     # meters begin to measure in the window after their registration
-            at = over - start
-            chain.report(over, {house.meter: _reading(
-                house.read(at, int(floor.position_wh[number, at])) if at in range(len(windows)) else 0)
-                for number, house in enumerate(houses)})
-        offset = present + LEAD - 1 - start
-        if 0 <= offset < len(windows) and offset % scenario.trading.session_windows == 0:
-            floor.session(windows[offset:offset + scenario.trading.session_windows])
-        if progress is not None:
-            progress(min(done, len(span)), len(span))
-        if _settled(chain, windows):
-            break
-    else:
-        raise ScenarioError("the horizon is not settled in time; max_timed_weight is too low for so many houses")
-    if progress is not None:
-        progress(len(span), len(span))
-    return Result(scenario, chain, windows, tuple(houses), floor.tally, floor.orders(), first_mined)
+    return Simulation(scenario, chain, windows, houses, Floor(chain, houses, windows, scenario.trading.rounds,
+                                                              scenario.mechanism), first_mined)
+
+
+def _span(windows: range) -> range:
+    """The windows that pass in a run."""
+    return range(windows.start - LEAD + 1, windows.stop + SETTLING_WINDOWS)
 
 
 def _reading(net_wh: int) -> tuple[int, int]:

@@ -128,6 +128,15 @@ class Floor:
                 battery=house.battery, stored_wh=house.stored_wh)
             yield number, house, _checked(house, house.agent.orders(situation), len(windows)), least <= most
 
+    def worth(self, house: House, windows: range) -> tuple[int, int]:
+        """(least, most) of `Situation` for a house, in the first window of a session."""
+        least, most = self._worth(windows)[house.tariff]
+        return int(least[0]), int(most[0])
+
+    def book(self, zone: int, windows: range) -> Book:
+        """The best prices in a zone now."""
+        return _Looking(self.chain, windows).book(zone)
+
     def wanted(self, house: House, orders: Orders, sensible: NDArray[np.bool_]) -> Whole:
         """What an order may ask for: capped by what the meter can carry (MARKET 3), 0 below a lot."""
         most = np.clip(orders.quantity_wh, -(house.withdrawal_w // QUARTERS), house.injection_w // QUARTERS)
