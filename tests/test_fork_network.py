@@ -162,7 +162,7 @@ def test_a_run_in_process_and_through_a_network_of_one_authority_are_the_same(tm
     def network(chain: Chain) -> Chain:
         content = begun(chain)
         nodes.append(Node(content, tmp_path / "node"))
-        return same_keys(Live(content.view(), None, chain.salt, node=nodes[0]), chain)
+        return same_keys(Live(content.view(), None, chain.salt, signs=True, node=nodes[0]), chain)
 
     try:
         with outcome(process) as one, outcome(process) as again, outcome(network) as live:

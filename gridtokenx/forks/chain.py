@@ -76,7 +76,8 @@ class _Point:
 class Chain:
     """Made by `fork` and `new_chain`; a context manager, whose end gives the parent's directory back.
 
-    `provenance` is None on a chain of its own. `blocks` are those that were mined here. Not thread-safe.
+    `provenance` is None on a chain of its own. `blocks` are those that were mined here. With `signs` what it reports is
+    signed, for a chain that verifies. Not thread-safe.
     """
 
     head: StateView
@@ -84,6 +85,7 @@ class Chain:
     salt: str = ""
     max_orders: int = 1 << 17
     blocks: list[Mined] = field(factory=list)
+    signs: bool = False
     _base: Base | None = None
     _books: Books = field(init=False)
     _pool: list[_Waiting] = field(factory=list)

@@ -28,6 +28,7 @@ from gridtokenx.market.rules import BillRule
 if TYPE_CHECKING:
     from gridtokenx.forks.chain import Chain
 
+_RULES = {int(rule): rule.name.lower() for rule in BillRule}
 TIME = pl.Datetime("ms", "Asia/Bangkok")
 Row = tuple[Any, ...]
 Schema = dict[str, Any]
@@ -135,10 +136,11 @@ class Frames:
 
     def bills(self) -> pl.DataFrame:
         """Every line of every meter and window: above zero the owner pays."""
-        return _frame(_BILLS, [
-            (*_window(key), _number(key, 5, 9), _address(found.owner), BillRule(rule).name.lower(), quantity,
-             rate, amount)
-            for key, found in self._records(Space.SETTLEMENT) for rule, quantity, rate, amount in found.lines])
+        rows = []
+        for key, found in self._records(Space.SETTLEMENT):
+            whose = (*_window(key), _number(key, 5, 9), _address(found.owner))
+            rows += [(*whose, _RULES[rule], quantity, rate, amount) for rule, quantity, rate, amount in found.lines]
+        return _frame(_BILLS, rows)
 
     def energy(self) -> pl.DataFrame:
         """The balance of every settled window and zone (MARKET 7)."""
@@ -184,12 +186,17 @@ class Frames:
     def measures(self) -> pl.DataFrame:
         """Self-sufficiency, savings and their fairness, prices, losses, CO2: docs/measures.md has the formulas."""
         from gridtokenx.forks.measures import measures
-        return measures(self.chain)
+        return measures(self.chain, self.table)
 
     def savings(self) -> pl.DataFrame:
         """A row per account: what it pays, and what it would pay alone with its utility (docs/measures.md)."""
         from gridtokenx.forks.measures import savings
-        return savings(self.chain)
+        return savings(self.chain, self.table)
+
+    def table(self, name: str) -> pl.DataFrame:
+        """One of these tables, by its name."""
+        found: pl.DataFrame = getattr(self, name)()
+        return found
 
     # ------------------------------------------------------------ inside
 

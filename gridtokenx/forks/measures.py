@@ -38,9 +38,12 @@ class Measure:
     formula: str
 
 
-def measures(chain: Chain) -> pl.DataFrame:
-    """All of them, one a row: measure, value, unit, formula."""
-    return frame_of(_Measured(chain).all())
+Table = Callable[[str], pl.DataFrame]
+
+
+def measures(chain: Chain, table: Table) -> pl.DataFrame:
+    """All of them, one a row: measure, value, unit, formula. `table` reads the tables of the chain's frames by name."""
+    return frame_of(_Measured(chain, table).all())
 
 
 def frame_of(found: Iterable[Measure]) -> pl.DataFrame:
@@ -51,9 +54,9 @@ def frame_of(found: Iterable[Measure]) -> pl.DataFrame:
                         orient="row")
 
 
-def savings(chain: Chain) -> pl.DataFrame:
+def savings(chain: Chain, table: Table) -> pl.DataFrame:
     """A row per account with settled meters: what it pays, and what it would pay without trade (net billing), uTHB."""
-    found = _savings(chain, chain.frames.settlements())
+    found = _savings(chain, table)
     return pl.DataFrame([(owner, alone, pays, alone - pays) for owner, (alone, _, pays) in found.items()],
                         schema={"account": pl.String, "alone_uthb": pl.Float64, "pays_uthb": pl.Int64,
                                 "saved_uthb": pl.Float64}, orient="row")
@@ -101,14 +104,12 @@ def _ratio(part: float, whole: float) -> float | None:
 
 
 class _Measured:
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, table: Table) -> None:
         self.chain = chain
-        self.settled = chain.frames.settlements()
+        self.table = table
+        self.settled, self.bills = table("settlements"), table("bills")
         windows = self.settled["window"].unique().implode()
-        self.trades = chain.frames.trades().filter(pl.col("window").is_in(windows))
-        self.bills = chain.frames.bills()
-        self.flows = chain.frames.flows().filter(pl.col("window").is_in(windows))
-        self.energy = chain.frames.energy()
+        self.trades, self.flows = (table(name).filter(pl.col("window").is_in(windows)) for name in ("trades", "flows"))
 
     def all(self) -> list[Measure]:
         return [*self._energy(), *self._prices(), *self._savings(), *self._grid(), *self._carbon()]
@@ -146,7 +147,7 @@ class _Measured:
         ]
 
     def _savings(self) -> list[Measure]:
-        found = list(_savings(self.chain, self.settled).values())
+        found = list(_savings(self.chain, self.table).values())
         buyers = [alone - pays for alone, _, pays in found]
         mean = sum(buyers) / len(buyers) if buyers else None
         return [
@@ -204,14 +205,14 @@ class _Measured:
         return int(self.bills.filter(rule=rule)[column].sum())
 
 
-def _savings(chain: Chain, settled: pl.DataFrame) -> dict[str, tuple[float, float, int]]:
+def _savings(chain: Chain, table: Table) -> dict[str, tuple[float, float, int]]:
     """Of each account what it would pay without trade, all from and to its utility; what for its withdrawals alone;
     and what it pays."""
-    tariffs = dict(chain.frames.meters().select("meter", "tariff").rows())
+    tariffs = dict(table("meters").select("meter", "tariff").rows())
     rates: dict[int, Rates] = {}
     session, parameters = Session(chain.head, chain.height + 1), chain.parameters
     found: dict[str, tuple[float, float, int]] = {}
-    rows = settled.select("window", "meter", "owner", "injected_wh", "withdrawn_wh", "pays_uthb").rows()
+    rows = table("settlements").select("window", "meter", "owner", "injected_wh", "withdrawn_wh", "pays_uthb").rows()
     for window, meter, owner, injected, withdrawn, pays in rows:
         rate = rates.get(window)
         if rate is None:

@@ -15,7 +15,7 @@ from attrs import field, frozen
 from gridtokenx import __version__, codec
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.forks import Chain
-from gridtokenx.forks.measures import frame_of
+from gridtokenx.forks.measures import frame_of, measures, savings
 from gridtokenx.scenario.errors import ScenarioError
 from gridtokenx.scenario.population import House
 from gridtokenx.scenario.profiles import SHIPPED_PROFILES
@@ -61,7 +61,8 @@ class Result:
     def table(self, name: str) -> pl.DataFrame:
         """A table of `chain.frames`, read once."""
         if name not in self._cache:
-            self._cache[name] = getattr(self.chain.frames, name)()
+            made = {"measures": measures, "savings": savings}.get(name)
+            self._cache[name] = self.chain.frames.table(name) if made is None else made(self.chain, self.table)
         frame: pl.DataFrame = self._cache[name]
         return frame
 

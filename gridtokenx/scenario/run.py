@@ -18,6 +18,7 @@ from gridtokenx.ledger import spaces
 from gridtokenx.ledger.genesis import load_genesis
 from gridtokenx.ledger.metering_records import Settling
 from gridtokenx.market.clock import WINDOW_MS, window_at
+from gridtokenx.node.collector import collecting_less
 from gridtokenx.scenario.errors import ScenarioError
 from gridtokenx.scenario.population import House, World, people, register, world_of
 from gridtokenx.scenario.profiles import DATA
@@ -46,8 +47,9 @@ def run(scenario: Scenario, *, seed: int | None = None, chain: Chain | None = No
         scenario = evolve(scenario, seed=seed)
     simulation = begin(scenario, chain, launch)
     try:
-        for _ in simulation.sessions(progress):
-            pass
+        with collecting_less():
+            for _ in simulation.sessions(progress):
+                pass
         return simulation.result()
     except BaseException:
         if chain is None:

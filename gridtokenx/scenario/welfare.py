@@ -8,7 +8,6 @@ is an upper bound. SciPy's HiGHS solves it; without SciPy there is no optimum.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -54,15 +53,12 @@ def welfare(orders: pl.DataFrame, trades: pl.DataFrame) -> int:
 def optimum(chain: Chain, orders: pl.DataFrame) -> dict[int, float]:
     """The greatest welfare by window, uTHB. Raises NotInstalled without SciPy."""
     routes = routes_of(chain)
-    solved: dict[int, float] = {}
     sums = orders.group_by("window", "side", "zone", "worth_mthb_kwh").agg(pl.col("quantity_wh").sum()).sort(
         "window", "side", "zone", "worth_mthb_kwh")
-    for (window,), part in sums.group_by("window", maintain_order=True):
-        sides = [part.filter(side=side).select("zone", "worth_mthb_kwh", "quantity_wh").rows()
-                 for side in ("sell", "buy")]
-        number: Any = window
-        solved[number] = most_welfare(sides[0], sides[1], routes, _capacities(chain, number))
-    return solved
+    wishes: dict[int, tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]] = {}
+    for window, side, *wish in sums.rows():
+        wishes.setdefault(window, ([], []))[side == "buy"].append((wish[0], wish[1], wish[2]))
+    return {window: most_welfare(*both, routes, _capacities(chain, window)) for window, both in wishes.items()}
 
 
 def most_welfare(sellers: Wishes, buyers: Wishes, routes: dict[int, list[Route]], capacities: Capacities) -> float:
