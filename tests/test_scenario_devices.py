@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_scenario import text
@@ -165,3 +166,29 @@ def test_a_run_with_batteries_and_cars_reads_what_they_do_and_adds_up() -> None:
 def test_mistakes_are_named(old: str, new: str, said: str) -> None:
     with pytest.raises(ScenarioError, match=said):
         parse_scenario(text().replace(old, new, 1))
+
+
+def test_residents_of_a_chain_report_and_trade_with_more_panels() -> None:
+    """What was traded before the second run counts; the sun that was doubled is metered twice."""
+    on = """
+[residents]
+pv_scale = {scale}
+[residents.agent]
+strategy = "truthful"
+"""
+    second = text(windows=8, session=8).partition("[[groups]]")[0]
+    made = {}
+    for scale in (1.0, 2.0):
+        with run(parse_scenario(text(windows=2, session=2).replace("06:00:00", "10:00:00"))) as first:
+            before = len(first.chain.frames.meters())
+            result = first.chain.run(evolve(parse_scenario(second + on.format(scale=scale)), start=None), seed=4)
+            assert {house.name for house in result.houses} == {f"residents/{at}" for at in range(1, before + 1)}
+            assert not result.tally.failed and result.people()["group"].unique().to_list() == ["residents"]
+            settled = result.table("settlements").filter(pl.col("window").is_in(list(result.windows)))
+            assert set(settled["quality"]) == {0} and settled.height == before * 8
+            made[scale] = dict(result.measures.select("measure", "value").rows()), result.chain.frames.meters()
+            audit_totals(result.chain.head)
+    assert made[2.0][0]["generation"] > 1.5 * made[1.0][0]["generation"]
+    assert made[2.0][1]["injection_w"].sum() == pytest.approx(2 * made[1.0][1]["injection_w"].sum(), rel=0.01)
+    with pytest.raises(ScenarioError, match=r"\[residents\]: the chain has no meter"):
+        run(parse_scenario(second + on.format(scale=1.0)))

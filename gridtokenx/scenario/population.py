@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 from numpy.typing import NDArray
 
 from gridtokenx.forks import Chain
@@ -15,16 +15,19 @@ from gridtokenx.forks.metering import meter_key
 from gridtokenx.grid.kinds import Network, Role, Source
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.operations import Deposit, Operation, RegisterMeter, RegisterParticipant
-from gridtokenx.ledger.records import Counters, Roles, Zone
+from gridtokenx.ledger.records import Counters, Meter, Participant, Roles, Zone
+from gridtokenx.ledger.session import Session
+from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.transaction import MAX_OPERATIONS
 from gridtokenx.scenario.agents import Agent
 from gridtokenx.scenario.devices import Battery, car_load
 from gridtokenx.scenario.errors import ScenarioError
 from gridtokenx.scenario.profiles import SHIPPED_PROFILES, Profiles, read_profiles
-from gridtokenx.scenario.schema import Group, Scenario
+from gridtokenx.scenario.schema import RESIDENTS, Group, Scenario
 from gridtokenx.scenario.streams import stream
 from gridtokenx.units import UTHB_PER_THB
 
+Real = NDArray[np.float64]
 LEAST_WITHDRAWAL_W = 10_350     # 45 A at 230 V
 QUARTERS = 4                    # of an hour: W from Wh of a window
 DAY_MS = 86_400_000
@@ -108,22 +111,64 @@ def world_of(chain: Chain) -> World:
 
 def people(scenario: Scenario, world: World, windows: range) -> list[House]:
     """The houses of all groups. Raises ScenarioError for a zone, tariff class or file that cannot be used."""
-    known: dict[str, Profiles] = {}
     houses: list[House] = []
     for number, group in enumerate(scenario.groups):
         where = f"groups[{number}]"
         if group.tariff >= world.tariffs:
             raise ScenarioError(f"{where}.tariff is {group.tariff}; the chain has classes 0 to {world.tariffs - 1}")
-        if group.profiles not in known:
-            path = scenario.base / Path(group.profiles).expanduser()
-            known[group.profiles] = SHIPPED_PROFILES[group.profiles]() if group.profiles in SHIPPED_PROFILES \
-                else read_profiles(path)
-        profiles = known[group.profiles]
+        profiles = _profiles(scenario, group.profiles)
         if group.pv_kw and not len(profiles.pv_wh_kw):
             raise ScenarioError(f"{where}.pv_kw is {group.pv_kw}; only 0 is allowed with profiles {group.profiles}, "
                                 "which have no pv_wh_kw")
         houses += _group(scenario, group, _zones(scenario, group, world, where), profiles, windows)
     return houses
+
+
+def residents(scenario: Scenario, chain: Chain, windows: range, until_ms: int) -> list[House]:
+    """The houses of all meters on the chain whose owners are licensed for the whole horizon, by number.
+
+    Panels are known by the meter's capacity: so many kW as it may feed in. Raises ScenarioError when there are none.
+    """
+    wish = scenario.residents
+    assert wish is not None
+    profiles = _profiles(scenario, wish.profiles)
+    load_wh, pv_wh_kw = profiles.at(windows)
+    dealt = stream(scenario.seed, "profiles", RESIDENTS)
+    loads, roofs = dealt.permutation(len(load_wh)), dealt.permutation(max(1, len(pv_wh_kw)))
+    houses: list[House] = []
+    for key, raw in chain.head.scan(bytes((Space.METER,))):
+        number, meter = int.from_bytes(key[1:], "big"), Meter.decode(raw)
+        licence: Participant = chain.record(spaces.participant(meter.participant))
+        if meter.boundary or licence.expires_ms < until_ms:
+            continue
+        solar = meter.source == Source.SOLAR and len(pv_wh_kw) > 0
+        kw = meter.injection_w / 1000 * wish.pv_scale if solar else 0.0
+        at = len(houses)
+        load = load_wh[loads[at % len(loads)]] * wish.load_scale
+        pv = pv_wh_kw[roofs[at % len(roofs)]] * kw if solar else np.zeros(len(windows))
+        net, believed = _net(scenario, f"{RESIDENTS}/{number}", windows, pv, load, 0.0)
+        houses.append(House(
+            f"{RESIDENTS}/{number}", meter.zone, meter.tariff, solar,
+            max(meter.injection_w, round(kw * 1000), QUARTERS * max(0, int(net.max()))),
+            max(meter.withdrawal_w, QUARTERS * max(0, -int(net.min()))), 0, net, believed,
+            wish.strategy.agent(stream(scenario.seed, "agent", f"{RESIDENTS}/{number}")), address=meter.owner,
+            meter=number))
+    if not houses:
+        raise ScenarioError("[residents]: the chain has no meter whose owner is licensed for the whole horizon")
+    return houses
+
+
+def enlarge(chain: Chain, houses: Sequence[House]) -> None:
+    """Gives the meters of residents the capacity that their panels and loads need now; closes what was on offer."""
+    chain.override.close_orders()
+
+    def change(session: Session) -> None:
+        for house in houses:
+            meter: Meter = session.get(spaces.meter(house.meter))
+            session.put(spaces.meter(house.meter), evolve(
+                meter, injection_w=house.injection_w, withdrawal_w=house.withdrawal_w))
+
+    chain.edit(change)
 
 
 def _zones(scenario: Scenario, group: Group, world: World, where: str) -> list[int]:
@@ -146,19 +191,13 @@ def _group(scenario: Scenario, group: Group, zones: Sequence[int], profiles: Pro
     loads, roofs = dealt.permutation(len(load_wh)), dealt.permutation(len(pv_wh_kw))
     with_car = set(stream(scenario.seed, "cars", group.name).permutation(group.count)[
         :round(group.cars.share * group.count)].tolist())
-    sun, use = scenario.weather.factors(windows)
-    foreseen = (sun, use) if scenario.weather.foreseen else (np.ones(len(windows)), np.ones(len(windows)))
     houses = []
     for index in range(group.count):
         name = f"{group.name}/{index}"
         load = load_wh[loads[index % len(loads)]] * group.load_scale
         pv = pv_wh_kw[roofs[index % len(roofs)]] * group.pv_kw if group.pv_kw else np.zeros(len(windows))
         car = car_load(group.cars, windows, stream(scenario.seed, "car", name)) if index in with_car else 0.0
-        errors = stream(scenario.seed, "forecast", name).standard_normal((2, len(windows)))
-        believed = np.rint(
-            pv * foreseen[0] * np.maximum(0, 1 + scenario.forecast.pv_error * errors[0])
-            - load * foreseen[1] * np.maximum(0, 1 + scenario.forecast.load_error * errors[1]) - car).astype(np.int64)
-        net = np.rint(pv * sun - load * use - car).astype(np.int64)
+        net, believed = _net(scenario, name, windows, pv, load, car)
         battery, more_w = group.battery, 0
         if battery is not None:
             more_w = battery.power_wh * QUARTERS
@@ -170,6 +209,22 @@ def _group(scenario: Scenario, group: Group, zones: Sequence[int], profiles: Pro
             max(LEAST_WITHDRAWAL_W, QUARTERS * max(0, -int(net.min()))) + more_w, group.money_thb * UTHB_PER_THB,
             net, believed, group.strategy.agent(stream(scenario.seed, "agent", name)), battery, index in with_car))
     return houses
+
+
+def _profiles(scenario: Scenario, name: str) -> Profiles:
+    return SHIPPED_PROFILES[name]() if name in SHIPPED_PROFILES else read_profiles(
+        scenario.base / Path(name).expanduser())
+
+
+def _net(scenario: Scenario, name: str, windows: range, pv: Real, load: Real,
+         car: Real | float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(what the meter will read, what the house expects): the weather, and an error of the forecast of its own."""
+    errors = stream(scenario.seed, "forecast", name).standard_normal((2, len(windows)))
+    sun, use = scenario.weather.factors(windows)
+    foreseen = (sun, use) if scenario.weather.foreseen else (np.ones(len(windows)), np.ones(len(windows)))
+    believed = pv * foreseen[0] * np.maximum(0, 1 + scenario.forecast.pv_error * errors[0]) \
+        - load * foreseen[1] * np.maximum(0, 1 + scenario.forecast.load_error * errors[1]) - car
+    return np.rint(pv * sun - load * use - car).astype(np.int64), np.rint(believed).astype(np.int64)
 
 
 def register(chain: Chain, houses: Sequence[House], until_ms: int) -> None:

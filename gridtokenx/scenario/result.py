@@ -142,7 +142,7 @@ class Result:
 
     def _inputs(self) -> dict[str, str]:
         """SHA-256 of the profile files that are not shipped."""
-        named = sorted({group.profiles for group in self.scenario.groups} - set(SHIPPED_PROFILES))
+        named = sorted(self.scenario.profiles - set(SHIPPED_PROFILES))
         return {name: sha256((self.scenario.base / Path(name).expanduser()).read_bytes()).hexdigest() for name in named}
 
     def write(self, directory: str | Path) -> Path:

@@ -20,7 +20,7 @@ from gridtokenx.ledger.metering_records import Settling
 from gridtokenx.market.clock import WINDOW_MS, window_at
 from gridtokenx.node.collector import collecting_less
 from gridtokenx.scenario.errors import ScenarioError
-from gridtokenx.scenario.population import House, World, people, register, world_of
+from gridtokenx.scenario.population import House, World, enlarge, people, register, residents, world_of
 from gridtokenx.scenario.profiles import DATA
 from gridtokenx.scenario.result import Result
 from gridtokenx.scenario.schema import SERIES, THAILAND, Place, Scenario
@@ -122,12 +122,17 @@ def _begin(scenario: Scenario, chain: Chain, launch: Launch | None) -> Simulatio
                             "allowed")
     windows = range(start, start + scenario.windows)
     world = world_of(chain)
+    until_ms = windows.stop * WINDOW_MS
+    there = [] if scenario.residents is None else residents(scenario, chain, windows, until_ms)
     houses = people(scenario, world, windows)
     first_mined = len(chain.blocks)
     if (begin_ms := (start - LEAD) * WINDOW_MS) > chain.now_ms:
         chain.warp(begin_ms)
     _override(chain, scenario, world)
-    register(chain, houses, windows.stop * WINDOW_MS + LICENCE_MS)
+    register(chain, houses, until_ms + LICENCE_MS)
+    if there:
+        enlarge(chain, there)
+        houses += there
     _outages(chain, scenario, world)
     prepare(chain, len(_span(windows)) * -(-len(houses) // READINGS_OF_A_TRANSACTION))
     if launch is not None:

@@ -27,6 +27,7 @@ MOST_DAYS = 366
 MOST_HOUSES = 20_000
 MOST_GROUPS = 64
 CONTINUOUS, UNIFORM_PRICE = MECHANISMS = ("continuous", "uniform-price")
+RESIDENTS = "residents"
 CHARGING = ("arrival", "off-peak")
 TABLES = ("trades", "settlements", "bills", "accounts", "energy", "prices", "flows", "meters", "blocks", "parameters")
 THAILAND = "thailand"
@@ -102,6 +103,16 @@ class Group:
 
 
 @frozen
+class Residents:
+    """Whoever has a meter on the chain already: what they are dealt, how their panels grow, how they trade."""
+
+    profiles: str
+    load_scale: float
+    pv_scale: float
+    strategy: Strategy
+
+
+@frozen
 class Outage:
     """A corridor that carries less, or nothing, in some windows; all know it from the beginning."""
 
@@ -137,11 +148,18 @@ class Scenario:
     forecast: Forecast
     weather: Weather
     groups: tuple[Group, ...]
+    residents: Residents | None
     outages: tuple[Outage, ...]
     overrides: Overrides
     tables: tuple[str, ...]
     text: str
     base: Path
+
+    @property
+    def profiles(self) -> set[str]:
+        """The names and files of all profiles that are dealt."""
+        dealt = {group.profiles for group in self.groups}
+        return dealt if self.residents is None else dealt | {self.residents.profiles}
 
     @property
     def houses(self) -> int:
@@ -190,8 +208,11 @@ def read_scenario(document: Mapping[str, Any], text: str, base: Path,
     errors = root.table("forecast")
     forecast = Forecast(errors.number("load_error", 0, 1, 0.2), errors.number("pv_error", 0, 1, 0.15))
     errors.close()
-    groups = tuple(_group(table, strategies) for table in root.tables("groups", 1, MOST_GROUPS))
+    residents = _residents(root.table("residents"), strategies) if root.has("residents") else None
+    groups = tuple(_group(table, strategies) for table in root.tables("groups", 0 if residents else 1, MOST_GROUPS))
     named = [group.name for group in groups]
+    if residents is not None and RESIDENTS in named:
+        raise ScenarioError(f"groups.name {RESIDENTS!r} is taken by [residents]")
     if len(set(named)) != len(named):
         raise ScenarioError(f"groups.name must not repeat: {', '.join(named)}")
     outputs = root.table("outputs")
@@ -199,6 +220,7 @@ def read_scenario(document: Mapping[str, Any], text: str, base: Path,
     outputs.close()
     made = Scenario(
         name, seed, start, windows, mechanism, place, sessions, forecast, _weather(root.table("weather")), groups,
+        residents,
         tuple(_outage(table) for table in root.tables("outages", 0, 64)), _overrides(root.table("overrides")),
         tables, text, base)
     root.close()
@@ -238,6 +260,13 @@ def _group(table: Table, strategies: Mapping[str, type[Any]]) -> Group:
         read_strategy(table.table("agent"), strategies), _battery(table), _cars(table))
     table.close()
     return group
+
+
+def _residents(table: Table, strategies: Mapping[str, type[Any]]) -> Residents:
+    found = Residents(table.text("profiles", HOUSEHOLDS, 4096), table.number("load_scale", 0, 10_000, 1.0),
+                      table.number("pv_scale", 0, 1_000, 1.0), read_strategy(table.table("agent"), strategies))
+    table.close()
+    return found
 
 
 def _battery(table: Table) -> Battery | None:

@@ -72,11 +72,15 @@ class Sweep:
         except ScenarioError as error:
             raise ScenarioError(f"run {run.number} ({_shown(run)}): {error}") from error
 
+    def _files(self) -> list[str]:
+        """Profiles of one's own that the scenario reads."""
+        return sorted(self.scenario(self.runs[0]).profiles - set(SHIPPED_PROFILES))
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 over all that decides on the results: a directory of results belongs to one."""
         digest = sha256(json.dumps([__version__, self.text, self.scenario_text]).encode())
-        for name in sorted({group.profiles for group in self.scenario(self.runs[0]).groups} - set(SHIPPED_PROFILES)):
+        for name in self._files():
             digest.update((self.base / Path(name).expanduser()).read_bytes())
         return digest.hexdigest()
 

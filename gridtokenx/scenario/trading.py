@@ -21,9 +21,11 @@ from gridtokenx.forks import Chain, Mined, Refusal
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.operations import AmendOrder, BilateralTrade, CancelOrder, Operation, PlaceOrder
 from gridtokenx.ledger.receipts import Code
-from gridtokenx.ledger.records import Market, Order
+from gridtokenx.ledger.records import Market, Order, Position
 from gridtokenx.ledger.session import Session
+from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.transaction import MAX_OPERATIONS
+from gridtokenx.market import positions
 from gridtokenx.market.clock import WINDOW_MS
 from gridtokenx.market.orders import Side
 from gridtokenx.market.rates import window_rates
@@ -82,6 +84,11 @@ class Floor:
         self.open = np.zeros(shape, np.uint64)
         self._asked_wh, self._limit, self._worths = (np.zeros(shape, np.int64) for _ in range(3))
         self._by_meter = {house.meter: number for number, house in enumerate(self.houses)}
+        for key, raw in self.chain.head.scan(bytes((Space.POSITION,))):     # what residents have traded before
+            window, number = int.from_bytes(key[1:5], "big"), self._by_meter.get(int.from_bytes(key[5:], "big"))
+            if number is not None and window in self.windows:
+                held = positions.settled(Position.decode(raw), self.chain.height + 1)
+                self.position_wh[number, window - self.windows.start] = held.sold - held.bought
 
     def session(self, windows: range) -> None:
         """Trades `windows`, whose session begins now. Raises AgentError."""
