@@ -15,7 +15,7 @@ from gridtokenx.sim.bugs import BUGS
 from gridtokenx.sim.faults import SECOND_US, Plan
 from gridtokenx.sim.latency import measure
 from gridtokenx.sim.network import Conditions
-from gridtokenx.sim.node import Clock, Speed
+from gridtokenx.sim.setting import Clock, Speed
 from gridtokenx.sim.simulation import Simulation, run_seed
 from gridtokenx.sim.toy import Schedule, key_of
 from gridtokenx.sim.world import Violation, World

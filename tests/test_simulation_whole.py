@@ -15,7 +15,7 @@ from attrs import evolve
 from gridtokenx.consensus import rules
 from gridtokenx.sim.__main__ import every_bug, main
 from gridtokenx.sim.network import Conditions
-from gridtokenx.sim.node import Clock
+from gridtokenx.sim.setting import Clock
 from gridtokenx.sim.whole.adversaries import ADVERSARIES
 from gridtokenx.sim.whole.bugs import BUGS
 from gridtokenx.sim.whole.chain import first_version, genesis_of

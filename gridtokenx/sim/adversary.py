@@ -7,7 +7,8 @@ from gridtokenx.consensus.interface import Event
 from gridtokenx.consensus.messages import Certificate, Kind, Message, Propose, Vote, vote_content
 from gridtokenx.ledger.block import decode_header
 from gridtokenx.sim import toy
-from gridtokenx.sim.node import GetBlock, SimulatedNode
+from gridtokenx.sim.node import SimulatedNode
+from gridtokenx.sim.setting import GetBlock
 
 
 class _Adversary(SimulatedNode):

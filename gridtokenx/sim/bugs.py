@@ -24,7 +24,8 @@ from gridtokenx.consensus.standing import Standing
 from gridtokenx.consensus.state import State
 from gridtokenx.consensus.votes import Proposal, ViewRecord, Votes
 from gridtokenx.ledger.block import Header
-from gridtokenx.sim.node import SimulatedNode, _Told
+from gridtokenx.sim.node import SimulatedNode
+from gridtokenx.sim.setting import Told
 from gridtokenx.sim.simulation import run_seed
 
 _MODULES = (authorities, core, events, missing, reasons, revival, rules, timers, votes)
@@ -129,7 +130,7 @@ def _sends_at_once(node: SimulatedNode) -> None:
 def _told_at_once(node: SimulatedNode, block: HeldBlock, certificate: Certificate | None) -> None:
     _final(node, block, certificate)
     told = node._outbox.pop()[1]
-    assert isinstance(told, _Told)
+    assert isinstance(told, Told)
     node._tell(told)
 
 

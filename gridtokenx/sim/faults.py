@@ -11,7 +11,8 @@ from attrs import Factory, define, evolve, field
 from gridtokenx.consensus.authorities import faulty_at_most, quorum_of
 from gridtokenx.sim.adversary import ADVERSARIES
 from gridtokenx.sim.network import Conditions, Network
-from gridtokenx.sim.node import Clock, SimulatedNode, Speed
+from gridtokenx.sim.node import SimulatedNode
+from gridtokenx.sim.setting import Clock, Speed
 from gridtokenx.sim.toy import Schedule
 from gridtokenx.sim.world import World
 

@@ -7,7 +7,7 @@ from attrs import frozen
 from gridtokenx.consensus.config import HeldBlock
 from gridtokenx.sim.faults import SECOND_US, Plan
 from gridtokenx.sim.network import Conditions
-from gridtokenx.sim.node import Clock, Speed
+from gridtokenx.sim.setting import Clock, Speed
 from gridtokenx.sim.simulation import Simulation
 
 

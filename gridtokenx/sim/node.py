@@ -10,11 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define, field, frozen
-
 from gridtokenx.consensus.authorities import Authorities
 from gridtokenx.consensus.certificates import certificate_verifies
-from gridtokenx.consensus.config import ConsensusConfig, HeldBlock, Root, Verifier
+from gridtokenx.consensus.config import HeldBlock, Root
 from gridtokenx.consensus.core import Core
 from gridtokenx.consensus.epochs import Consensus, EpochStart, at_epoch_root
 from gridtokenx.consensus.interface import (
@@ -44,105 +42,25 @@ from gridtokenx.consensus.recovery import Restart, restart_from
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.ledger.block import Header
 from gridtokenx.sim import toy
-from gridtokenx.sim.checker import Checker
 from gridtokenx.sim.disk import Disk
-from gridtokenx.sim.network import Network
-from gridtokenx.sim.registry import ListVerifier, Registry, RegistrySigner
-from gridtokenx.sim.world import World
+from gridtokenx.sim.registry import RegistrySigner
+from gridtokenx.sim.setting import (
+    ChainAnswer,
+    Clock,
+    GetBlock,
+    GetChain,
+    GetTransactions,
+    Setting,
+    Speed,
+    Told,
+    Transactions,
+)
 
 MAX_BLOCK_TRANSACTIONS = 500
 CHAIN_ANSWER_BLOCKS = 64
 BODY_TRIES = 20
 BODY_AGAIN_US = 200_000
 FOLLOW_EVERY_US = 500_000
-
-
-@frozen
-class Transactions:
-    """Pushed when submitted, and in answer to GetTransactions."""
-
-    ids: tuple[bytes, ...]
-
-
-@frozen
-class GetTransactions:
-    ids: tuple[bytes, ...]
-
-
-@frozen
-class GetBlock:
-    digest: bytes
-
-
-@frozen
-class GetChain:
-    """Final blocks from this height on."""
-
-    first: int
-
-
-@frozen
-class ChainAnswer:
-    """Final blocks in order; the certificate finalizes the last. `head` is the height that there is."""
-
-    blocks: tuple[HeldBlock, ...]
-    certificate: Certificate
-    head: int
-
-
-@frozen
-class _Told:
-    """A final block on its way to clients."""
-
-    block: HeldBlock
-    certificate: Certificate | None
-
-
-@define
-class Clock:
-    """A node's wall clock."""
-
-    offset_ms: int = 0
-    drift_ppm: int = 0
-
-    def read_ms(self, now_us: int) -> int:
-        return toy.GENESIS_MS + self.offset_ms + (now_us + now_us * self.drift_ppm // 1_000_000) // 1000
-
-
-@define
-class Speed:
-    """How fast this node executes, in microseconds."""
-
-    per_block_us: int = 300
-    per_transaction_us: int = 50
-
-    def execution_us(self, transactions: int) -> int:
-        return self.per_block_us + transactions * self.per_transaction_us
-
-
-@define(eq=False)
-class Setting:
-    """What all nodes of one run share."""
-
-    world: World
-    network: Network
-    registry: Registry
-    checker: Checker
-    nodes: int
-    schedule: toy.Schedule
-    genesis: Header
-    block_time_ms: int
-    factory: Callable[..., Core]
-    on_final: Callable[[int, HeldBlock], None] = field(default=lambda *_: None)
-    notes: dict[str, int] = field(factory=dict)
-
-    def config(self, epoch: int, epoch_root: bytes) -> ConsensusConfig:
-        return ConsensusConfig(
-            chain_id=toy.CHAIN_ID, epoch=epoch, epoch_root=epoch_root, block_time_ms=self.block_time_ms,
-            authorities=tuple(map(toy.key_of, self.schedule.members(epoch))), boundary=self.schedule.boundary(epoch))
-
-    def verifier(self, config: ConsensusConfig) -> Verifier:
-        return ListVerifier(self.registry, self.schedule.members(config.epoch))
 
 
 class SimulatedNode:
@@ -181,7 +99,7 @@ class SimulatedNode:
         self._waiting: dict[bytes, list[bytes]] = {}
         self._busy_until_us = 0
         self._executing: set[bytes] = set()
-        self._outbox: deque[tuple[int, Message | _Told, int | None]] = deque()
+        self._outbox: deque[tuple[int, Message | Told, int | None]] = deque()
         self._reported: tuple[int, tuple[bytes, ...]] = (0, ())
         self._pool_changed = True
         self._tip_reported: bytes | None = None
@@ -314,7 +232,7 @@ class SimulatedNode:
             return
         while self._outbox and self._outbox[0][0] <= self.disk.synced:
             _, message, to = self._outbox.popleft()
-            if isinstance(message, _Told):
+            if isinstance(message, Told):
                 self._tell(message)
                 continue
             if self.honest:
@@ -523,7 +441,7 @@ class SimulatedNode:
                                  len(block.transaction_ids) * toy.WEIGHT_PER_TRANSACTION))
 
     def _final(self, block: HeldBlock, certificate: Certificate | None) -> None:
-        self._outbox.append((self.disk.appended, _Told(block, certificate), None))
+        self._outbox.append((self.disk.appended, Told(block, certificate), None))
         self.finals.append((block, certificate))
         self.blocks.pop(block.digest, None)
         for transaction_id in block.transaction_ids:
@@ -531,7 +449,7 @@ class SimulatedNode:
             self.pool.pop(transaction_id, None)
         self._pool_changed = True
 
-    def _tell(self, told: _Told) -> None:
+    def _tell(self, told: Told) -> None:
         """Finality becomes known outside when what it rests on is durable."""
         block = told.block
         if self.honest:

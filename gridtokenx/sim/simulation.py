@@ -16,9 +16,10 @@ from gridtokenx.sim.checker import Checker, smallest_safe_quorum
 from gridtokenx.sim.disk import Disk
 from gridtokenx.sim.faults import SECOND_US, Injector, Plan, draw_plan, draw_slow_links
 from gridtokenx.sim.network import Network
-from gridtokenx.sim.node import Setting, SimulatedNode
+from gridtokenx.sim.node import SimulatedNode
 from gridtokenx.sim.outcome import Outcome
 from gridtokenx.sim.registry import Registry
+from gridtokenx.sim.setting import Setting
 from gridtokenx.sim.world import Violation, World
 
 SETTLES_WITHIN_US = 9 * SECOND_US            # less than a heartbeat: what only that rescues is a failure

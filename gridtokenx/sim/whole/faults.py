@@ -11,7 +11,7 @@ from attrs import define, evolve, field
 
 from gridtokenx.consensus.authorities import faulty_at_most, quorum_of
 from gridtokenx.sim.network import Conditions
-from gridtokenx.sim.node import Clock
+from gridtokenx.sim.setting import Clock
 from gridtokenx.sim.whole.host import DATA, Host, Setting
 from gridtokenx.sim.whole.machine import Pace
 from gridtokenx.sim.whole.world import SECOND_US

@@ -36,8 +36,8 @@ from gridtokenx.node.pool import Pool
 from gridtokenx.node.service import Checkpoints, Service
 from gridtokenx.sim.disk import Key
 from gridtokenx.sim.network import Network
-from gridtokenx.sim.node import Clock
 from gridtokenx.sim.registry import Registry
+from gridtokenx.sim.setting import Clock
 from gridtokenx.sim.whole.chain import Lists
 from gridtokenx.sim.whole.checker import WholeChecker, held_of
 from gridtokenx.sim.whole.durable import headers_of_write, keys_of_segment, keys_of_write
@@ -102,7 +102,7 @@ class RecordingSigner:
         return self._signer.made(content, signature)
 
 
-class _ToldFeed(Feed):
+class ToldFeed(Feed):
     """What clients hear, the checker hears."""
 
     host: Host
@@ -292,7 +292,7 @@ class Host:
         return cast(RealNetwork, self.wires_class(self, chain, consensus))
 
     def _feed(self, names: dict[bytes, str]) -> Feed:
-        feed = _ToldFeed(names)
+        feed = ToldFeed(names)
         feed.host = self
         return feed
 

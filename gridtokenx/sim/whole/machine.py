@@ -9,7 +9,7 @@ from typing import TypeVar
 import trio
 from attrs import define
 
-from gridtokenx.sim.node import Clock
+from gridtokenx.sim.setting import Clock
 from gridtokenx.sim.whole.world import SECOND_US, TrioWorld
 from gridtokenx.store.simulated_disk import PowerLost
 
