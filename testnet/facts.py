@@ -49,8 +49,7 @@ class Settled:
     reported_windows: int
     """Windows among these that the testnet's meters reported."""
     incomplete_windows: int
-    """Windows of which the chain did not take every reading in time. It went by estimates there, which need not add
-    up: flags of those windows are not counted."""
+    """Windows of which the chain did not take every reading."""
     shown_injected_wh: int
     shown_withdrawn_wh: int
     """What the households' meters showed in those windows; `minted_wh` and `consumed_wh` of them are the chain's."""
@@ -60,7 +59,9 @@ class Settled:
     """Bills of the households that have come, a window of a meter each."""
     bill_example: str
     flags: Mapping[str, int]
-    """Flags by zone that no correction has explained."""
+    """Flags by zone that no correction has explained, where every reading is there."""
+    estimated_flags: int
+    """Flags where readings are missing."""
     largest_residual_wh: int
 
 
@@ -214,8 +215,8 @@ def _settlement(facts: Facts) -> list[Verdict]:
 def _flags(facts: Facts, found: Settled) -> Verdict:
     text = ", ".join(f"{zone} {count}" for zone, count in sorted(found.flags.items())) or "no flag"
     text += f"; largest residual {wh(found.largest_residual_wh)}"
-    if found.incomplete_windows:
-        text += f"; {found.incomplete_windows} windows not looked at, for want of readings"
+    if found.estimated_flags:
+        text += f"; {found.estimated_flags} where readings came too late, and estimates need not add up"
     if facts.theft is None:
         return Verdict("electricity adds up in every zone", not found.flags, text)
     return Verdict("a flag is up in the thief's zone and in no other", set(found.flags) == {facts.theft.zone}, text)

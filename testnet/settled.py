@@ -32,20 +32,38 @@ async def settled_facts(client: Client, peer: str, metering: dict[str, Any],
         for row in found["zones"]:
             names[row["zone"]] = row["name"]
             largest = max(largest, abs(row["residual_wh"]))
-    incomplete = {int(number) for number in metering.get("incomplete", ())}
-    flags = Counter(names.get(flag["zone"], str(flag["zone"])) for flag in await client.call("flags", None, MOST_FLAGS)
-                    if not flag["cleared"] and flag["window"] not in incomplete)
+    flags, estimated = await _flags(client)
     bills, example = await _bills(client, households)
     settled = Settled(
         peer=peer, windows=sums["windows"], minted_wh=sums["minted_wh"], consumed_wh=sums["consumed_wh"],
         losses_wh=sums["losses_wh"], supplied_wh=sums["supplied_wh"], taken_wh=sums["taken_wh"],
         inexact=sums["inexact"], unsettled_trades=sums["unsettled_trades"], reported_windows=len(by_window),
-        incomplete_windows=len(incomplete),
+        incomplete_windows=len(metering.get("incomplete", ())), estimated_flags=estimated,
         shown_injected_wh=sum(injected for injected, _ in by_window.values()),
         shown_withdrawn_wh=sum(withdrawn for _, withdrawn in by_window.values()),
         chain_injected_wh=chain[0], chain_withdrawn_wh=chain[1], bills=bills, bill_example=example, flags=flags,
         largest_residual_wh=largest)
     return settled, await _theft(client, metering, names)
+
+
+async def _flags(client: Client) -> tuple[Counter[str], int]:
+    """Flags that no correction has explained: by zone where all was measured, and how many where readings were missing.
+
+    A chain without finality takes no readings; if they come after corrections have ended it stays with its estimates,
+    which need not fit one another.
+    """
+    flags: Counter[str] = Counter()
+    estimated = 0
+    for flag in await client.call("flags", None, MOST_FLAGS):
+        if flag["cleared"]:
+            continue
+        zones = (await client.call("window", flag["window"]))["zones"]
+        row = next((row for row in zones if row["zone"] == flag["zone"]), None)
+        if row is not None and row["estimated"]:
+            estimated += 1
+        else:
+            flags[str(flag["zone"]) if row is None else row["name"]] += 1
+    return flags, estimated
 
 
 async def _bills(client: Client, households: int) -> tuple[int, str]:

@@ -28,7 +28,7 @@ SETTLED = Settled(
     peer="egat", windows=3, minted_wh=900, consumed_wh=700, losses_wh=30, supplied_wh=80, taken_wh=250, inexact=[],
     unsettled_trades=0, reported_windows=2, incomplete_windows=0, shown_injected_wh=600, shown_withdrawn_wh=500,
     chain_injected_wh=600, chain_withdrawn_wh=500, bills=9, bill_example="household 1 pays 2 THB", flags={},
-    largest_residual_wh=1)
+    estimated_flags=0, largest_residual_wh=1)
 THEFT = Theft(household=7, meter=29, zone="North", hidden_wh=4_000, suspect=29, explained_ppm=999_000)
 GOOD = Facts(
     authorities=FIVE, produced=dict.fromkeys(FIVE, 3), transactions_finalized=10, longest_gap_s=0.4, trades=4,
