@@ -157,3 +157,16 @@ def fault(bytes data not None, int max_depth):
     if found == GOOD:
         return None
     return f"{_REASONS[found]} (near byte {reader.at - <const uint8_t*> PyBytes_AS_STRING(data)})"
+
+
+cdef object in_tuples(object value):
+    cdef list items
+    if type(value) is not list:
+        return value
+    items = <list>value
+    return tuple([in_tuples(item) for item in items])
+
+
+def tuples(value):
+    """A decoded value with tuples in the place of its lists, inside too."""
+    return in_tuples(value)

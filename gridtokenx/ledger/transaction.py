@@ -13,6 +13,7 @@ from typing import Any
 from attrs import field, frozen
 
 from gridtokenx import codec
+from gridtokenx._native.canonical import tuples
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.crypto.keys import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, PrivateKey, signed_bytes, verify, verify_all
 from gridtokenx.errors import GridTokenXError
@@ -69,10 +70,6 @@ def signatures_verify(chain_id: bytes, transactions: Sequence[Transaction]) -> l
     return answers
 
 
-def _freeze(value: Any) -> Any:
-    return tuple(_freeze(item) for item in value) if isinstance(value, list) else value
-
-
 def _amount(name: str, value: Any) -> int:
     if type(value) is not int or not 0 <= value <= MAX_INT64:
         raise TransactionError(f"{name} must be an integer from 0 to 2^63-1, not {value!r}")
@@ -115,7 +112,7 @@ def decode_transaction(raw: bytes) -> Transaction:
     for operation in operations:
         if type(operation) is not list or not operation or type(operation[0]) is not int:
             raise TransactionError("an operation is [kind, field, ...] with an integer kind")
-        frozen_operations.append(_freeze(operation))
+        frozen_operations.append(tuples(operation))
     return Transaction(
         sender, _amount("nonce", nonce), _amount("valid_until_height", until), _amount("fee_uthb", fee),
         flags, tuple(frozen_operations), payload, tuple(signatures), raw, digest(Domain.TRANSACTION, raw),

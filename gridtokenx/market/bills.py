@@ -15,9 +15,13 @@ MTHB = 1000     # uTHB in one mTHB
 KWH = 1000      # Wh in one kWh
 
 # As numbers: lines hold these, and an enumeration's members cost more to look up.
-TRADE_RULES = frozenset(map(int, (BillRule.PURCHASE, BillRule.WHEELING, BillRule.TRADE_FEE, BillRule.TRADE_VAT,
-                                  BillRule.SALE)))
-TAX_RULES = frozenset(map(int, (BillRule.SUPPLY_VAT, BillRule.SHORTFALL_VAT)))
+_PURCHASE, _WHEELING, _TRADE_FEE, _TRADE_VAT, _SALE = map(int, (
+    BillRule.PURCHASE, BillRule.WHEELING, BillRule.TRADE_FEE, BillRule.TRADE_VAT, BillRule.SALE))
+ENERGY, _FT, _SUPPLY_VAT, _BUY_BACK, _SHORTFALL, _SURPLUS, _SHORTFALL_VAT = map(int, (
+    BillRule.ENERGY, BillRule.FT, BillRule.SUPPLY_VAT, BillRule.BUY_BACK, BillRule.SHORTFALL, BillRule.SURPLUS,
+    BillRule.SHORTFALL_VAT))
+TRADE_RULES = frozenset((_PURCHASE, _WHEELING, _TRADE_FEE, _TRADE_VAT, _SALE))
+TAX_RULES = frozenset((_SUPPLY_VAT, _SHORTFALL_VAT))
 
 
 @frozen
@@ -90,7 +94,7 @@ FREE = Prices(0, 0, 0, 0, 0, 0)
 # ------------------------------------------------------------------ lines
 
 
-def line(rule: BillRule, quantity_wh: int, rate: int, sign: int = 1) -> Line:
+def line(rule: int, quantity_wh: int, rate: int, sign: int = 1) -> Line:
     return (int(rule), quantity_wh, rate, sign * round_half_up(quantity_wh * rate, KWH))
 
 
@@ -99,18 +103,18 @@ def supply_lines(energy: Cover, prices: Prices) -> list[Line]:
     lines: list[Line] = []
     wh = energy.withdrawn_uncovered
     if wh:
-        lines += [line(BillRule.ENERGY, wh, prices.energy), line(BillRule.FT, wh, prices.ft)]
+        lines += [line(ENERGY, wh, prices.energy), line(_FT, wh, prices.ft)]
         vat = round_half_up((lines[0][3] + lines[1][3]) * prices.vat_ppm, PPM)
-        lines.append((int(BillRule.SUPPLY_VAT), wh, prices.vat_ppm, vat))
+        lines.append((_SUPPLY_VAT, wh, prices.vat_ppm, vat))
     if energy.injected_unsold:
-        lines.append(line(BillRule.BUY_BACK, energy.injected_unsold, prices.buy_back, -1))
+        lines.append(line(_BUY_BACK, energy.injected_unsold, prices.buy_back, -1))
     wh = energy.sold_uncovered
     if wh:
-        shortfall = line(BillRule.SHORTFALL, wh, prices.short)
-        lines += [shortfall, (int(BillRule.SHORTFALL_VAT), wh, prices.vat_ppm,
+        shortfall = line(_SHORTFALL, wh, prices.short)
+        lines += [shortfall, (_SHORTFALL_VAT, wh, prices.vat_ppm,
                               round_half_up(shortfall[3] * prices.vat_ppm, PPM))]
     if energy.bought_unused:
-        lines.append(line(BillRule.SURPLUS, energy.bought_unused, prices.long, -1))
+        lines.append(line(_SURPLUS, energy.bought_unused, prices.long, -1))
     return sorted(lines)
 
 
@@ -119,11 +123,11 @@ def trade_lines(traded: Traded, bought: int, sold: int) -> list[Line]:
     t = traded
     lines: list[Line] = []
     if bought:
-        for rule, amount in ((BillRule.PURCHASE, t.purchase_uthb), (BillRule.WHEELING, t.wheel_uthb),
-                             (BillRule.TRADE_FEE, t.fee_uthb), (BillRule.TRADE_VAT, t.vat_uthb)):
-            lines.append((int(rule), bought, 0, amount))
+        for rule, amount in ((_PURCHASE, t.purchase_uthb), (_WHEELING, t.wheel_uthb),
+                             (_TRADE_FEE, t.fee_uthb), (_TRADE_VAT, t.vat_uthb)):
+            lines.append((rule, bought, 0, amount))
     if sold:
-        lines.append((int(BillRule.SALE), sold, 0, -t.sale_uthb))
+        lines.append((_SALE, sold, 0, -t.sale_uthb))
     return lines
 
 

@@ -15,7 +15,7 @@ from gridtokenx.ledger.metering_records import Line, Settlement
 from gridtokenx.ledger.records import Counters, Meter, Zone
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.tariff_records import Billing, MonthlyBill, Series, Tariff, Terms, Usage
-from gridtokenx.market.bills import line
+from gridtokenx.market.bills import ENERGY, line
 from gridtokenx.market.clock import WINDOW_S
 from gridtokenx.market.money import PPM, round_half_up
 from gridtokenx.market.rates import is_on_peak, series_at
@@ -79,7 +79,7 @@ def _count(context: Context, window: int, month: int, spend: Spend) -> bool:
 
 def supplied_wh(lines: tuple[Line, ...]) -> int:
     """Withdrawal that the utility supplied at the meter's own tariff, (a) of MARKET 7.2."""
-    return sum(quantity for rule, quantity, _, _ in lines if rule == BillRule.ENERGY)
+    return sum(quantity for rule, quantity, _, _ in lines if rule == ENERGY)
 
 
 def accumulate(session: Session, month: int, meter_id: int, peak: bool, withdrawn_wh: int, supplied: int) -> None:

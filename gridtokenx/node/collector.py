@@ -6,9 +6,10 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-ALLOCATIONS = 50_000
-"""Between collections: a block makes thousands of objects that live as long as it is not checkpointed. With Python's
-default of 700 a loaded node spent a fifth of its time looking through them."""
+ALLOCATIONS = 200_000
+"""Between collections: a block makes thousands of objects that live as long as it is not checkpointed, and what lives
+between two checkpoints need not be looked through. With Python's default of 700 a loaded node spent a fifth of its time
+on that."""
 
 
 @contextmanager

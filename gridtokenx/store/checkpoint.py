@@ -124,8 +124,9 @@ def _advance(transaction: Transaction, tables: Tables, table: bytes, history: by
         before: dict[bytes, bytes] = dict(cursor.getmulti(touched))
     suffixes = [height_key(height) if height else None for height, _ in changes]    # nothing comes before genesis
     rows, puts, gone, changed = native.advance(touched, gathered, before, suffixes, ABSENT, PRESENT, table == PAGES)
-    _put(transaction, tables, history, rows)
-    _put(transaction, tables, table, puts)
+    for where, ascending in ((history, rows), (table, puts)):
+        with transaction.cursor(db=tables[where]) as cursor:
+            cursor.putmulti(ascending)
     for key in gone:
         transaction.delete(key, db=tables[table])
     return changed

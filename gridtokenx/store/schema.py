@@ -75,7 +75,9 @@ def height_key(height: int) -> bytes:
 def check_keys(keys: Iterable[bytes], limit: int, what: str) -> None:
     """Raises KeyRefused for a key that is empty or longer than `limit`."""
     kept = list(keys)
-    for key in (min(kept, key=len), max(kept, key=len)) if kept else ():
+    if all(0 < length <= limit for length in set(map(len, kept))):
+        return
+    for key in kept:
         if not 0 < len(key) <= limit:
             raise KeyRefused(f"{what} of {len(key)} bytes ({key[:16].hex()}...); LMDB keys have at most "
                              f"{MAX_KEY_BYTES} bytes and here 1 to {limit} are allowed")
