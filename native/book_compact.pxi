@@ -50,8 +50,8 @@ cdef void uncross_record(Core* c, uint32_t number, uint32_t window_slot, int64_t
     c.raised = False
 
 cdef inline bint is_ordinary(Core* c, CRecord* record) noexcept nogil:
-    """A limit order or IOC in range."""
-    return (record.kind <= RECORD_IOC and record.side <= SIDE_SELL and record.id < c.dense_capacity
+    """A limit order or IOC in range. Kind and side, neighbours, are looked at together."""
+    return (((<uint16_t*>&record.kind)[0] & ~<uint32_t>(RECORD_IOC | SIDE_SELL << 8)) == 0 and record.id < c.dense_capacity
             and <uint32_t>record.price <= LAST_TICK and record.quantity - <uint32_t>1 < MOST_LOTS)
 
 cdef void apply_odd(Core* c, CRecord* record, uint32_t number, uint32_t window_slot, uint32_t zone, uint8_t mode,

@@ -11,6 +11,8 @@ cdef class Engine:
     cdef Core c
     cdef bint busy
     cdef void* fresh
+    cdef object named               # the windows whose spots are filled in, or None
+    cdef bint named_queues          # and their queues, too
     cdef readonly int max_orders
     cdef readonly int max_windows
     cdef readonly tuple zones
@@ -77,12 +79,14 @@ cdef class Engine:
             toll = min((toll_of(PPM - path.loss_ppm, path.wheel_uthb_kwh) for path in paths), default=0)
             for place in (256 * SIDE_SELL + i, 256 * SIDE_BUY + 16 * b + a):
                 c.loss[<int>place], c.toll[<int>place] = loss, toll
+                c.ways_first[<int>place], c.ways_count[<int>place] = <uint16_t>route, len(paths)
             for number, path in enumerate(paths):
                 c.routes[route].keep_ppm = PPM - <int64_t>path.loss_ppm
                 c.routes[route].wheel_uthb_kwh = path.wheel_uthb_kwh
-                c.routes[route].landed = c.routes[route].keep_ppm * c.routes[route].wheel_uthb_kwh
+                rank_route(c.routes + route)
                 c.routes[route].seller_zone, c.routes[route].buyer_zone = a, b
                 c.routes[route].path, c.routes[route].length = number, len(path.corridors)
+                memset(c.routes[route].edge, NO_EDGE, sizeof(c.routes[route].edge))
                 for place, (corridor, direction) in enumerate(zip(path.corridors, path.directions)):
                     c.routes[route].edge[<int>place] = 2 * corridor + direction
                     c.routes[route].edges |= <uint64_t>1 << <int>(2 * corridor + direction)
@@ -93,7 +97,7 @@ cdef class Engine:
         c.windows_capacity = <uint32_t>max_windows + 1
         c.queues_capacity = <uint32_t>min(640 * max_windows, max_orders + 40 * max_windows * len(zones)) + 1
         c.branches_capacity = c.pages_capacity
-        c.orders_top = c.pages_top = c.windows_top = c.queues_top = c.branches_top = 1
+        c.orders_free = c.pages_top = c.windows_top = c.queues_top = c.branches_top = 1
         table = 16
         while table < 4 * <uint64_t>max_windows:
             table *= 2
@@ -206,8 +210,6 @@ cdef class Engine:
         cdef uint32_t slot = 0
         cdef int32_t last_window = 0
         cdef int64_t now
-        cdef const uint8_t[::1] source
-        cdef uint8_t[::1] target
         cdef COperation* ops
         cdef CResult* results
         self.check_idle()
@@ -230,8 +232,7 @@ cdef class Engine:
             raise BookError(f"{n} operations; a batch has at most 2^24 - 1")
         self.check_memory(grown(c.slots, &c.slots_capacity, n, sizeof(uint32_t), c.huge), n)
         c.slots = <uint32_t*>self.fresh
-        source = operations.view(np.uint8)
-        ops = <COperation*>&source[0]
+        ops = <COperation*>memory_of(operations)
         for i in range(n):
             if slot == 0 or ops[i].window != last_window:
                 last_window = ops[i].window
@@ -246,8 +247,7 @@ cdef class Engine:
             if (c.dense != NULL and ops[i].kind == KIND_PLACE and ops[i].order_id >= c.dense_capacity):
                 raise BookError(f"operation {i} names order {ops[i].order_id}; ids are below {c.dense_capacity}")
         self.make_room(places, False, TRADES_AT_ONCE + c.uncross_fills)
-        target = result_array.view(np.uint8)
-        results = <CResult*>&target[0]
+        results = <CResult*>memory_of(result_array)
         self.busy = True
         trades, closed = [], []
         try:
@@ -289,28 +289,47 @@ cdef class Engine:
         return array
 
     cdef object taken_trades(self, bint compact):
-        cdef uint8_t[::1] target
         cdef Core* c = &self.c
         trades = np.empty(c.trades_used, FILL if compact else TRADE)
         if c.trades_used:
-            target = trades.view(np.uint8)
             if compact:
-                memcpy(&target[0], c.compact, c.trades_used * sizeof(CCompactTrade))
+                memcpy(memory_of(trades), c.compact, c.trades_used * sizeof(CCompactTrade))
             else:
-                memcpy(&target[0], c.trades, c.trades_used * sizeof(CTrade))
+                memcpy(memory_of(trades), c.trades, c.trades_used * sizeof(CTrade))
         c.trades_used = 0
         return trades
 
     cdef object taken_closed(self):
-        cdef uint8_t[::1] target
         closed = np.empty(self.c.closed_used, CLOSED)
         if self.c.closed_used:
-            target = closed.view(np.uint8)
-            memcpy(&target[0], self.c.closed, self.c.closed_used * sizeof(CClosed))
+            memcpy(memory_of(closed), self.c.closed, self.c.closed_used * sizeof(CClosed))
         self.c.closed_used = 0
         return closed
 
-    def replay(self, records, *, windows=(0,), places=None, next_sequence=1, self_trade=STP_OFF, now_ms=0):
+    cdef uint32_t name_windows(self, windows) except 0:
+        """Fills in the spots of the windows in turn, zone by zone. The same windows as in the last batch, which are the rule,
+        are found as they were left: nothing has been loaded or forgotten since, and what names them cannot change."""
+        cdef Core* c = &self.c
+        cdef uint32_t count, zone, slot, i = 0
+        if windows is self.named:
+            return <uint32_t>len(windows) * c.zone_count
+        if not 1 <= len(windows) * c.zone_count <= 65536:
+            raise BookError(f"{len(windows)} windows of {c.zone_count} zones; 1 to 65 536 places are allowed")
+        count = len(windows) * c.zone_count
+        self.named, self.named_queues = None, False
+        self.check_memory(grown(c.spots, &c.spots_capacity, count, sizeof(Spot), c.huge), count)
+        c.spots = <Spot*>self.fresh
+        for window in windows:
+            slot = self.slot_of(window)
+            for zone in range(c.zone_count):
+                c.spots[i].window = slot
+                c.spots[i].zone = zone
+                i += 1
+        if type(windows) is range:
+            self.named = windows
+        return count
+
+    def replay(self, records, *, windows=range(1), places=None, next_sequence=1, self_trade=STP_OFF, now_ms=0):
         """A batch of compact RECORDs, for an engine with dense ids. `windows` are loaded windows; `places`, u2 per record,
         says where: index into `windows` times number of zones, plus zone (zone 0 of the first by default).
 
@@ -319,16 +338,13 @@ cdef class Engine:
         """
         cdef Core* c = &self.c
         cdef uint64_t n, i, sequence, done = 0
-        cdef uint32_t count, zone, slot
+        cdef uint32_t count, slot
         cdef int64_t now = now_ms
         cdef int side
         cdef uint8_t mode
-        cdef const uint8_t[::1] source
-        cdef const uint16_t[::1] place_view
         cdef const uint16_t* place = NULL
+        cdef uint16_t greatest = 0
         cdef bint quick, plain, halted = False
-        cdef uint32_t[::1] remaining_view
-        cdef uint8_t[::1] code_view
         cdef CRecord* all_records
         cdef uint32_t* remaining
         cdef uint8_t* codes
@@ -345,47 +361,42 @@ cdef class Engine:
         if not 1 <= next_sequence <= (1 << 63) - 1 - n:
             raise BookError(f"next_sequence {next_sequence}; it starts at 1 and must stay below 2^63")
         sequence = next_sequence
-        count = len(windows) * c.zone_count
-        if not 1 <= count <= 65536:
-            raise BookError(f"{len(windows)} windows of {c.zone_count} zones; 1 to 65 536 places are allowed")
-        self.check_memory(grown(c.spots, &c.spots_capacity, count, sizeof(Spot), c.huge), n)
-        c.spots = <Spot*>self.fresh
-        i = 0
-        for window in windows:
-            slot = self.slot_of(window)
+        count = self.name_windows(windows)
+        for i in range(0, count, c.zone_count):
+            slot = c.spots[i].window
             if c.windows[slot].last_sequence >= sequence:
-                raise BookError(f"next_sequence {next_sequence} is not above what rests in window {window}")
+                raise BookError(f"next_sequence {next_sequence} is not above what rests in window "
+                                f"{c.windows[slot].window}")
             halted = halted or c.windows[slot].flags != 0
-            for zone in range(c.zone_count):
-                c.spots[i].window = slot
-                c.spots[i].zone = zone
-                i += 1
         if n == 0:
             return Replayed(np.empty(0, FILL), np.empty(0, np.uint32), np.empty(0, np.uint8), np.empty(0, CLOSED),
                             next_sequence)
         quick = c.simple and mode == STP_OFF and c.icebergs == 0 and c.expiring == 0
         plain = quick and c.plain and places is None and c.windows_live == 1 and not halted
         if places is None and not plain:
-            places = np.zeros(n, np.uint16)
+            places = np.zeros(n, _PLACE)
         if places is not None:
-            if not isinstance(places, np.ndarray) or places.dtype != np.uint16 or places.shape != (n,):
+            if not isinstance(places, np.ndarray) or places.dtype != _PLACE or places.shape != (n,):
                 raise BookError(f"places must be {n} numbers of dtype uint16")
-            if places.max() >= count:
-                raise BookError(f"place {places.max()}; there are {count}, from 0")
-            place_view = np.ascontiguousarray(places)
-            place = &place_view[0]
+            flags = places.flags
+            if not (flags.c_contiguous and flags.aligned):
+                places = places.copy()
+            place = <const uint16_t*>memory_of(places)
+            for i in range(n):
+                greatest = max(greatest, place[i])
+            if greatest >= count:
+                raise BookError(f"place {greatest}; there are {count}, from 0")
         c.uncross_fills, c.uncross_visits = 1 << 16, 1 << 24
         self.make_room(n, True, TRADES_AT_ONCE + c.uncross_fills)
-        if quick:
+        if quick and not self.named_queues:
             for i in range(count):
                 for side in range(2):
                     c.spots[i].queue[side] = queue_open(c, c.spots[i].window, side, c.spots[i].zone, 0)
-        source = records.view(np.uint8)
-        all_records = <CRecord*>&source[0]
-        remaining_array = np.empty(n, np.uint32)
-        code_array = np.empty(n, np.uint8)
-        remaining_view, code_view = remaining_array, code_array
-        remaining, codes = &remaining_view[0], &code_view[0]
+            self.named_queues = True
+        all_records = <CRecord*>memory_of(records)
+        remaining_array = np.empty(n, _REMAINING)
+        code_array = np.empty(n, _CODE)
+        remaining, codes = <uint32_t*>memory_of(remaining_array), <uint8_t*>memory_of(code_array)
         self.busy = True
         trades, closed = [], []
         try:
@@ -404,7 +415,7 @@ cdef class Engine:
         finally:
             self.busy = False
         if sequence != <uint64_t>next_sequence:
-            for i in range(count):
+            for i in range(0, count, c.zone_count):
                 c.windows[c.spots[i].window].last_sequence = sequence - 1
         return Replayed(joined(trades, self.taken_trades(True)), remaining_array, code_array,
                         joined(closed, self.taken_closed()), sequence)
@@ -494,6 +505,7 @@ cdef class Engine:
             c.windows[slot].point_again = row["again"]
             c.windows[slot].point_closed[0] = row["closed_low"]
             c.windows[slot].point_closed[1] = row["closed_high"]
+        c.windows[slot].residual[NO_EDGE] = WIDEST_WH
         for i in range(32):
             c.windows[slot].best[i] = NOTHING
         for i in range(c.corridor_count):
@@ -501,6 +513,7 @@ cdef class Engine:
                 c.windows[slot].capacity[2 * i + <uint64_t>side] = capacities[i, side]
                 edge_change(c.windows + slot, 2 * <uint32_t>i + <uint32_t>side, residuals[i, side])
         window_table_put(c, slot)
+        self.named = None
         c.windows_live += 1
         for i in range(n):
             r = all_records + i
@@ -537,11 +550,12 @@ cdef class Engine:
                 continue
             queue = c.queues + number
             while queue.best != NOTHING:
-                order_leave(c, c.levels[level_at(c, queue, queue.best)].head)
-            kept_give(c, queue)
+                order_leave(c, c.levels[queue.level].head)
+            pages_give(c, queue)
             queue.free_next = c.queues_free
             c.queues_free = number
         window_table_remove(c, slot)
+        self.named = None
         c.windows[slot].free_next = c.windows_free
         c.windows_free = slot
         c.windows_live -= 1

@@ -1,8 +1,9 @@
 # Price levels. A key counts ticks away from the best imaginable price of its side (sells: from 0 upwards, buys: from the
 # highest downwards), so that the best order always has the least key and both sides share all code. Levels lie in pages
-# of 64 with a bitmap, pages in branches of 64, at most 25 branches in a queue; what is empty goes back to its pool, but for
-# one page a queue. So an empty queue costs little, and pages outnumber live orders by KEPT_MOST at most. Page 0 and
-# branch 0 stand for "none"; branch 0 has no pages.
+# of 64 with a bitmap, pages in branches of 64, at most 25 branches in a queue. Prices come and go, so a page that has become
+# empty stays where it is until KEPT_MOST others have followed it into the ring; then it goes back to its pool, and its branch
+# with its last page. So an empty queue costs little, and pages outnumber live orders by KEPT_MOST at most. Page 0 and branch
+# 0 stand for "none"; branch 0 has no pages.
 
 cdef inline uint32_t key_of(int side, uint32_t tick) noexcept nogil:
     cdef uint32_t flip = <uint32_t>side - 1     # without a branch: sides follow no pattern
@@ -24,6 +25,7 @@ cdef uint32_t queue_make(Core* c, uint32_t window_slot, int side, uint32_t zone,
         c.queues_top += 1
     queue = c.queues + number
     queue.best = NOTHING
+    queue.level = 0
     queue.bits = 0
     queue.window = <uint16_t>window_slot
     queue.place = <uint8_t>(16 * side + zone)
@@ -68,6 +70,7 @@ cdef uint32_t page_make(Core* c, uint32_t queue_number, uint32_t key) noexcept n
         number = c.pages_top
         c.pages_top += 1
     c.branches[queue.branch[place]].page[(key >> 6) & 63] = number
+    c.branches[queue.branch[place]].pages += 1
     c.pages[number].key = key & ~<uint32_t>63
     c.pages[number].queue = queue_number
     return number
@@ -77,21 +80,26 @@ cdef void page_give(Core* c, Queue* queue, uint32_t p) noexcept nogil:
     cdef uint32_t high = c.pages[p].key >> 12, b = queue.branch[high]
     cdef Branch* branch = c.branches + b
     branch.page[(c.pages[p].key >> 6) & 63] = 0
+    c.pages[p].key = NOTHING
+    c.pages[p].queue = 0
     c.pages[p].free_next = c.pages_free
     c.pages_free = p
-    if branch.bits == 0 and (queue.kept == 0 or c.pages[queue.kept].key >> 12 != high):
+    branch.pages -= 1
+    if branch.pages == 0:
         branch.free_next = c.branches_free
         c.branches_free = b
         queue.branch[high] = 0
 
-cdef void kept_give(Core* c, Queue* queue) noexcept nogil:
-    """The page that the queue keeps, if it is empty."""
-    cdef uint32_t p = queue.kept
-    if p:
-        queue.kept = 0
-        c.kept -= 1
-        if c.pages[p].bits == 0:
-            page_give(c, queue, p)
+cdef void pages_give(Core* c, Queue* queue) noexcept nogil:
+    """All pages of a queue without orders."""
+    cdef uint32_t high, middle, p
+    cdef Branch* branch
+    for high in range(25):
+        branch = c.branches + queue.branch[high]
+        for middle in range(64):
+            p = branch.page[middle]
+            if p:
+                page_give(c, queue, p)
 
 cdef void page_filled(Core* c, Queue* queue, uint32_t p) noexcept nogil:
     """The page is about to get its first order."""
@@ -100,26 +108,28 @@ cdef void page_filled(Core* c, Queue* queue, uint32_t p) noexcept nogil:
     queue.bits |= <uint32_t>1 << high
 
 cdef void page_emptied(Core* c, Queue* queue, uint32_t p) noexcept nogil:
-    """The page has lost its last order. The queue keeps it, since prices come and go, and gives back the one it kept."""
-    cdef uint32_t high = c.pages[p].key >> 12, old = queue.kept
+    """The page has lost its last order. It joins the ring if it is not there yet, and the oldest there leaves it."""
+    cdef uint32_t high = c.pages[p].key >> 12, old
     cdef Branch* branch = c.branches + queue.branch[high]
     branch.bits &= ~(<uint64_t>1 << ((c.pages[p].key >> 6) & 63))
     if branch.bits == 0:
         queue.bits &= ~(<uint32_t>1 << high)
-    if old == 0:
-        if c.kept == KEPT_MOST:
-            page_give(c, queue, p)
-            return
-        c.kept += 1
-    queue.kept = p
-    if old and old != p and c.pages[old].bits == 0:
-        page_give(c, queue, old)
+    if LIKELY(c.pages[p].ringed):
+        return
+    old = c.kept[c.kept_next]
+    c.kept[c.kept_next] = p
+    c.kept_next = (c.kept_next + 1) & (KEPT_MOST - 1)
+    c.pages[p].ringed = True
+    c.pages[old].ringed = False
+    if c.pages[old].bits == 0 and c.pages[old].queue:
+        page_give(c, c.queues + c.pages[old].queue, old)
 
-cdef void best_raise(Core* c, Queue* queue, uint32_t key) noexcept nogil:
+cdef void best_raise(Core* c, Queue* queue, uint32_t key, uint32_t level) noexcept nogil:
     cdef Window* window = c.windows + queue.window
     if queue.best == NOTHING:
         window.filled[queue.place] |= <uint32_t>1 << queue.sub
     queue.best = key
+    queue.level = level
     if key < window.best[queue.place]:
         window.best[queue.place] = key
 
@@ -132,19 +142,18 @@ cdef inline uint32_t level_open(Core* c, uint32_t queue_number, uint32_t key) no
     if UNLIKELY(c.pages[number].bits == 0):
         page_filled(c, queue, number)
     c.pages[number].bits |= <uint64_t>1 << (key & 63)
+    number = (number << 6) | (key & 63)
     if UNLIKELY(key < queue.best):
-        best_raise(c, queue, key)
-    return (number << 6) | (key & 63)
+        best_raise(c, queue, key, number)
+    return number
 
-cdef inline uint32_t least_key(Core* c, Queue* queue) noexcept nogil:
+cdef inline uint32_t best_page(Core* c, Queue* queue) noexcept nogil:
+    """The page of the least key; 0 if there are no orders."""
     cdef Branch* branch
-    cdef uint32_t high, middle
     if queue.bits == 0:
-        return NOTHING
-    high = LOWEST_BIT(queue.bits)
-    branch = c.branches + queue.branch[high]
-    middle = LOWEST_BIT(branch.bits)
-    return (high << 12) | (middle << 6) | LOWEST_BIT(c.pages[branch.page[middle]].bits)
+        return 0
+    branch = c.branches + queue.branch[LOWEST_BIT(queue.bits)]
+    return branch.page[LOWEST_BIT(branch.bits)]
 
 cdef uint32_t least_key_from(Core* c, Queue* queue, uint32_t key) noexcept nogil:
     """The least key >= `key` that has orders, or NOTHING."""
@@ -185,38 +194,47 @@ cdef void window_best_fall(Core* c, Window* window, Queue* queue) noexcept nogil
 
 cdef inline void level_close(Core* c, uint32_t level) noexcept nogil:
     """The level has become empty."""
-    cdef uint32_t p = level >> 6, key = key_at(c, level)
+    cdef uint32_t p = level >> 6, low
     cdef Page* page = c.pages + p
     cdef Queue* queue = c.queues + page.queue
     cdef Window* window
-    page.bits &= ~(<uint64_t>1 << (key & 63))
+    page.bits &= ~(<uint64_t>1 << (level & 63))
     if UNLIKELY(page.bits == 0):
         page_emptied(c, queue, p)
-    if key != queue.best:
+    if level != queue.level:
         return
     # Mostly the next price is on the same page.
-    queue.best = (page.key | LOWEST_BIT(page.bits)) if page.bits else least_key(c, queue)
+    if UNLIKELY(page.bits == 0):
+        p = best_page(c, queue)
+        page = c.pages + p
+        if p == 0:
+            queue.best = NOTHING
+            queue.level = 0
+            window_best_fall(c, c.windows + queue.window, queue)
+            return
+    low = LOWEST_BIT(page.bits)
+    queue.best = page.key | low
+    queue.level = (p << 6) | low
+    PREFETCH(c.orders + c.levels[queue.level].head)
+    PREFETCH(c.orders + c.levels[(p << 6) | LOWEST_BIT((page.bits & (page.bits - 1)) | <uint64_t>1 << 63)].head)
     window = c.windows + queue.window
-    if (window.filled[queue.place] & (window.filled[queue.place] - 1)) == 0 and queue.best != NOTHING:
+    if LIKELY((window.filled[queue.place] & (window.filled[queue.place] - 1)) == 0):
         window.best[queue.place] = queue.best
     else:
         window_best_fall(c, window, queue)
 
 # ---- orders in queues
 
+# Fresh memory is zero, which says that the next free slot is the one after: slots never used need no case of their own.
+
 cdef inline uint32_t order_take(Core* c) noexcept nogil:
     cdef uint32_t slot = c.orders_free
-    if slot:
-        c.orders_free = c.orders[slot].next
-        PREFETCH(c.orders + c.orders_free)
-    else:
-        slot = c.orders_top
-        c.orders_top += 1
-        PREFETCH(c.orders + slot + 8)
+    c.orders_free = c.orders[slot].next + slot + 1
+    PREFETCH(c.orders + c.orders_free)
     return slot
 
 cdef inline void order_give(Core* c, uint32_t slot) noexcept nogil:
-    c.orders[slot].next = c.orders_free
+    c.orders[slot].next = c.orders_free - slot - 1
     c.orders_free = slot
 
 cdef inline void order_link(Core* c, uint32_t slot, uint32_t queue_number, uint32_t key) noexcept nogil:
@@ -317,7 +335,7 @@ cdef void undo_to(Core* c, uint64_t mark) noexcept nogil:
             order_give(c, slot)
             order_count(c, window, slot, -1)
         elif undo.what == UNDO_LEAVE:
-            c.orders_free = c.orders[slot].next     # the slot itself was the newest free one
+            order_take(c)               # the slot itself was the newest free one
             order_put_back(c, undo)
             index_put(c, c.orders[slot].id, slot)
             order_count(c, window, slot, 1)

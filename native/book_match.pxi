@@ -169,9 +169,8 @@ cdef inline void match(Core* c, Window* window, Incoming* order, uint64_t* next_
             break
         queue = c.queues + found.queue
         order.met = True
-        key = queue.best
-        price = price_of(other, key)
-        slot = c.levels[level_at(c, queue, key)].head
+        price = price_of(other, queue.best)
+        slot = c.levels[queue.level].head
         while True:
             maker = c.orders + slot
             following = maker.next

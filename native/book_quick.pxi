@@ -18,7 +18,7 @@ cdef inline uint32_t slot_named(Quick* p, uint32_t id) noexcept nogil:
 
 cdef inline void quick_give(Core* c, Quick* p, uint32_t slot, uint32_t id) noexcept nogil:
     p.dense[id] = 0
-    p.orders[slot].next = c.orders_free
+    p.orders[slot].next = c.orders_free - slot - 1
     c.orders_free = slot
     p.live -= 1
 
@@ -41,25 +41,21 @@ cdef inline uint32_t quick_cancel(Core* c, Quick* p, uint32_t slot, uint32_t id,
         level_close(c, number)
     return order.quantity_wh
 
-cdef inline void quick_rest(Core* c, Quick* p, CRecord* record, Spot* spot, uint32_t left, bint plain) noexcept nogil:
-    cdef uint32_t key = key_of(record.side, record.price), free = c.orders_free, slot, page, number
+cdef inline void quick_rest(Core* c, Quick* p, CRecord* record, Spot* spot, uint32_t left, uint32_t page,
+                            bint plain) noexcept nogil:
+    """`page` is where looking ahead has found its place if queues are many (not `plain`); it may be another's by now."""
+    cdef uint32_t key = key_of(record.side, record.price), slot = order_take(c), number
     cdef uint32_t queue_number = spot.queue[record.side]
     cdef Queue* queue = c.queues + queue_number
     cdef Level* level
-    cdef Order* order
-    if plain and LIKELY(free != 0):
-        slot = free
-        c.orders_free = p.orders[free].next
-    else:                                       # without a branch
-        slot = free + (c.orders_top & -<uint32_t>(free == 0))
-        c.orders_top += free == 0
-        c.orders_free = p.orders[free].next     # of slot 0: still none
-    page = page_at(c, queue, key)
-    if UNLIKELY(page == 0):
-        page = page_make(c, queue_number, key)
+    cdef Order* order = p.orders + slot
+    # Key and queue of a page, neighbours, are looked at together.
+    if plain or UNLIKELY((<uint64_t*>&c.pages[page].key)[0] != (<uint64_t>queue_number << 32 | (key & ~<uint32_t>63))):
+        page = page_at(c, queue, key)
+        if UNLIKELY(page == 0):
+            page = page_make(c, queue_number, key)
     number = (page << 6) | (key & 63)
     level = p.levels + number
-    order = p.orders + slot
     order.id = record.id
     order.next = 0
     order.prev = level.tail
@@ -77,17 +73,13 @@ cdef inline void quick_rest(Core* c, Quick* p, CRecord* record, Spot* spot, uint
     p.sequence += 1
     p.live += 1
     p.dense[record.id] = slot
-    if plain and level.tail:
-        p.orders[level.tail].next = slot
-        level.tail = slot
-    else:
-        either(level.tail != 0, &p.orders[level.tail].next, &level.head)[0] = slot
-        level.tail = slot
-        if UNLIKELY(c.pages[page].bits == 0):
-            page_filled(c, queue, page)
-        c.pages[page].bits |= <uint64_t>1 << (key & 63)
-        if UNLIKELY(key < queue.best):
-            best_raise(c, queue, key)
+    either(level.tail != 0, &p.orders[level.tail].next, &level.head)[0] = slot
+    level.tail = slot
+    if UNLIKELY(c.pages[page].bits == 0):
+        page_filled(c, queue, page)
+    c.pages[page].bits |= <uint64_t>1 << (key & 63)
+    if UNLIKELY(key < queue.best):
+        best_raise(c, queue, key, number)
 
 cdef inline uint32_t plain_match(Core* c, Quick* p, CRecord* record, Spot* spot, int32_t window, uint32_t number,
                                  uint32_t left, uint32_t* fills) noexcept nogil:
@@ -101,7 +93,7 @@ cdef inline uint32_t plain_match(Core* c, Quick* p, CRecord* record, Spot* spot,
     cdef CCompactTrade* trade
     # NOTHING is beyond every reach.
     while queue.best <= reach:
-        level_number = level_at(c, queue, queue.best)
+        level_number = queue.level
         level = p.levels + level_number
         price = price_of(other, queue.best)
         slot = level.head
@@ -236,8 +228,10 @@ cdef inline uint64_t run_quick(Core* c, CRecord* records, const uint16_t* places
     cdef Ahead ahead[32]
     cdef CRecord* record
     cdef Spot* spot = c.spots
-    cdef uint64_t i = first, used
+    cdef uint64_t i = first, ahead_end = n - 24 if n > 24 else 0
     cdef uint64_t room = c.compact_capacity - FILLS_MOST - (0 if plain else c.uncross_fills)
+    cdef CCompactTrade* full = c.compact + room
+    cdef Window* at = c.windows + spot.window
     cdef uint32_t slot, left, fills
     cdef int32_t window = c.windows[spot.window].window
     cdef bint far = c.live > 131_072            # too many for the nearer caches: levels and their ends need asking, too
@@ -248,10 +242,9 @@ cdef inline uint64_t run_quick(Core* c, CRecord* records, const uint16_t* places
     p.sequence = next_sequence[0]
     p.live = 0
     while i < n:
-        used = <uint64_t>(p.trade - c.compact) if plain else c.trades_used
-        if UNLIKELY(used > room):
+        if UNLIKELY(p.trade > full if plain else c.trades_used > room):
             break
-        if LIKELY(i + 24 < n):
+        if LIKELY(i < ahead_end):
             if plain:
                 look_ahead_plain(c, p, records + i, ahead, <uint32_t>i, far)
             else:
@@ -259,17 +252,18 @@ cdef inline uint64_t run_quick(Core* c, CRecord* records, const uint16_t* places
         record = records + i
         if not plain:
             spot = c.spots + places[i]
+            at = c.windows + spot.window
         slot = slot_named(p, record.id)
         if record.kind == RECORD_CANCEL:
             if LIKELY(slot != 0) and (plain or p.orders[slot].window == spot.window):
                 codes[i] = CODE_CANCELLED
                 remaining[i] = quick_cancel(c, p, slot, record.id, plain)
                 if not plain:
-                    c.windows[spot.window].live -= 1
+                    at.live -= 1
             else:
                 codes[i] = CODE_UNKNOWN_ORDER
                 remaining[i] = 0
-        elif UNLIKELY(slot != 0 or not is_ordinary(c, record) or (not plain and c.windows[spot.window].flags != 0)):
+        elif UNLIKELY(slot != 0 or not is_ordinary(c, record) or (not plain and at.flags != 0)):
             next_sequence[0] = p.sequence
             if plain:
                 c.trades_used = p.trade - c.compact
@@ -283,8 +277,10 @@ cdef inline uint64_t run_quick(Core* c, CRecord* records, const uint16_t* places
             fills = 0
             if plain:
                 left = plain_match(c, p, record, spot, window, <uint32_t>i, LOT * record.quantity, &fills)
-            else:
+            elif zones_near(c, at.best + 16 * (record.side ^ 1), record.side, spot.zone, record.price):
                 left = shared_match(c, record, spot, <uint32_t>i, next_sequence, &fills)
+            else:
+                left = LOT * record.quantity
             remaining[i] = left
             if left < LOT:
                 codes[i] = CODE_CLOSED_BELOW_LOT if UNLIKELY(left != 0) else CODE_FILLED
@@ -294,9 +290,9 @@ cdef inline uint64_t run_quick(Core* c, CRecord* records, const uint16_t* places
                 codes[i] = CODE_CANCELLED_IOC
             else:
                 codes[i] = CODE_RESTING
-                quick_rest(c, p, record, spot, left, plain)
+                quick_rest(c, p, record, spot, left, 0 if plain else ahead[i & 31].level >> 6, plain)
                 if not plain:
-                    c.windows[spot.window].live += 1
+                    at.live += 1
             if not plain and UNLIKELY(c.raised):
                 next_sequence[0] = p.sequence
                 uncross_record(c, <uint32_t>i, spot.window, now_ms, next_sequence)

@@ -34,7 +34,7 @@ cdef inline int64_t path_offer(Core* c, Window* window, Route* route) noexcept n
     """The least residual on the path, Wh; no limit inside a zone. A path with less than a lot is closed (MARKET 4)."""
     cdef int64_t least = WIDEST_WH, residual
     cdef uint32_t i
-    for i in range(route.length):
+    for i in range(PATH_CORRIDORS_MOST):        # all of them: how many count is not to be foreseen
         residual = window.residual[route.edge[i]]
         if residual < least:
             least = residual
@@ -52,8 +52,7 @@ cdef inline void path_take(Core* c, Window* window, Route* route, int64_t inject
         c.raised = True
 
 cdef inline uint64_t head_sequence(Core* c, uint32_t queue_number) noexcept nogil:
-    cdef Queue* queue = c.queues + queue_number
-    return c.orders[c.levels[level_at(c, queue, queue.best)].head].sequence
+    return c.orders[c.levels[c.queues[queue_number].level].head].sequence
 
 cdef inline uint32_t best_queue(Core* c, Window* window, Incoming* order, uint32_t zone, bint* alone) noexcept nogil:
     """Of the queues in a zone that the order may trade with, the one with the best and then earliest head; 0 if none."""
@@ -71,22 +70,26 @@ cdef inline uint32_t best_queue(Core* c, Window* window, Incoming* order, uint32
                 best = number
     return best
 
+cdef void rank_route(Route* route) noexcept nogil:
+    """Both sides in one form, without a branch in the search: what is worse ranks higher."""
+    cdef int64_t keep = route.keep_ppm, wheel = route.wheel_uthb_kwh
+    route.rank[SIDE_SELL].rate, route.rank[SIDE_SELL].fixed = 1_000_000_000, keep * wheel
+    route.rank[SIDE_SELL].over, route.rank[SIDE_SELL].bound = keep, 1000 * keep
+    route.rank[SIDE_BUY].rate, route.rank[SIDE_BUY].fixed = -1000 * keep, keep * wheel
+    route.rank[SIDE_BUY].over, route.rank[SIDE_BUY].bound = 1, -1_000_000_000
+
 cdef inline bint open_to(Core* c, Window* window, Route* route, int other, int32_t price, int32_t limit, bint* alone,
                          int64_t* value) noexcept nogil:
     """Whether an order at `limit` might trade over the route with one of side `other` at `price`, by all but quantities:
-    landed price below limit + 1, or netback above limit - 1, and a lot of capacity. Beyond that no fill can be: only the
-    rounding of wheeling helps, by half a uTHB at most. `value` ranks it, over keep for sells."""
-    if other:
-        value[0] = price * <int64_t>1_000_000_000 + route.landed
-        if value[0] >= (limit + <int64_t>1) * 1000 * route.keep_ppm:
-            return False
-    else:
-        value[0] = price * <int64_t>1000 - route.wheel_uthb_kwh
-        if value[0] <= (limit - <int64_t>1) * 1000:
-            return False
-        value[0] *= route.keep_ppm
-        if value[0] <= (limit - <int64_t>1) * 1_000_000_000:
-            return False
+    landed price below limit + 1, or netback above limit - 1 with and without the losses, and a lot of capacity. Beyond
+    that no fill can be: only the rounding of wheeling helps, by half a uTHB at most. `value`, over `over`, ranks it."""
+    cdef Rank* rank = route.rank + other
+    value[0] = price * rank.rate + rank.fixed
+    if value[0] >= (limit + 2 * <int64_t>other - 1) * rank.bound:
+        return False
+    # A netback below zero is above limit - 1 without the losses only if it says so itself.
+    if UNLIKELY(limit == 0) and not other and price * <int64_t>1000 - route.wheel_uthb_kwh <= -1000:
+        return False
     if UNLIKELY(route.edges & window.tight):
         alone[0] = False            # a fill elsewhere may give it back
         return False
@@ -100,7 +103,7 @@ cdef inline bint open_to(Core* c, Window* window, Route* route, int other, int32
 cdef inline uint32_t zones_near(Core* c, const uint32_t* best, uint32_t side, uint32_t zone, uint32_t tick) noexcept nogil:
     """Bits of the zones whose best order, of the other side's `best`, an order of `zone` at `tick` might trade with."""
     cdef uint32_t row = 256 * side + 16 * zone
-    return within_reach(best, c.loss + row, c.toll + row, tick, <int32_t>key_of(side ^ 1, tick))
+    return within_reach(best, c.loss + row, c.toll + row, tick, <int32_t>key_of(side ^ 1, tick), c.zone_count)
 
 cdef uint32_t toll_of(int64_t keep_ppm, int64_t wheel_uthb_kwh) noexcept nogil:
     """((1 - L) W / 10^4 - 0.2) in ticks of 2^-16, and one tick."""
@@ -112,17 +115,17 @@ cdef inline bint search(Core* c, Window* window, Incoming* order, Candidate* fou
     cdef int other = order.side ^ 1
     cdef uint32_t* best = window.best + 16 * other
     cdef uint32_t near = zones_near(c, best, order.side, order.zone, <uint32_t>order.price // TICK) & order.zones
-    cdef uint32_t zone, pair, i, queue
+    cdef uint32_t zone, way, i, queue, chosen = 0
     cdef int32_t price
-    cdef int64_t value, best_value = 0, best_keep = 1
+    cdef int64_t value, best_value = INT64_MAX, best_over = 1
     cdef int sign
     cdef bint alone = True
     cdef Route* route
-    found.queue = 0
+    cdef Route* best_route = c.routes
     while near:
         zone = LOWEST_BIT(near)
         near &= near - 1
-        pair = 16 * zone + order.zone if other else 16 * order.zone + zone
+        way = 256 * order.side + 16 * order.zone + zone
         if simple:
             queue = window.queue[queue_index(other, zone, 0)]
             price = price_of(other, best[zone])
@@ -131,28 +134,28 @@ cdef inline bint search(Core* c, Window* window, Incoming* order, Candidate* fou
             if queue == 0:
                 continue
             price = price_of(other, c.queues[queue].best)
-        for i in range(c.route_count[pair]):
-            route = c.routes + c.route_first[pair] + i
+        route = c.routes + c.ways_first[way]
+        for i in range(c.ways_count[way]):
             if UNLIKELY((order.closed[zone >> 3] >> ((zone & 7) * 8 + i)) & 1):
+                route += 1
                 continue
             if not open_to(c, window, route, other, price, order.price, &alone, &value):
+                route += 1
                 continue
-            if found.queue:
-                sign = (compare_fractions(value, route.keep_ppm, best_value, best_keep) if other
-                        else (value < best_value) - (value > best_value))
-                if sign > 0:
-                    continue
-                if sign == 0:
-                    if found.queue == queue:
-                        continue    # the same order by a path with more corridors or higher ids
-                    alone = False
-                    if head_sequence(c, queue) > head_sequence(c, found.queue):
-                        continue
-            found.queue = queue
-            found.route = route
-            best_value, best_keep = value, route.keep_ppm
+            sign = compare_fractions(value, route.rank[other].over, best_value, best_over)
+            if UNLIKELY(sign == 0) and chosen != queue:     # else the same order by a path with more corridors or higher ids
+                alone = False
+                sign = -1 if head_sequence(c, queue) < head_sequence(c, chosen) else 1
+            # Which is better cannot be foreseen: no branch.
+            chosen = queue if sign < 0 else chosen
+            best_route = route if sign < 0 else best_route
+            best_value = value if sign < 0 else best_value
+            best_over = route.rank[other].over if sign < 0 else best_over
+            route += 1
+    found.queue = chosen
+    found.route = best_route
     found.alone = alone
-    return found.queue != 0
+    return chosen != 0
 
 cdef bint find_candidate(Core* c, Window* window, Incoming* order, Candidate* found) noexcept nogil:
     return search(c, window, order, found, False)

@@ -17,7 +17,7 @@ cdef extern from "machine.h" nogil:
     bint LIKELY(bint)
     bint UNLIKELY(bint)
     int compare_fractions(int64_t, int64_t, int64_t, int64_t)
-    uint32_t within_reach(const uint32_t*, const uint16_t*, const uint32_t*, uint32_t, int32_t)
+    uint32_t within_reach(const uint32_t*, const uint16_t*, const uint32_t*, uint32_t, int32_t, uint32_t)
     uint32_t* either(bint, uint32_t*, uint32_t*)
     void* pool_reserve(size_t, int)
     void pool_release(void*, size_t)
@@ -40,7 +40,8 @@ cdef enum:
     PATH_CORRIDORS_MOST = 6
     SLICES_MOST = 20            # an iceberg shows at least so much of its quantity, one in 20
     WIDEST_WH = 1_000_000_000_000       # no corridor carries more in a window
-    KEPT_MOST = 1024            # pages that queues keep though they are empty
+    NO_EDGE = 64                # fills up a path's edges
+    KEPT_MOST = 1024            # pages that stay though they are empty; a power of two
     NOTHING = 0x3FFFFFFF        # no key: beyond every key and reach, so one comparison says "empty or too dear"
     TOLL_MOST = 32_767          # ticks that the filter of zones counts at most
 
@@ -166,7 +167,7 @@ cdef struct CCompactTrade:      # 32 bytes
 
 cdef struct Order:              # 64 bytes, one line of the cache; slot 0 stands for "none"
     uint64_t id
-    uint32_t next               # towards later sequences; in a free slot the next free one
+    uint32_t next               # towards later sequences; in a free slot the next free one, less the slot after this
     uint32_t prev
     uint32_t level
     uint32_t quantity_wh        # what is shown and left, at the order's own meter
@@ -187,15 +188,16 @@ cdef struct Level:              # the queue of one price
 cdef struct Page:               # 64 neighbouring prices; page p holds levels 64 p .. 64 p + 63
     uint64_t bits               # which levels have orders
     uint32_t key                # of level 64 p
-    uint32_t queue
+    uint32_t queue              # 0: in the pool
     uint32_t free_next
-    uint32_t spare[3]           # 32 bytes: none lies across two lines of the cache
+    uint32_t ringed             # whether the ring of kept pages names it
+    uint32_t spare[2]           # 32 bytes: none lies across two lines of the cache
 
 cdef struct Branch:             # 64 neighbouring pages
-    uint64_t bits
+    uint64_t bits               # which of them have orders
     uint32_t page[64]
     uint32_t free_next
-    uint32_t spare
+    uint32_t pages              # how many there are
 
 cdef struct Queue:              # 128 bytes: sells of one (window, zone, source), buys of one (window, zone, profile)
     uint32_t best               # least key with orders, or NOTHING
@@ -205,7 +207,7 @@ cdef struct Queue:              # 128 bytes: sells of one (window, zone, source)
     uint8_t place               # 16 * side + zone
     uint8_t sub                 # source or profile
     uint32_t branch[25]
-    uint32_t kept               # a page that stays when it is empty, or 0
+    uint32_t level              # of the best key, if there is one
     uint32_t spare[2]
 
 cdef struct Window:
@@ -221,19 +223,22 @@ cdef struct Window:
     uint32_t point_again        # and whether another pass must follow
     uint64_t tight              # edges with less than a lot of residual
     uint32_t filled[32]         # which sources or profiles have orders in [16 * side + zone]
-    int64_t residual[64]        # [2 * corridor + direction], signed Wh
+    int64_t residual[72]        # [2 * corridor + direction], signed Wh; at NO_EDGE there is no limit
     int64_t capacity[64]
     uint32_t queue[640]         # [8 * zone + source] for sells, [128 + 32 * zone + profile] for buys; 0: never used
 
+cdef struct Rank:               # (price * rate + fixed) / over ranks resting orders of a side, the least first; see open_to
+    int64_t rate, fixed, over, bound
+
 cdef struct Route:              # a path of an ordered pair of zones, or a zone to itself
+    Rank rank[2]                # by the side of the resting order
     int64_t keep_ppm            # 10^6 - L
     int64_t wheel_uthb_kwh      # W
-    int64_t landed              # keep * W, for landed prices
     uint8_t seller_zone
     uint8_t buyer_zone
     uint8_t path
     uint8_t length
-    uint8_t edge[8]             # 2 * corridor + direction
+    uint8_t edge[8]             # 2 * corridor + direction, then NO_EDGE
     uint64_t edges              # the same as bits
 
 cdef struct Spot:               # a window and zone that a compact batch names
@@ -266,9 +271,11 @@ cdef struct Core:
     Undo* undo
     uint64_t trades_used, trades_capacity, compact_capacity, closed_used, closed_capacity
     uint64_t undo_used, undo_capacity, slots_capacity, spots_capacity, dense_capacity
-    uint32_t orders_capacity, orders_top, orders_free, live
+    uint32_t orders_capacity, orders_free, live
     uint32_t icebergs, expiring         # how many of the live ones
-    uint32_t pages_capacity, pages_top, pages_free, kept
+    uint32_t pages_capacity, pages_top, pages_free
+    uint32_t kept[1024]                 # a ring of pages that are, or were, empty in their places
+    uint32_t kept_next
     uint32_t branches_capacity, branches_top, branches_free
     uint32_t queues_capacity, queues_top, queues_free
     uint32_t windows_capacity, windows_top, windows_free, windows_live, window_mask
@@ -283,6 +290,8 @@ cdef struct Core:
     Route* routes
     uint32_t route_first[256]   # [16 * seller zone + buyer zone]
     uint32_t route_count[256]
+    uint16_t ways_first[512]    # the same by [256 * side + 16 * zone + other], as an incoming order of `side` sees it
+    uint16_t ways_count[512]
     uint16_t loss[512]          # [256 * side + 16 * zone + other]: least loss of the paths, in 2^-16, rounded down
     uint32_t toll[512]          # and least wheeling, see toll_of
     uint32_t profile_sources[32]

@@ -6,9 +6,10 @@
 # what one without interruption would have done; since a visit fills, removes an order, or closes one more (zone, path),
 # bounds of one visit and one fill are enough to get to the end.
 
-cdef bint may_cross(Core* c, Window* window) noexcept nogil:
-    """Whether some buy and some sell might trade by all but quantities and profiles: else no run would meet a candidate."""
-    cdef uint32_t seller, buyer, near, pair, i
+cdef uint32_t crossing(Core* c, Window* window) noexcept nogil:
+    """Bits of the zones whose best buy might trade with a sell by all but quantities and profiles: no run of another zone's
+    buys would meet a candidate."""
+    cdef uint32_t seller, buyer, near, pair, i, zones = 0
     cdef int32_t limit
     cdef int64_t value
     cdef bint alone
@@ -24,8 +25,8 @@ cdef bint may_cross(Core* c, Window* window) noexcept nogil:
             for i in range(c.route_count[pair]):
                 if open_to(c, window, c.routes + c.route_first[pair] + i, SIDE_SELL,
                            price_of(SIDE_SELL, window.best[16 + seller]), limit, &alone, &value):
-                    return True
-    return False
+                    zones |= <uint32_t>1 << buyer
+    return zones
 
 cdef inline uint32_t first_buy(Core* c, Window* window, uint32_t place, uint32_t key, uint64_t sequence) noexcept nogil:
     """The first buy of a queue at or after (key, sequence), or 0."""
@@ -56,19 +57,26 @@ cdef void uncross(Core* c, uint32_t window_slot, uint32_t number, int64_t now_ms
     cdef uint32_t at_key = window.point_key             # the pass goes on at or after (at_key, at_sequence)
     cdef uint64_t at_sequence = window.point_sequence
     cdef bint resumes = at_sequence != 0, again = resumes and window.point_again, pending = True
+    cdef uint32_t all_zones = (<uint32_t>1 << c.zone_count) - 1
+    cdef uint32_t zones             # where the pass has something to run
+    cdef uint32_t left
     cdef uint32_t idle[16]          # profiles per zone
     cdef uint32_t known[16]         # profiles per zone whose next buy is in `next_buy`
     cdef uint32_t next_buy[512]     # by place, 32 zone + profile: the next one of the pass, or 0
     c.raised = False
     window.point_sequence = window.point_key = 0
-    if not may_cross(c, window):
-        return
     while pending:
+        zones = crossing(c, window)
+        if zones == 0:
+            break
         memset(idle, 0, sizeof(idle))
         memset(known, 0, sizeof(known))
         while True:
             chosen, chosen_key, chosen_place = 0, NOTHING, 0
-            for zone in range(c.zone_count):
+            left = zones
+            while left:
+                zone = LOWEST_BIT(left)
+                left &= left - 1
                 bits = window.filled[zone] & ~idle[zone]
                 while bits:
                     sub = LOWEST_BIT(bits)
@@ -121,6 +129,7 @@ cdef void uncross(Core* c, uint32_t window_slot, uint32_t number, int64_t now_ms
             resting.quantity_wh = <uint32_t>order.left
             if order.fills:
                 again = True
+                zones = all_zones
                 memset(idle, 0, sizeof(idle))
             elif not order.met:
                 idle[zone] |= <uint32_t>1 << sub

@@ -18,31 +18,33 @@ static inline int compare_fractions(int64_t a, int64_t b, int64_t c, int64_t d) 
     return (left > right) - (left < right);
 }
 
-/* Which of 16 zones may be within reach: near[i] + (price * loss[i] + toll[i]) / 65536 <= reach. No sum passes 32 bits. */
+/* Which of 16 zones may be within reach: near[i] + (price * loss[i] + toll[i]) / 65536 <= reach. No sum passes 32 bits. Zones
+ * from 8 on are looked at if there are so many. */
 #if defined(__SSE2__)
 #include <emmintrin.h>
+static inline __m128i near_half(const uint32_t *near, const uint16_t *loss, const uint32_t *toll, __m128i factor, __m128i limit) {
+    const __m128i *keys = (const __m128i *)near, *tolls = (const __m128i *)toll;
+    __m128i part = _mm_loadu_si128((const __m128i *)loss);
+    __m128i low = _mm_mullo_epi16(part, factor), high = _mm_mulhi_epu16(part, factor);
+    __m128i first = _mm_add_epi32(_mm_unpacklo_epi16(low, high), _mm_loadu_si128(tolls));
+    __m128i second = _mm_add_epi32(_mm_unpackhi_epi16(low, high), _mm_loadu_si128(tolls + 1));
+    first = _mm_add_epi32(_mm_srli_epi32(first, 16), _mm_loadu_si128(keys));
+    second = _mm_add_epi32(_mm_srli_epi32(second, 16), _mm_loadu_si128(keys + 1));
+    return _mm_packs_epi32(_mm_cmpgt_epi32(first, limit), _mm_cmpgt_epi32(second, limit));
+}
 static inline uint32_t within_reach(const uint32_t *near, const uint16_t *loss, const uint32_t *toll, uint32_t price,
-                                    int32_t reach) {
-    const __m128i *keys = (const __m128i *)near, *tolls = (const __m128i *)toll, *losses = (const __m128i *)loss;
-    __m128i factor = _mm_set1_epi16((int16_t)(price < 65535 ? price : 65535)), limit = _mm_set1_epi32(reach), beyond[4];
-    for (int i = 0; i < 4; i += 2) {
-        __m128i part = _mm_loadu_si128(losses + i / 2);
-        __m128i low = _mm_mullo_epi16(part, factor), high = _mm_mulhi_epu16(part, factor);
-        __m128i first = _mm_add_epi32(_mm_unpacklo_epi16(low, high), _mm_loadu_si128(tolls + i));
-        __m128i second = _mm_add_epi32(_mm_unpackhi_epi16(low, high), _mm_loadu_si128(tolls + i + 1));
-        first = _mm_add_epi32(_mm_srli_epi32(first, 16), _mm_loadu_si128(keys + i));
-        second = _mm_add_epi32(_mm_srli_epi32(second, 16), _mm_loadu_si128(keys + i + 1));
-        beyond[i] = _mm_cmpgt_epi32(first, limit);
-        beyond[i + 1] = _mm_cmpgt_epi32(second, limit);
-    }
-    return 0xFFFF & ~(uint32_t)_mm_movemask_epi8(_mm_packs_epi16(_mm_packs_epi32(beyond[0], beyond[1]),
-                                                                 _mm_packs_epi32(beyond[2], beyond[3])));
+                                    int32_t reach, uint32_t zones) {
+    __m128i factor = _mm_set1_epi16((int16_t)(price < 65535 ? price : 65535)), limit = _mm_set1_epi32(reach);
+    __m128i first = near_half(near, loss, toll, factor, limit);
+    if (zones <= 8) return 0xFF & ~(uint32_t)_mm_movemask_epi8(_mm_packs_epi16(first, first));
+    return 0xFFFF & ~(uint32_t)_mm_movemask_epi8(
+        _mm_packs_epi16(first, near_half(near + 8, loss + 8, toll + 8, factor, limit)));
 }
 #else
 static inline uint32_t within_reach(const uint32_t *near, const uint16_t *loss, const uint32_t *toll, uint32_t price,
-                                    int32_t reach) {
+                                    int32_t reach, uint32_t zones) {
     uint32_t mask = 0, factor = price < 65535 ? price : 65535;
-    for (int i = 0; i < 16; i++)
+    for (uint32_t i = 0; i < zones; i++)
         mask |= (uint32_t)((int32_t)(near[i] + ((factor * loss[i] + toll[i]) >> 16)) <= reach) << i;
     return mask;
 }

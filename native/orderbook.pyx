@@ -54,6 +54,8 @@ What the rule book leaves open is fixed so.
 - In a window with work left, CAPACITY changes the residual and does not trade; RESUME leaves the work to UNCROSS.
 """
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+
 import struct
 import sys
 from collections import namedtuple
@@ -240,12 +242,21 @@ Quote = namedtuple("Quote", "filled_wh value_uthb wheel_uthb worst_mthb_kwh fill
 _SNAPSHOT = struct.Struct("<8sIIq")
 _SNAPSHOT_WINDOW = struct.Struct("<iIQ")
 _MAGIC = b"GTXBOOK2"
+_PLACE, _REMAINING, _CODE = np.dtype(np.uint16), np.dtype(np.uint32), np.dtype(np.uint8)
+
+
+cdef void* memory_of(array) except? NULL:
+    """Where the items of a contiguous array are, while somebody holds it."""
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(array, &buffer, PyBUF_SIMPLE)
+    PyBuffer_Release(&buffer)
+    return buffer.buf
 
 
 def _checked(array, dtype, what):
     if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1:
         raise BookError(f"{what} must be a one-dimensional array of dtype {what.upper()}")
-    if not array.flags.c_contiguous or not array.flags.aligned or array.ctypes.data % 8:
+    if not array.flags.c_contiguous or <size_t>memory_of(array) % 8:
         return array.copy()
     return array
 
