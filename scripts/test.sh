@@ -9,7 +9,7 @@ scripts/javascript.sh
 
 bin=.venv/bin
 failed=()
-folders=(gridtokenx tests testnet examples setup.py)
+folders=(gridtokenx tests testnet examples deploy setup.py)
 [ -n "$(find benchmarks -name '*.py' -print -quit 2>/dev/null)" ] && folders+=(benchmarks)
 
 step() {  # name, command: runs it, remembers a failure, goes on

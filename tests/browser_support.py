@@ -79,7 +79,7 @@ class Page:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    async def until(self, script: str, what: str, timeout_s: float = 60) -> Any:
+    async def until(self, script: str, what: str, timeout_s: float = 120) -> Any:
         """Waits until the expression is true; returns its value."""
         with trio.move_on_after(timeout_s):
             while True:

@@ -45,9 +45,7 @@ def make_app(backend: Backend, metrics: Metrics, version: str) -> FastAPI:
         app.include_router(router, prefix=PREFIX)
     _add_health(app, backend, metrics)
     add_explorer(app)
-    app.exception_handler(Problem)(_problem)
-    app.exception_handler(RequestValidationError)(_invalid)
-    app.exception_handler(HTTPException)(_http)
+    problem_answers(app)
 
     def description() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -58,6 +56,14 @@ def make_app(backend: Backend, metrics: Metrics, version: str) -> FastAPI:
         return app.openapi_schema
 
     app.openapi = description  # type: ignore[method-assign]
+    return app
+
+
+def problem_answers(app: FastAPI) -> FastAPI:
+    """Every error of the application becomes problem details."""
+    app.exception_handler(Problem)(_problem)
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(HTTPException)(_http)
     return app
 
 

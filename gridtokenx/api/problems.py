@@ -23,6 +23,8 @@ WHAT_TO_DO = {
     "rate_limited": "wait as many seconds as Retry-After says, then go on more slowly",
     "refused": "correct the transaction; docs/ledger.md lists the codes",
     "wrong_operation": "send the operation that this endpoint is for, or use POST /api/v1/transactions",
+    "unauthorized": "send Authorization: Bearer with a token that `gridtokenx signer token` made",
+    "forbidden": "ask the signer's operator; its file says what each token may have signed",
     "read_only": "submit to a node that takes transactions; a gateway only reads",
     "busy": "wait as many seconds as Retry-After says; ask for what you submitted before submitting it again",
     "ahead": "this node is behind what you have seen; subscribe again in a moment, or at another node",

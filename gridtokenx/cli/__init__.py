@@ -17,6 +17,7 @@ COMMANDS = {
     "keys": ("keys", "Make, show and import key files."),
     "start": ("start", "Run a node in the foreground."),
     "gateway": ("gateway", "Serve HTTP over a node's data, only reading."),
+    "signer": ("signer", "Sign for an operator's own accounts, for programs with a token."),
     "status": ("chain", "What the network is doing, as one node sees it."),
     "block": ("chain", "Show a block, or the latest ones."),
     "transaction": ("chain", "What became of a transaction."),
