@@ -85,12 +85,11 @@ cdef class Values:
 
 
 cdef dict known_of(dict read, dict values, Py_ssize_t most):
-    """What was read below and what was changed above, if that is not too much; else what was changed."""
-    cdef dict known
+    """What was read below and what was changed above, if that is not too much; else what was changed. `read` is used up:
+    who still asks above finds what was changed there first."""
     if len(read) + len(values) <= most:
-        known = dict(read)
-        known.update(values)
-        return known
+        read.update(values)
+        return read
     return dict(values) if len(values) <= most else {}
 
 
