@@ -295,3 +295,26 @@ def test_the_command_forks_a_directory(parent: Path, tmp_path: Path) -> None:
     assert later.exit_code and "It can be at heights 0 to" in later.output
     for lease in (parent / "leases").iterdir():
         lease.unlink()
+
+
+def test_readings_need_no_signature_and_leave_no_trace_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More readings than the cache of good signatures has places for one block; afterwards nothing is taken as good."""
+    from gridtokenx.crypto import keys
+    from gridtokenx.scenario import parse_scenario
+    from gridtokenx.scenario.run import begin
+
+    town = 'name = "t"\nseed = 1\nstart = 2025-04-21T09:00:00+07:00\nwindows = 1\n[[groups]]\nname = "h"\n' \
+           'count = 600\nzones = { Bangkok = 1 }\nagent = { strategy = "truthful" }\n'
+    simulation = begin(parse_scenario(town))
+    chain, window = simulation.chain, simulation.windows.start - 2
+    chain.advance(2)
+    monkeypatch.setattr(keys, "_KNOWN_MOST", 100)
+    chain.report(window, {house.meter: (0, house.meter) for house in simulation.houses})
+    assert chain.frames.readings().filter(window=window)["withdrawn_wh"].sum() == 600 * 601 // 2
+    assert not keys._taken
+    unsigned = (chain.key("meter 1").public, bytes(64), b"anything")
+    assert keys.verify_known([unsigned]) == [False]
+    with keys.taken_as_good([unsigned]):
+        assert keys.verify_known([unsigned]) == [True]
+    assert keys.verify_known([unsigned]) == [False]
+    chain.close()

@@ -8,6 +8,8 @@ in it could disagree about a block. Which one is installed is checked when this 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import sha256
 
@@ -65,12 +67,13 @@ def verify_all(signed: list[tuple[bytes, bytes, bytes]]) -> list[bool]:
 
 _KNOWN_MOST = 65_536
 _known_good: set[bytes] = set()
+_taken: set[bytes] = set()
 
 
 def verify_known(signed: list[tuple[bytes, bytes, bytes]]) -> list[bool]:
     """`verify_all`, remembering good signatures: a peer sees the same one at submission, building and execution."""
     names = [sha256(public + signature + message).digest() for public, signature, message in signed]
-    fresh = [index for index, name in enumerate(names) if name not in _known_good]
+    fresh = [index for index, name in enumerate(names) if name not in _known_good and name not in _taken]
     answers = [True] * len(signed)
     if len(_known_good) + len(fresh) > _KNOWN_MOST:
         _known_good.clear()
@@ -82,12 +85,16 @@ def verify_known(signed: list[tuple[bytes, bytes, bytes]]) -> list[bool]:
     return answers
 
 
-def take_as_good(signed: list[tuple[bytes, bytes, bytes]]) -> None:
-    """`verify_known` will find these good, whatever they are: for forks, where one process acts for everybody. The
-    message names the chain, so it holds for no other one."""
-    if len(_known_good) + len(signed) > _KNOWN_MOST:
-        _known_good.clear()
-    _known_good.update(sha256(public + signature + message).digest() for public, signature, message in signed)
+@contextmanager
+def taken_as_good(signed: list[tuple[bytes, bytes, bytes]]) -> Iterator[None]:
+    """Meanwhile `verify_known` finds these good, whatever they are: for forks, where one process acts for everybody.
+    The message names the chain, so it holds for no other one."""
+    names = {sha256(public + signature + message).digest() for public, signature, message in signed}
+    _taken.update(names)
+    try:
+        yield
+    finally:
+        _taken.difference_update(names)
 
 
 def signed_bytes(domain: Domain, chain_id: bytes, payload: bytes) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from gridtokenx.crypto.hashing import Domain
-from gridtokenx.crypto.keys import SIGNATURE_BYTES, PrivateKey, signed_bytes, take_as_good
+from gridtokenx.crypto.keys import SIGNATURE_BYTES, PrivateKey, signed_bytes, taken_as_good
 from gridtokenx.forks.errors import ForkError
 from gridtokenx.forks.mined import Refusal
 from gridtokenx.ledger import spaces
@@ -36,16 +36,18 @@ def report(chain: Chain, window: int, readings: Mapping[int, tuple[int, int]]) -
     numbers = sorted(readings)
     _adopt(chain, numbers)
     collector = _collector(chain, -(-len(numbers) // READINGS_OF_A_TRANSACTION))
+    made = _signed(chain, window, readings, numbers) if chain.signs else tuple(
+        SignedReading(number, window, *readings[number], int(Quality.MEASURED), 0, NO_SIGNATURE) for number in numbers)
     sent: dict[int, list[int]] = {}
     for first in range(0, len(numbers), READINGS_OF_A_TRANSACTION):
-        part = numbers[first:first + READINGS_OF_A_TRANSACTION]
-        signed = _signed if chain.signs else _impersonated
-        sent[chain.submit(collector, ReportReadings(signed(chain, window, readings, part)))] = part
+        part = slice(first, first + READINGS_OF_A_TRANSACTION)
+        sent[chain.submit(collector, ReportReadings(made[part]))] = numbers[part]
     refused: list[tuple[int, str]] = []
-    for mined in chain.flush():
-        for ticket, receipt in mined.receipts.items():
-            if ticket in sent:
-                refused += _refused(receipt, sent[ticket])
+    with taken_as_good([] if chain.signs else [_claim(chain, reading) for reading in made]):
+        for mined in chain.flush():
+            for ticket, receipt in mined.receipts.items():
+                if ticket in sent:
+                    refused += _refused(receipt, sent[ticket])
     if refused:
         named = ", ".join(f"meter {number} {reason}" for number, reason in refused[:NAMED_MOST])
         raise ForkError(f"{len(refused)} of {len(numbers)} readings were refused: {named}")
@@ -57,14 +59,10 @@ def _signed(chain: Chain, window: int, readings: Readings, numbers: list[int]) -
                               int(Quality.MEASURED), 0) for number in numbers)
 
 
-def _impersonated(chain: Chain, window: int, readings: Readings, numbers: list[int]) -> tuple[SignedReading, ...]:
-    """Without the work of signing and verifying: this process has all the keys anyway."""
-    made = tuple(SignedReading(number, window, *readings[number], int(Quality.MEASURED), 0, NO_SIGNATURE)
-                 for number in numbers)
-    take_as_good([(meter_key(chain, number).public, NO_SIGNATURE,
-                   signed_bytes(Domain.METER_READING, chain.chain_id, reading.payload))
-                  for number, reading in zip(numbers, made, strict=True)])
-    return made
+def _claim(chain: Chain, reading: SignedReading) -> tuple[bytes, bytes, bytes]:
+    """What is taken as signed, without the work of signing and verifying: this process has all the keys anyway."""
+    return (meter_key(chain, reading.meter).public, NO_SIGNATURE,
+            signed_bytes(Domain.METER_READING, chain.chain_id, reading.payload))
 
 
 def _refused(receipt: Receipt | Refusal, numbers: list[int]) -> list[tuple[int, str]]:

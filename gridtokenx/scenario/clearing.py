@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gridtokenx.crypto.hashing import Domain
-from gridtokenx.crypto.keys import signed_bytes, take_as_good
+from gridtokenx.crypto.keys import signed_bytes, taken_as_good
 from gridtokenx.forks import Chain
 from gridtokenx.forks.metering import NO_SIGNATURE
 from gridtokenx.ledger import spaces
@@ -19,7 +19,7 @@ from gridtokenx.ledger.operations import BilateralTrade
 from gridtokenx.ledger.records import Corridor, CorridorWindow, Zone
 from gridtokenx.market.agreements import Agreement
 from gridtokenx.scenario.auction import Match, Residuals, Route, Sealed, clear
-from gridtokenx.scenario.population import QUARTERS, House
+from gridtokenx.scenario.population import QUARTERS
 from gridtokenx.units import LOT_WH
 
 if TYPE_CHECKING:
@@ -54,19 +54,18 @@ def _post(floor: Floor, made: list[tuple[int, int, Match]]) -> None:
     chain = floor.chain
     houses = {house.meter: house for house in floor.houses}
     operations: dict[int, list[tuple[int, BilateralTrade]]] = {}
+    claimed: list[tuple[bytes, bytes, bytes]] = []
     for window, price, match in made:
         terms = Agreement(match.seller, match.buyer, window, price, match.delivered_wh, match.route.path, UNTIL, b"")
-        signed = _signature(chain, houses[match.seller], terms)
+        seller = houses[match.seller]
+        if chain.signs:
+            signed = terms.sign(chain.key(f"house {seller.name}"), chain.chain_id)
+        else:                               # this process has all the keys anyway
+            signed = seller.address, NO_SIGNATURE
+            claimed.append((*signed, signed_bytes(Domain.AGREEMENT, chain.chain_id, terms.payload())))
         operations.setdefault(match.buyer, []).append((window, BilateralTrade(terms, (signed,))))
-    floor.send(operations)
-
-
-def _signature(chain: Chain, house: House, terms: Agreement) -> tuple[bytes, bytes]:
-    """The counterparty's; without the work where this process has all the keys."""
-    if chain.signs:
-        return terms.sign(chain.key(f"house {house.name}"), chain.chain_id)
-    take_as_good([(house.address, NO_SIGNATURE, signed_bytes(Domain.AGREEMENT, chain.chain_id, terms.payload()))])
-    return house.address, NO_SIGNATURE
+    with taken_as_good(claimed):
+        floor.send(operations)
 
 
 def routes_of(chain: Chain) -> dict[int, list[Route]]:
