@@ -78,7 +78,7 @@ def time_axis(axes: Axes, shown: Any) -> None:
     locator = dates.AutoDateLocator(minticks=3, maxticks=9)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
-    if len(shown) > 1:
+    if len(shown) > 1 and shown[0] != shown[-1]:
         axes.set_xlim(shown[0], shown[-1])
 
 
