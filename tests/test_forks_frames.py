@@ -104,3 +104,10 @@ def test_the_difference_shows_what_an_override_changed(chain: Chain) -> None:
     assert rules["wheeling"] == totals["traded.wheel_uthb"]
     assert found.flows.is_empty()
     assert chain.diff(free).totals["change"].to_list() == [-change for change in found.totals["change"].to_list()]
+
+
+def test_net_flows_are_those_of_the_corridors(chain: Chain) -> None:
+    """As state keeps them, as long as it does; afterwards the trades still tell."""
+    kept = chain.frames.flows().filter(pl.col("net_forward_wh") != 0).select("window", "corridor", "net_forward_wh")
+    told = chain.frames.net_flows().select("window", "corridor", "net_forward_wh")
+    assert kept.height and kept.rows() == told.rows()

@@ -71,13 +71,16 @@ def _measures(this: Chain, other: Chain) -> pl.DataFrame:
 
 
 def _prices(chain: Chain) -> pl.DataFrame:
-    return chain.frames.prices().unpivot(
+    by_zone = chain.frames.trades().group_by("window", "delivery", zone="buy_zone", maintain_order=True).agg(
+        trades=pl.len().cast(pl.Int64), traded_wh=pl.col("delivered_wh").sum(), value_uthb=pl.col("value_uthb").sum(),
+        last_mthb_kwh=pl.col("price_mthb_kwh").last())
+    return by_zone.unpivot(
         ["trades", "traded_wh", "value_uthb", "last_mthb_kwh"], index=["window", "delivery", "zone"],
         variable_name="measure", value_name="value")
 
 
 def _flows(chain: Chain) -> pl.DataFrame:
-    return chain.frames.flows().select("window", "delivery", "corridor", value="net_forward_wh")
+    return chain.frames.net_flows().select("window", "delivery", "corridor", value="net_forward_wh")
 
 
 def _bills(chain: Chain) -> pl.DataFrame:

@@ -18,9 +18,9 @@ from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.grid.kinds import Source
 from gridtokenx.ledger import funds
 from gridtokenx.ledger.parameters import REGISTRY
-from gridtokenx.ledger.records import Account, CorridorWindow, Identity, Market, Meter, Order, Trade
+from gridtokenx.ledger.records import Account, Corridor, CorridorWindow, Identity, Market, Meter, Order, Trade
 from gridtokenx.ledger.schema import decode_value
-from gridtokenx.ledger.spaces import Space, meter, window_of
+from gridtokenx.ledger.spaces import Space, corridor, meter, window_of
 from gridtokenx.market.clock import WINDOW_MS, MarketClock
 from gridtokenx.market.orders import Side
 from gridtokenx.market.rules import BillRule
@@ -67,6 +67,7 @@ _PRICES: Schema = _WINDOW | dict.fromkeys((
     pl.Int64) | {"average_mthb_kwh": pl.Float64}
 _FLOWS: Schema = _WINDOW | dict.fromkeys((
     "corridor", "forward_wh", "backward_wh", "forward_left_wh", "backward_left_wh", "net_forward_wh"), pl.Int64)
+_NET_FLOWS: Schema = _WINDOW | {"corridor": pl.Int64, "net_forward_wh": pl.Int64}
 _BLOCKS: Schema = {"height": pl.Int64, "hash": pl.String, "market": TIME, "transactions": pl.Int64,
                    "trades": pl.Int64, "traded_wh": pl.Int64}
 _PARAMETERS: Schema = {"parameter": pl.String, "value": pl.Int64, "unit": pl.String, "help": pl.String}
@@ -169,6 +170,20 @@ class Frames:
             rows.append((*_window(key), key[5], found.forward_wh, found.backward_wh, found.forward_left_wh,
                          found.backward_left_wh, found.forward_wh - found.forward_left_wh))
         return _frame(_FLOWS, rows)
+
+    def net_flows(self) -> pl.DataFrame:
+        """Net energy forward over each corridor by all `trades`: longer than state keeps `flows`."""
+        sums: dict[tuple[int, int], int] = {}
+        for window, start, injected, delivered, path in self.trades().select(
+                "window", "sell_zone", "injected_wh", "delivered_wh", "path").rows():
+            at = start
+            for number in path:
+                line: Corridor = self.chain.record(corridor(number))
+                forward = line.first == at
+                at = line.second if forward else line.first
+                sums[window, number] = sums.get((window, number), 0) + (injected if forward else -delivered)
+        return _frame(_NET_FLOWS, [(window, _start(window), number, sums[window, number])
+                                   for window, number in sorted(sums)])
 
     def blocks(self) -> pl.DataFrame:
         """The blocks that were made here."""

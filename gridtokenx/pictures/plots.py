@@ -137,13 +137,13 @@ class Plots:
 
     def flows(self) -> Picture:
         """Net flow over each corridor that carried anything, from its first zone to its second."""
-        flows = self._within(self._table("flows"))
+        full = self._within(self._table("flows")).filter(
+            (pl.col("forward_left_wh") <= 0) | (pl.col("backward_left_wh") <= 0)).select("window", "corridor")
+        used = self._within(self._table("net_flows"))
         figure, axes = canvas()
         title, caption = "Flows between zones", (
             "Net energy over each corridor, above zero from the first zone to the second. Crosses mark windows in "
             "which nothing was left in one direction.")
-        used = flows.filter(pl.col("net_forward_wh").ne(0).any().over("corridor")
-                            | (pl.col("forward_left_wh") <= 0) | (pl.col("backward_left_wh") <= 0))
         if used.is_empty():
             nothing(axes, "nothing flowed between zones")
             return Picture("flows", title, caption, figure)
@@ -155,7 +155,8 @@ class Plots:
             height = (one["net_forward_wh"].fill_null(0) / KWH).to_list()
             axes.step(at, height, where="post", color=colour, linewidth=1.3,
                       label=f"{self._zones[line.first]} → {self._zones[line.second]}")
-            bound = one.filter((pl.col("forward_left_wh") <= 0) | (pl.col("backward_left_wh") <= 0))
+            bound = one.join(full.filter(corridor=corridor), on="window", how="semi").with_columns(
+                pl.col("net_forward_wh").fill_null(0))
             axes.scatter(times(bound), (bound["net_forward_wh"] / KWH).to_list(), color=colour, marker="x", s=26)
         axes.axhline(0, color=GREY, linewidth=0.8)
         axes.set_ylabel("kWh per quarter hour")
