@@ -7,7 +7,7 @@
 
 cdef inline uint32_t key_of(int side, uint32_t tick) noexcept nogil:
     cdef uint32_t flip = <uint32_t>side - 1     # without a branch: sides follow no pattern
-    return (LAST_TICK & flip) + ((tick ^ flip) - flip)
+    return (tick ^ flip) + ((LAST_TICK + 1) & flip)
 
 cdef inline int32_t price_of(int side, uint32_t key) noexcept nogil:
     return <int32_t>(key_of(side, key) * TICK)
