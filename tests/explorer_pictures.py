@@ -55,7 +55,7 @@ async def look(page: Page, url: str, out: Path) -> None:
     window = await page.value("(async () => (await (await fetch('/api/v1/status')).json()).window)()")
     await page.size(1200, 900)
     await page.value(f"location.hash = '#/window/{window - 7}'")
-    await page.until("document.querySelector('#balance .good')", "the balance of a settled window", 200)
+    await page.until("document.querySelector('#balance .good') !== null", "the balance of a settled window", 200)
     click.echo("ok  a settled window's energy balance is exact")
     await trio.sleep(1)
     await page.picture(out / "explorer-window.webp")

@@ -7,6 +7,7 @@ const BLOCKS = 120;
 const TRADES = 40;
 const ALERTS = 40;
 const STATUS_MS = 1_000;
+const LATE_MS = 20_000;
 
 export class Live extends EventTarget {
   status = null;
@@ -15,6 +16,7 @@ export class Live extends EventTarget {
   trades = []; // newest first
   alerts = []; // newest first
   zones = [];
+  #missed = new Map(); // authority: how many views it had missed, and when that grew last
   #read = 0;
   #waiting = null;
 
@@ -32,6 +34,7 @@ export class Live extends EventTarget {
       get("/grid/status"),
     ]);
     Object.assign(this, { status, blocks: blocks.items, authorities: authorities.items, trades: trades.items });
+    this.#note();
     this.zones = grid.zones;
     this.alerts = grid.flags.slice(0, ALERTS).map((flag) => ({
       ...flag,
@@ -42,6 +45,18 @@ export class Live extends EventTarget {
     this.feed.subscribe({ channel: "blocks" }, ({ block }) => this.#block(block), after);
     this.feed.subscribe({ channel: "trades" }, ({ trades: made }) => this.#trades(made), after);
     this.feed.subscribe({ channel: "alerts" }, ({ alerts, height }) => this.#alerts(alerts, height), after);
+  }
+
+  // Whether views passed without an authority's block lately; how many did in all says little about now.
+  late(name) {
+    return Date.now() - (this.#missed.get(name)?.grew ?? 0) < LATE_MS;
+  }
+
+  #note() {
+    for (const { name, late_views: views } of this.authorities) {
+      const before = this.#missed.get(name);
+      if (before?.views !== views) this.#missed.set(name, { views, grew: before ? Date.now() : 0 });
+    }
   }
 
   // The market's clock at the newest block, ms.
@@ -93,6 +108,7 @@ export class Live extends EventTarget {
         try {
           const [status, authorities] = await Promise.all([get("/status"), get("/authorities")]);
           Object.assign(this, { status, authorities: authorities.items });
+          this.#note();
           this.#tell("status");
         } catch {
           /* the next block asks again; a lost connection is shown by the feed */

@@ -229,12 +229,13 @@ export async function overview({ live, feed, root, on, onLeave, update }) {
           [t("authority"), ""],
           [t("made", { count: live.blocks.length }), "number"],
           [t("state"), ""],
+          [t("missed"), "number"],
           [t("heard"), "number"],
         ],
         live.authorities.map((entry) => {
           const late = entry.silent
             ? "silent"
-            : entry.late_views
+            : live.late(entry.name)
               ? "late"
               : entry.name === live.status.leader
                 ? "leads"
@@ -244,7 +245,8 @@ export async function overview({ live, feed, root, on, onLeave, update }) {
           return [
             link(`account/${entry.public}`, entry.name),
             `${count(made.get(entry.name) ?? 0)}${entry.name === newest ? " ●" : ""}`,
-            h("span", { class: `mark ${judged}` }, t(`authority.${judged}`, { views: count(entry.late_views ?? 0) })),
+            h("span", { class: `mark ${judged}` }, t(`authority.${judged}`)),
+            entry.late_views === undefined || entry.late_views === null ? "–" : count(entry.late_views),
             entry.heard_ms_ago === undefined || entry.heard_ms_ago === null ? "–" : milliseconds(entry.heard_ms_ago),
           ];
         }),
