@@ -41,7 +41,6 @@ class RpcServer:
         self._reads = reads
         self._facts = facts
         self._config = config
-        self._prover = facts.prover
         self._methods: dict[str, tuple[int, Callable[..., Awaitable[Any]]]] = {
             "status": (0, self._status), "submit": (1, self._submit), "transaction": (1, self._transaction),
             "wait": (2, self._wait), "account": (1, self._account), "participant": (1, self._participant),
@@ -110,10 +109,10 @@ class RpcServer:
         if type(keys) is not list or any(type(key) is not bytes or not 0 < len(key) <= MAX_STATE_KEY_BYTES
                                          for key in keys):
             raise RequestError(f"prove takes an array of state keys of 1 to {MAX_STATE_KEY_BYTES} bytes")
-        return self._prover.records(keys).encode()
+        return self._facts.prover.records(keys).encode()
 
     async def _prove_transaction(self, transaction_id: Any) -> bytes:
-        return self._prover.transaction(_hash(transaction_id, "a transaction's id")).encode()
+        return self._facts.prover.transaction(_hash(transaction_id, "a transaction's id")).encode()
 
     def _subscribe(self, session: RpcSession, arguments: list[Any]) -> int:
         if arguments != ["blocks"]:
