@@ -65,7 +65,8 @@ def test_a_report_stands_alone(result: Result, tmp_path: Path) -> None:
     assert result.hash in content and "default-src 'none'" in content
     shares = result.measures.filter(measure="self_consumption")["value"][0]
     assert f"{shares:.4g}" in content
-    assert result.report(tmp_path / "again.html").read_text("utf-8") == content
+    again = result.plot.bills().svg()
+    assert base64.b64encode(again).decode() in content          # the same bytes for the same data
 
 
 def test_pictures_show_what_the_tables_hold(result: Result, tmp_path: Path) -> None:
@@ -118,14 +119,12 @@ def test_a_fork_and_its_parent_side_by_side(tmp_path: Path) -> None:
         with gridtokenx.fork(cluster.members[0].path) as chain:
             chain.dump(tmp_path / "same")
         runner = CliRunner()
-        for options, said in ((["--parent"], "1,000,000"), (["--to", str(tmp_path / "same")], "1,000,000"), ([], "")):
-            out = tmp_path / "out.html"
-            done = runner.invoke(cli, ["fork", "report", str(tmp_path / "changed"), "--out", str(out), *options])
+        out = tmp_path / "out.html"
+        for name, options, said in (("changed", ["--to", str(tmp_path / "same")], "1,000,000"),
+                                    ("same", ["--parent"], "There is none.")):
+            done = runner.invoke(cli, ["fork", "report", str(tmp_path / name), "--out", str(out), *options])
             assert done.exit_code == 0, done.output
-            content = out.read_text("utf-8")
-            assert said in content and ("Difference" in content) == bool(options)
-        done = runner.invoke(cli, ["fork", "report", str(tmp_path / "same"), "--out", str(out), "--parent"])
-        assert done.exit_code == 0 and "There is none." in out.read_text("utf-8")
+            assert said in out.read_text("utf-8")
         assert runner.invoke(cli, ["fork", "--out", "x"]).exit_code == 2
     finally:
         cluster.close()
