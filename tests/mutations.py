@@ -19,6 +19,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -26,9 +27,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import hypothesis.strategies
+import numpy as np
+import pytest
 from attrs import define
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
+LOADED = (hypothesis.strategies, np, pytest)
+"""Not to be loaded anew for every mutation."""
 TIMEOUT_S = 600
 Mutation = tuple[str, str, str]
 
@@ -503,20 +509,33 @@ def build(folder: Path, extension: str) -> bool:
 
 
 def run_tests(folder: Path, tests: list[str], mutant: int = 0) -> str:
-    """What failed first, or '' when nothing did."""
-    command = [sys.executable, "-X", "faulthandler", "-m", "pytest", "-x", "-q", "-p", "mutation_profile", "-p",
-               "no:cacheprovider", "--tb=no", *(f"tests/{name}" for name in tests)]
-    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{folder / 'tests'}", "MUTANT": str(mutant)}
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment,
-                              check=False)
-    except subprocess.TimeoutExpired:
+    """What failed first, or '' when nothing did. In a child of this process, which has the libraries already."""
+    output = folder / "output.txt"
+    child = os.fork()
+    if not child:
+        signal.alarm(TIMEOUT_S)
+        with output.open("wb") as out:
+            os.dup2(out.fileno(), 1)
+            os.dup2(out.fileno(), 2)
+        os.chdir(folder)
+        os.environ |= {"PYTHONPATH": f"{folder}{os.pathsep}{folder / 'tests'}", "MUTANT": str(mutant)}
+        sys.path[:] = [str(folder), str(folder / "tests"),
+                       *(entry for entry in sys.path if not entry.startswith(str(ROOT / "tests")))]
+        code = 99
+        try:
+            code = int(pytest.main(["-x", "-q", "-p", "mutation_profile", "-p", "no:cacheprovider", "--tb=no",
+                                    *(f"tests/{name}" for name in tests)]))
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status == -signal.SIGALRM:
         return f"no end after {TIMEOUT_S} s"
-    if done.returncode == 0:
+    if not status:
         return ""
-    failed = [line.split("::")[1].split(" - ")[0] for line in done.stdout.splitlines()
+    failed = [line.split("::")[1].split(" - ")[0] for line in output.read_text(errors="replace").splitlines()
               if line.startswith(("FAILED", "ERROR")) and "::" in line]
-    return failed[0] if failed else f"exit {done.returncode}"
+    return failed[0] if failed else f"exit {status}"
 
 
 def prepare(folder: Path, extension: str, mutations: list[Mutation], tests: list[str]) -> None:
@@ -554,14 +573,28 @@ def attempt(folder: Path, extension: str, mutations: list[Mutation], number: int
         path.write_text(before)
 
 
+def page_of(table: str, mutations: list[Mutation]) -> str:
+    """Rows of docs/mutations.md."""
+    lines = ["| rule | source | noticed by |", "|---|---|---|"]
+    for _, line in sorted({int(line[:3]): line for line in table.splitlines()}.items()):
+        file, caught = line[63:].split(maxsplit=1)
+        noticed = caught[:caught.rindex(" s")].rsplit(None, 1)[0]
+        lines.append(f"| {mutations[int(line[:3]) - 1][0]} | `{file}` | `{noticed.split('[')[0]}` |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("extension", choices=SETS)
     parser.add_argument("--only", default="", help="only rules with this word in their name")
     parser.add_argument("--resume", type=Path, help="keep the work here, and go on with what is there")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no other after so long")
+    parser.add_argument("--markdown", action="store_true", help="print the table of --resume as in docs/mutations.md")
     options = parser.parse_args()
     mutations, tests = SETS[options.extension]
+    if options.markdown:
+        print(page_of((options.resume / f"{options.extension}.txt").read_text(), mutations))
+        return
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         kept = Path(scratch) if options.resume is None else options.resume
