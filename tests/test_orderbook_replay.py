@@ -410,3 +410,15 @@ def test_self_trade_is_off_in_replay_unless_asked_for() -> None:
         engine = Engine([(0, 0)], sources=1, dense_ids=2)
         engine.load(0, EMPTY)
         assert len(engine.replay(records, self_trade=mode).trades) == trades
+
+
+def test_a_cancel_that_names_another_window_finds_nothing() -> None:
+    engine = Engine([(0, 0)], sources=1, dense_ids=10, max_orders=10)
+    for window in WINDOWS:
+        engine.load(window, EMPTY)
+    records = np.zeros(3, RECORD)
+    records["id"], records["price"], records["quantity"], records["side"] = 1, 400, 3, 1
+    records["kind"] = (RecordKind.LIMIT, RecordKind.CANCEL, RecordKind.CANCEL)
+    done = engine.replay(records, windows=WINDOWS, places=np.array([0, 1, 0], np.uint16))
+    assert done.codes.tolist() == [Code.RESTING, Code.UNKNOWN_ORDER, Code.CANCELLED]
+    assert done.remaining_wh.tolist() == [300, 0, 300] and engine.live == 0
