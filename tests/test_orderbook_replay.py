@@ -178,7 +178,7 @@ def test_the_quick_loop_leaves_orders_that_expire_or_hide_to_the_common_way() ->
     done = engine.replay(take, next_sequence=9)
     assert done.trades["delivered_wh"].tolist() == [600] and done.closed["remaining_wh"].tolist() == [50]
     assert engine.live == 0 and engine.best(0, 0) == (None, None)
-    # The other way round: 570 are left of the order, so 600 are more than there is, and the 30 over do not come to rest.
+    # The other way round: 570 are left of the order, and the 30 Wh over do not come to rest.
     odd["quantity_wh"] = 570
     engine.forget(0)
     engine.load(0, odd)
