@@ -422,3 +422,36 @@ def test_a_cancel_that_names_another_window_finds_nothing() -> None:
     done = engine.replay(records, windows=WINDOWS, places=np.array([0, 1, 0], np.uint16))
     assert done.codes.tolist() == [Code.RESTING, Code.UNKNOWN_ORDER, Code.CANCELLED]
     assert done.remaining_wh.tolist() == [300, 0, 300] and engine.live == 0
+
+
+@pytest.mark.parametrize("windows", [(5,), WINDOWS])
+def test_the_quick_loop_knows_duplicates_and_halts(windows: tuple[int, ...]) -> None:
+    engine = Engine([(0, 0)], sources=1, dense_ids=10, max_orders=10)
+    for window in windows:
+        engine.load(window, EMPTY)
+    records = np.zeros(2, RECORD)
+    records["id"], records["price"], records["quantity"], records["side"] = 1, 400, 3, 1
+    assert engine.replay(records, windows=windows).codes.tolist() == [Code.RESTING, Code.DUPLICATE_ORDER]
+    halt = np.zeros(1, OPERATION)
+    halt["window"], halt["kind"] = 5, Kind.HALT
+    engine.process(halt, now_ms=0, next_sequence=2)
+    records["id"] = (2, 3)
+    places = np.arange(len(windows), dtype=np.uint16)
+    codes = engine.replay(records[:len(windows)], windows=windows, places=places, next_sequence=2).codes.tolist()
+    assert codes == [Code.HALTED, Code.RESTING][:len(windows)]
+
+
+def test_the_quick_loop_leaves_profiles_to_the_common_way() -> None:
+    """A buyer who takes sellers of its own zone only is not sold to from the other."""
+    engine = Engine([(0, 0), (0, 0)], corridors=[(0, 1, 0, 0)], sources=1, profiles=[(0xFF, 0xFFFF), (0xFF, 0b10)],
+                    dense_ids=10, max_orders=10)
+    engine.load(5, EMPTY, capacities=np.full((1, 2), 1000, np.int64))
+    op = np.zeros(1, OPERATION)
+    for name, value in {"order_id": 1, "window": 5, "zone": 1, "quantity_wh": 300, "price_mthb_kwh": 4000,
+                        "profile": 1}.items():
+        op[name] = value
+    engine.process(op, now_ms=0, next_sequence=1)
+    sells = np.zeros(2, RECORD)
+    sells["id"], sells["price"], sells["quantity"], sells["side"] = (2, 3), 390, 3, 1
+    done = engine.replay(sells, windows=(5,), places=np.array([0, 1], np.uint16), next_sequence=2)
+    assert done.codes.tolist() == [Code.RESTING, Code.FILLED] and done.trades["taker_id"].tolist() == [3]
