@@ -29,6 +29,8 @@ from gridtokenx.market.rules import BillRule
 from gridtokenx.market.sharing import Ranking, is_full, ratio_rank, whole_part
 
 ALL_SOURCES = (1 << len(Source)) - 1
+_NOT_BEGUN, _COLLECT, _FILL, _CUT, _GIVE = (int(stage) for stage in ClaimStage)
+"""Stages as numbers: a look at a member of an enumeration costs as much as a look into state's cache."""
 
 Spend = Callable[[int], bool]
 """Asked with a weight before each piece of work: has this block room for it?"""
@@ -57,13 +59,13 @@ def issue_claims(context: Context, window: int, spend: Spend) -> bool:
     progress = before or Claiming(1)
     asked = next(session.scan(spaces.asked(window)), None) is not None
     while progress.meter <= counters.meters:
-        if progress.stage == ClaimStage.NOT_BEGUN:
+        if progress.stage == _NOT_BEGUN:
             if not spend(weights.CLAIM_LOOK):
                 break
             if not _has_claims(session, window, progress.meter, asked):
                 progress = Claiming(progress.meter + 1)
                 continue
-        work = _Meter(context, window, spend, progress)
+        work = _Meter(context, window, spend, progress, asked)
         done = work.run()
         progress = Claiming(progress.meter + 1) if done else work.progress
         if not done:
@@ -88,6 +90,7 @@ class _Meter:
     window: int
     spend: Spend
     progress: Claiming
+    asked: bool                 # whether any trade of the window did
     _carbon: tuple[int, int] = (0, 0)
     _utility: bytes = b""       # of the meter's zone
     _paid_before: int = 0       # in earlier blocks
@@ -98,8 +101,8 @@ class _Meter:
         meter: Meter = session.get(spaces.meter(p.meter))
         carbon: Carbon = session.get(spaces.CARBON)
         self._carbon = carbon.at(self.window, meter.source)
-        by_ratio, by_remainder = (Ranking(session, self.window, p.meter, stage)
-                                  for stage in (ClaimStage.FILL, ClaimStage.GIVE))
+        by_ratio = Ranking(session, self.window, p.meter, _FILL, new=p.stage == _NOT_BEGUN)
+        by_remainder = Ranking(session, self.window, p.meter, _GIVE, new=p.stage < _CUT)
         zone: Zone = session.get(spaces.zone(meter.zone))
         self._utility, self._paid_before = zone.utility, p.paid_uthb
         done = (self._collect(by_ratio) and self._issue(meter) and self._fill(by_ratio)
@@ -119,11 +122,11 @@ class _Meter:
     def _collect(self, by_ratio: Ranking) -> bool:
         """Adds up the meter's trades that asked, and ranks them."""
         p = self.progress
-        if p.stage > ClaimStage.COLLECT:
+        if p.stage > _COLLECT:
             return True
         session, window = self.context.session, self.window
         weight, delivered, full = p.weight_wh, p.left_wh, False
-        for key, _ in session.scan(spaces.asked(window, p.meter)):
+        for key, _ in session.scan(spaces.asked(window, p.meter)) if self.asked else ():
             if not self.spend(weights.CLAIM_RANK):
                 full = True
                 break
@@ -133,13 +136,13 @@ class _Meter:
             delivered += trade.delivered_wh
             by_ratio.add(ratio_rank(trade.injected_wh, trade.delivered_wh), number)
             session.put(key, None)
-        self.progress = evolve(p, stage=int(ClaimStage.COLLECT), weight_wh=weight, left_wh=delivered)
+        self.progress = evolve(p, stage=_COLLECT, weight_wh=weight, left_wh=delivered)
         return not full
 
     def _issue(self, meter: Meter) -> bool:
         """Claims of the meter and window: its lot is spent on them, the producer has its part."""
         p = self.progress
-        if p.stage > ClaimStage.COLLECT:
+        if p.stage > _COLLECT:
             return True
         if not self.spend(weights.CLAIM_METER):
             return False
@@ -152,7 +155,7 @@ class _Meter:
         available = 0 if bill.quality == Quality.ESTIMATED else net
         bought = min(available, p.left_wh)
         missed = p.left_wh - bought
-        self.progress = evolve(p, stage=int(ClaimStage.FILL), left_wh=bought, held_wh=bought)
+        self.progress = evolve(p, stage=_FILL, left_wh=bought, held_wh=bought)
         if not net and not missed:
             return True
         session.put(place, Claim(meter.source, bill.quality, bill.injected, bill.withdrawn, bought, available - bought,
@@ -170,7 +173,7 @@ class _Meter:
 
     def _fill(self, by_ratio: Ranking) -> bool:
         """Trades that can take all that they delivered."""
-        if self.progress.stage > ClaimStage.FILL:
+        if self.progress.stage > _FILL:
             return True
         while (number := by_ratio.first()) is not None:
             p, trade = self.progress, self._trade(number)
@@ -181,13 +184,13 @@ class _Meter:
             by_ratio.take()
             self.progress = evolve(p, left_wh=p.left_wh - trade.delivered_wh, weight_wh=p.weight_wh - trade.injected_wh)
             self._share(trade, trade.delivered_wh)
-        self.progress = evolve(self.progress, stage=int(ClaimStage.CUT), over_wh=self.progress.left_wh)
+        self.progress = evolve(self.progress, stage=_CUT, over_wh=self.progress.left_wh)
         return True
 
     def _cut(self, by_ratio: Ranking, by_remainder: Ranking) -> bool:
         """The whole Wh of the others' shares are counted, and they are ranked by remainder."""
         p = self.progress
-        if p.stage > ClaimStage.CUT:
+        if p.stage > _CUT:
             return True
         over = p.over_wh
         while (number := by_ratio.first()) is not None and self.spend(weights.CLAIM_RANK):
@@ -196,7 +199,7 @@ class _Meter:
             by_ratio.take()
             by_remainder.add(rank, number)
         done = number is None
-        self.progress = evolve(p, stage=int(ClaimStage.GIVE if done else ClaimStage.CUT), over_wh=over)
+        self.progress = evolve(p, stage=_GIVE if done else _CUT, over_wh=over)
         return done
 
     def _give(self, by_remainder: Ranking) -> bool:

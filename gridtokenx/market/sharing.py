@@ -12,6 +12,7 @@ kept in state (`Ranking`), so that the work can stop after any trade and go on i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from heapq import heappop, heappush
 
 from gridtokenx.ledger import spaces
@@ -43,18 +44,19 @@ class Ranking:
     """A meter's trades of a window in the order of (rank, number), taken from the front.
 
     State holds what blocks before left of it; what this block adds is put there by `save`, if anything is left of it.
+    Work that begins in this block has left nothing there: `new`, which spares a search for every meter and window.
     """
 
-    def __init__(self, session: Session, window: int, meter: int, stage: int) -> None:
+    def __init__(self, session: Session, window: int, meter: int, stage: int, *, new: bool) -> None:
         self._session = session
         self._place = (window, meter, stage)
-        self._stored = session.scan(spaces.ranked(*self._place))
+        self._stored: Iterator[tuple[bytes, object]] = iter(()) if new else session.scan(spaces.ranked(*self._place))
         self._first: tuple[int, int] | None = None      # of those in state
         self._added: list[tuple[int, int]] = []
         self._read()
 
     def _read(self) -> None:
-        key = next(self._stored, (None,))[0]
+        key, _ = next(self._stored, (None, None))
         self._first = None if key is None else (int.from_bytes(key[10:18], "big"), int.from_bytes(key[18:], "big"))
 
     def add(self, rank: int, number: int) -> None:
