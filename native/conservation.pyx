@@ -147,7 +147,7 @@ def _checked(records):
 def _bound(sums, name):
     if not isinstance(sums, np.ndarray) or sums.dtype != np.int64 or sums.ndim != 1:
         raise ConservationError(f"{name} must be a one-dimensional int64 array, one sum per group")
-    return np.ascontiguousarray(sums)
+    return np.require(sums, requirements="CA")
 
 
 def check_sums(records, expected, *, limit=16):
