@@ -455,3 +455,29 @@ def test_the_quick_loop_leaves_profiles_to_the_common_way() -> None:
     sells["id"], sells["price"], sells["quantity"], sells["side"] = (2, 3), 390, 3, 1
     done = engine.replay(sells, windows=(5,), places=np.array([0, 1], np.uint16), next_sequence=2)
     assert done.codes.tolist() == [Code.RESTING, Code.FILLED] and done.trades["taker_id"].tolist() == [3]
+
+
+def test_a_page_that_looking_ahead_has_found_may_be_anothers_by_then() -> None:
+    """The oldest of 1024 empty pages goes to window 8 after it was looked at for an order of window 5."""
+    engine = Engine([(0, 0)], sources=1, dense_ids=2000, max_orders=3000)
+    for window in (5, 8):
+        engine.load(window, EMPTY)
+    emptied = np.zeros(2048, RECORD)
+    emptied["id"] = np.arange(2048) // 2 + 1
+    emptied["price"], emptied["quantity"], emptied["side"] = 64 * emptied["id"] + 1, 1, 1
+    emptied["kind"][1::2] = RecordKind.CANCEL
+    done = engine.replay(emptied, windows=(5, 8), places=np.zeros(2048, np.uint16))
+    assert done.codes.tolist() == [Code.RESTING, Code.CANCELLED] * 1024
+    records, places = np.zeros(104, RECORD), np.zeros(104, np.uint16)
+    records["id"], records["kind"] = 1999, RecordKind.CANCEL    # of nothing: something to look ahead from
+    for number, (name, kind, tick, place) in enumerate(((1500, 0, 70_401, 0), (1500, RecordKind.CANCEL, 0, 0),
+                                                        (1501, 0, 322, 1), (1502, 0, 65, 0)), 50):
+        for field, value in (("id", name), ("kind", kind), ("price", tick), ("quantity", 1), ("side", 1)):
+            records[field][number] = value
+        places[number] = place
+    done = engine.replay(records, windows=(5, 8), places=places, next_sequence=done.next_sequence)
+    assert done.codes[50:54].tolist() == [Code.RESTING, Code.CANCELLED, Code.RESTING, Code.RESTING]
+    assert engine.best(5, 0)[1] == 650 and engine.best(8, 0)[1] == 3220
+    records["id"][0] = 1502
+    engine.replay(records[:1], windows=(5, 8), places=places[:1], next_sequence=done.next_sequence)
+    assert engine.best(5, 0)[1] is None and engine.best(8, 0)[1] == 3220
