@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gridtokenx._native import columns
 from gridtokenx._native.records import FieldsError, decode, encode
+from gridtokenx.errors import InvariantError
+from gridtokenx.ledger.metering_records import Settlement
 
 LEAVES = st.one_of(st.integers(-(1 << 63), (1 << 64) - 1), st.binary(max_size=300), st.text(max_size=30),
                    st.booleans(), st.none())
@@ -67,3 +70,31 @@ def test_a_record_cut_short_is_refused(fields: tuple[Any, ...]) -> None:
     for end in {0, 1, len(raw) // 2, len(raw) - 1}:
         with pytest.raises(FieldsError):
             decode(raw[:end])
+
+
+def bill(*fields: object) -> bytes:
+    return encode(fields)
+
+
+def test_bills_as_columns_are_the_records() -> None:
+    lines = ((6, 100, 4_000, -400), (8, 1 << 40, -7, 0))
+    rows = [(b"\x1f" + bytes((0, 1, 2, 3, 0, 0, 0, number)), Settlement(
+        bytes((number % 2,)) * 32, number, 30_000_000_000, 2, 3, 4, 5, 6, 1, 0, lines[:number]).encode())
+        for number in range(3)]
+    bills, drawn, owners = columns.settlements(iter(rows))
+    assert owners == [bytes(32), b"\x01" * 32]
+    assert list(zip(*(column.tolist() for column in bills), strict=True)) == [
+        (0x010203, number, number % 2, number, 30_000_000_000, 2, 3, 4, 5, 6, 1, 0, -400 * (number > 0))
+        for number in range(3)]
+    assert list(zip(*(column.tolist() for column in drawn), strict=True)) == [(1, *lines[0]), (2, *lines[0]),
+                                                                            (2, *lines[1])]
+    assert [len(column) for column in columns.settlements([])[1]] == [0] * 5
+
+
+@pytest.mark.parametrize("raw", [
+    b"", b"\x80", bill(bytes(32), *range(9)), bill(bytes(31), *range(9), ()), bill(bytes(32), *range(9), ((1, 2),)),
+    bill(bytes(32), *range(9), ((1, 2, 3, 4),))[:-1], bill(bytes(32), *range(9), ()) + b"\x00",
+    bill(bytes(32), *range(8), 1 << 63, ()), bill(bytes(32), *range(8), "9", ())])
+def test_what_is_no_bill_gives_no_columns(raw: bytes) -> None:
+    with pytest.raises(InvariantError, match="no bill"):
+        columns.settlements([(b"\x1f" + bytes(8), raw)])

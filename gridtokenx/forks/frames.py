@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 from attrs import asdict, frozen
+from numpy.typing import NDArray
 
+from gridtokenx._native.columns import settlements
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.grid.kinds import Source
 from gridtokenx.ledger import funds
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 _RULES = {int(rule): rule.name.lower() for rule in BillRule}
 TIME = pl.Datetime("ms", "Asia/Bangkok")
 Row = tuple[Any, ...]
+Column = NDArray[np.int64]
 Schema = dict[str, Any]
 
 _WINDOW: Schema = {"window": pl.Int64, "delivery": TIME}
@@ -129,19 +133,19 @@ class Frames:
 
     def settlements(self) -> pl.DataFrame:
         """A row per settled meter and window; `pays_uthb` below zero is received."""
-        return _frame(_SETTLEMENTS, [
-            (*_window(key), _number(key, 5, 9), _address(found.owner), found.zone, found.injected,
-             found.withdrawn, found.bought, found.sold, found.supplied, found.taken, found.quality,
-             sum(line[3] for line in found.lines))
-            for key, found in self._records(Space.SETTLEMENT)])
+        columns, _, owners = settlements(self.chain.head.scan(bytes((Space.SETTLEMENT,))))
+        (window, number, owner, zone, injected, withdrawn, bought, sold, supplied, taken, quality, _, pays) = columns
+        return _table(_SETTLEMENTS, [window, window * WINDOW_MS, number, _named(owners, owner), zone, injected,
+                                     withdrawn, bought, sold, supplied, taken, quality, pays])
 
     def bills(self) -> pl.DataFrame:
         """Every line of every meter and window: above zero the owner pays."""
-        rows = []
-        for key, found in self._records(Space.SETTLEMENT):
-            whose = (*_window(key), _number(key, 5, 9), _address(found.owner))
-            rows += [(*whose, _RULES[rule], quantity, rate, amount) for rule, quantity, rate, amount in found.lines]
-        return _frame(_BILLS, rows)
+        columns, lines, owners = settlements(self.chain.head.scan(bytes((Space.SETTLEMENT,))))
+        bill, rule, quantity, rate, amount = lines
+        window, number, owner = (column[bill] for column in columns[:3])
+        names = pl.Series([_RULES.get(each) for each in range(max(_RULES) + 1)], dtype=pl.String)
+        return _table(_BILLS, [window, window * WINDOW_MS, number, _named(owners, owner), names.gather(rule), quantity,
+                               rate, amount])
 
     def energy(self) -> pl.DataFrame:
         """The balance of every settled window and zone (MARKET 7)."""
@@ -230,9 +234,22 @@ class Frames:
                 trade.fee_uthb, trade.vat_uthb, Source(trade.source).name.lower(), trade.profile, list(trade.path))
 
 
+def _named(owners: list[bytes], places: Column) -> pl.Series:
+    """The address of each of `places` in `owners`."""
+    return pl.Series([_address(owner) for owner in owners], dtype=pl.String).gather(places)
+
+
+def _table(schema: Schema, columns: list[Column | pl.Series]) -> pl.DataFrame:
+    return _timed(schema, pl.DataFrame(dict(zip(schema, columns, strict=True))))
+
+
 def _frame(schema: Schema, rows: list[Row]) -> pl.DataFrame:
-    frame = pl.DataFrame(rows, schema={name: pl.Int64 if kind == TIME else kind for name, kind in schema.items()},
-                         orient="row")
+    return _timed(schema, pl.DataFrame(
+        rows, schema={name: pl.Int64 if kind == TIME else kind for name, kind in schema.items()}, orient="row"))
+
+
+def _timed(schema: Schema, frame: pl.DataFrame) -> pl.DataFrame:
+    """With its times, of milliseconds, as the schema has them."""
     times = [name for name, kind in schema.items() if kind == TIME]
     return frame.with_columns(
         pl.from_epoch(pl.col(name), "ms").dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Bangkok")

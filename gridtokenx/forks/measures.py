@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 from attrs import frozen
 
@@ -208,19 +209,29 @@ class _Measured:
 def _savings(chain: Chain, table: Table) -> dict[str, tuple[float, float, int]]:
     """Of each account what it would pay without trade, all from and to its utility; what for its withdrawals alone;
     and what it pays."""
-    tariffs = dict(table("meters").select("meter", "tariff").rows())
-    rates: dict[int, Rates] = {}
+    settled = table("settlements")
+    if settled.is_empty():
+        return {}
     session, parameters = Session(chain.head, chain.height + 1), chain.parameters
-    found: dict[str, tuple[float, float, int]] = {}
-    rows = table("settlements").select("window", "meter", "owner", "injected_wh", "withdrawn_wh", "pays_uthb").rows()
-    for window, meter, owner, injected, withdrawn, pays in rows:
-        rate = rates.get(window)
-        if rate is None:
-            rate = rates[window] = window_rates(session, parameters, window)
-        retail = _retail(rate, tariffs[meter], withdrawn)
-        before = found.get(owner, (0.0, 0.0, 0))
-        found[owner] = (before[0] + retail - injected * rate.buy_back / 1_000, before[1] + retail, before[2] + pays)
-    return found
+    tariffs = table("meters").select("meter", "tariff")
+    priced = [(window, tariff, rates.energy[tariff] + rates.ft, rates.vat_ppm, rates.buy_back)
+              for window in settled["window"].unique().sort()
+              for rates in (window_rates(session, parameters, window),)
+              for tariff in tariffs["tariff"].unique().sort()]
+    rows = settled.join(tariffs, on="meter", how="left", maintain_order="left").join(
+        pl.DataFrame(priced, schema=("window", "tariff", "retail", "vat_ppm", "buy_back"), orient="row"),
+        on=("window", "tariff"), how="left", maintain_order="left")
+    owners = rows["owner"].unique(maintain_order=True)
+    place = rows["owner"].replace_strict(owners, np.arange(len(owners)), return_dtype=pl.Int64).to_numpy()
+    injected, withdrawn, energy, vat, buy_back = (
+        rows[name].to_numpy() for name in ("injected_wh", "withdrawn_wh", "retail", "vat_ppm", "buy_back"))
+    retail = withdrawn * energy * (1 + vat / 1e6) / 1_000
+    # One after the other, in the order of the rows: sums of other orders differ in their last bits.
+    alone = np.bincount(np.repeat(place, 2), np.column_stack((retail, -(injected * buy_back / 1_000))).ravel())
+    pays = np.zeros(len(owners), np.int64)
+    np.add.at(pays, place, rows["pays_uthb"].to_numpy())
+    sums = zip(alone.tolist(), np.bincount(place, retail).tolist(), pays.tolist(), strict=True)
+    return dict(zip(owners.to_list(), sums, strict=True))
 
 
 def _step(versions: list[tuple[int, int]]) -> Callable[[int], int]:
