@@ -3,19 +3,22 @@
 these. `gridtokenx.ledger.records` says which record has which fields.
 
 A record is small and there are hundreds in a block, so that a general encoder spends most of its time on being called.
+`Form` reads and writes the records themselves, without making arrays of them.
 Decoding is for bytes that this chain wrote; whatever else it is given is refused with FieldsError.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Realloc
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from gridtokenx.errors import InvariantError
+
+include "slots.pxi"
+
+MOST_ATTRIBUTES = MOST_SLOTS
 
 cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object value, int* overflow) except? -1
@@ -214,3 +217,61 @@ def decode(bytes raw not None):
     if reader.at != reader.end:
         raise FieldsError("bytes after the record")
     return fields
+
+
+# ------------------------------------------------------------------ records
+
+
+cdef class Form(Shape):
+    """A class of records and its canonical array: the attributes in their order.
+
+    Those after the first `least` are left out from the first on after which all are 0 or empty. `defaults` are what
+    attributes have that the bytes do not name; it ends with the last attribute.
+    """
+
+    cdef Py_ssize_t least
+    cdef tuple defaults
+
+    def __init__(self, type cls not None, tuple names not None, tuple defaults not None, Py_ssize_t least=MOST_SLOTS):
+        Shape.__init__(self, cls, names)
+        self.defaults, self.least = defaults, least
+
+    def write(self, record not None):
+        """The canonical bytes of a record of the class."""
+        cdef Py_ssize_t size = self.size, at, i
+        if type(record) is not self.cls:
+            raise TypeError(f"a {type(record).__name__} is no {self.cls.__name__}")
+        while size > self.least and not self.get(record, size - 1):
+            size -= 1
+        reserve(16)
+        at = put_head(0, ARRAY, size)
+        for i in range(size):
+            at = put(self.get(record, i), at, 1)
+        return PyBytes_FromStringAndSize(<char*>_buffer, at)
+
+    def read(self, bytes raw not None):
+        """The record that `write` gave the bytes of. Raises FieldsError."""
+        cdef Reader reader
+        cdef Py_ssize_t size, i
+        cdef object record = self.new()
+        reader.at = <const uint8_t*>PyBytes_AS_STRING(raw)
+        reader.end = reader.at + PyBytes_GET_SIZE(raw)
+        if reader.at == reader.end or reader.at[0] & 0xE0 != ARRAY:
+            raise FieldsError("a record is an array")
+        if reader.at[0] & 31 < 24:
+            size = reader.at[0] & 31
+            reader.at += 1
+        elif reader.at[0] & 31 == 24 and reader.end - reader.at > 1:
+            size = reader.at[1]
+            reader.at += 2
+        else:
+            raise FieldsError("more attributes than a record has")
+        if size > self.size or size < self.size - len(self.defaults):
+            raise FieldsError(f"{size} attributes; a {self.cls.__name__} has {self.size}")
+        for i in range(size):
+            self.set(record, i, take(&reader, 1))
+        if reader.at != reader.end:
+            raise FieldsError("bytes after the record")
+        for i in range(size, self.size):
+            self.set(record, i, self.defaults[i - self.size + len(self.defaults)])
+        return record

@@ -29,16 +29,17 @@ cdef class Values:
 
     Records are immutable, so equal bytes of a space are one record: what was read or written lately, up to `most`, need
     not be read again. `readers` has per space what reads it, or None for the bytes themselves; `chain` the same by the
-    second byte of a key, for the space `chain_space`, whose records are few.
+    second byte of a key, for the space `chain_space`, whose records are few. `writers` has per class what writes it.
     """
 
     cdef list _known        # by space
-    cdef dict _readers, _chain
+    cdef dict _readers, _chain, _writers
     cdef int _chain_space
     cdef Py_ssize_t _count, _most
 
-    def __init__(self, dict readers not None, int chain_space, dict chain not None, Py_ssize_t most):
-        self._readers, self._chain_space, self._chain = readers, chain_space, chain
+    def __init__(self, dict readers not None, int chain_space, dict chain not None, dict writers not None,
+                 Py_ssize_t most):
+        self._readers, self._chain_space, self._chain, self._writers = readers, chain_space, chain, writers
         self._known = [{} for _ in range(256)]
         self._count, self._most = 0, most
 
@@ -63,9 +64,11 @@ cdef class Values:
         """The canonical bytes of what `key` is to hold."""
         cdef int space
         cdef bytes raw
+        cdef PyObject* writer
         if type(value) is bytes:
             return <bytes>value
-        raw = value.encode()
+        writer = PyDict_GetItem(self._writers, type(value))
+        raw = value.encode() if writer == NULL else (<object>writer)(value)
         space = space_of(key)
         if space != self._chain_space:
             self._remember(space, raw, value)

@@ -130,7 +130,7 @@ def test_values_that_were_seen_lately_are_not_read_again_and_bounded() -> None:
         read.append(raw)
         return Account.decode(raw)
 
-    values = Values({4: reader, 5: None}, 1, {7: records.Peaks.decode}, 2)
+    values = Values({4: reader, 5: None}, 1, {7: records.Peaks.decode}, {Account: records.form_of(Account).write}, 2)
     accounts = [Account(balance=number) for number in range(3)]
     raws = [account.encode() for account in accounts]
     assert values.encode(b"\x04a", accounts[0]) == raws[0]

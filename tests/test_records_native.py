@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridtokenx._native import columns
-from gridtokenx._native.records import FieldsError, decode, encode
+from gridtokenx._native.records import FieldsError, Form, decode, encode
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger.metering_records import Settlement
+from gridtokenx.ledger.records import Account, Order, Peaks, Trade, form_of
 
 LEAVES = st.one_of(st.integers(-(1 << 63), (1 << 64) - 1), st.binary(max_size=300), st.text(max_size=30),
                    st.booleans(), st.none())
@@ -98,3 +99,37 @@ def test_bills_as_columns_are_the_records() -> None:
 def test_what_is_no_bill_gives_no_columns(raw: bytes) -> None:
     with pytest.raises(InvariantError, match="no bill"):
         columns.settlements([(b"\x1f" + bytes(8), raw)])
+
+
+def test_records_are_arrays_of_their_attributes() -> None:
+    for record in (Account(1, -2, 1 << 40), Peaks(b"abc"), Settlement(bytes(32), *range(9), ((1, 2, -3, 4),))):
+        values = tuple(getattr(record, name) for name in form_of(type(record)).names)
+        assert record.encode() == encode(values)
+        assert type(record).decode(record.encode()) == record
+    assert Order.decode(encode(tuple(range(12)))) == Order(*range(12))
+    with pytest.raises(FieldsError, match="11 attributes; a Order has 17"):
+        Order.decode(encode(tuple(range(11))))
+    account = encode((0,) * 13)
+    for raw in (b"", b"\x00", encode((0,) * 14), encode((0,) * 30), account[:-1], account + b"\x00"):
+        with pytest.raises(FieldsError):
+            Account.decode(raw)
+    with pytest.raises(TypeError, match="no Account"):
+        form_of(Account).write(Peaks(b""))
+
+
+@pytest.mark.parametrize(("tail", "written"), [
+    ((), 15), ((0, 0, (), 0), 15), ((1,), 16), ((0, 0, (3,)), 18), ((0, 0, (), 2), 19)])
+def test_attributes_at_the_end_that_are_empty_are_left_out(tail: tuple[object, ...], written: int) -> None:
+    trade = Trade(*range(15), *tail)    # type: ignore[arg-type]
+    assert len(decode(trade.encode())) == written
+    assert Trade.decode(trade.encode()) == trade
+
+
+def test_only_slots_have_a_form() -> None:
+    class Open:
+        value = 1
+
+    with pytest.raises(TypeError, match="is no slot"):
+        Form(Open, ("value",), ())
+    with pytest.raises(TypeError, match="at most"):
+        Form(Open, ("value",) * 33, ())

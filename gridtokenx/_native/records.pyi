@@ -1,9 +1,19 @@
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from gridtokenx.errors import InvariantError
+
+MOST_ATTRIBUTES: Final[int]
 
 class FieldsError(InvariantError): ...
 
 def encode(fields: Sequence[Any]) -> bytes: ...
 def decode(raw: bytes) -> tuple[Any, ...]: ...
+
+class Form:
+    names: tuple[str, ...]
+    def __init__(
+        self, cls: type, names: tuple[str, ...], defaults: tuple[Any, ...], least: int = MOST_ATTRIBUTES
+    ) -> None: ...
+    def write(self, record: Any) -> bytes: ...
+    def read(self, raw: bytes) -> Any: ...

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
-from gridtokenx._native.records import encode as encode_fields
 from gridtokenx.ledger.records import Record
 from gridtokenx.ledger.tariff_records import Versions
 
@@ -105,10 +104,6 @@ class Claim(Record):
     def issued_wh(self) -> int:
         return self.bought_wh + self.kept_wh
 
-    def encode(self) -> bytes:
-        return encode_fields((self.source, self.quality, self.injected_wh, self.withdrawn_wh, self.bought_wh,
-                              self.kept_wh, self.missed_wh))
-
 
 @frozen
 class Holding(Record):
@@ -131,10 +126,6 @@ class Holding(Record):
     def total_wh(self) -> int:
         return self.open_wh + self.ready * CERTIFICATE_WH
 
-    def encode(self) -> bytes:
-        return encode_fields((self.open_wh, self.first_window, self.last_window, self.open_avoided_ug,
-                              self.open_credit_ug, self.head, self.tail, self.ready))
-
 
 @frozen
 class Bundles(Record):
@@ -155,9 +146,6 @@ class MeterClaims(Record):
     claimed_wh: int = 0
     certified_wh: int = 0
     retired_wh: int = 0
-
-    def encode(self) -> bytes:
-        return encode_fields((self.metered_wh, self.claimed_wh, self.certified_wh, self.retired_wh))
 
 
 # ------------------------------------------------------------------ certificates

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
-from gridtokenx._native.records import encode as encode_fields
 from gridtokenx.ledger.records import Record
 
 if TYPE_CHECKING:
@@ -70,9 +69,6 @@ class Reading(Record):
     revision: int
     height: int
 
-    def encode(self) -> bytes:
-        return encode_fields((self.injected_wh, self.withdrawn_wh, self.quality, self.revision, self.height))
-
 
 @frozen
 class Correction(Record):
@@ -120,10 +116,6 @@ class Traded(Record):
     collateral_uthb: int = 0
     lost_wh: int = 0
 
-    def encode(self) -> bytes:
-        return encode_fields((self.purchase_uthb, self.wheel_uthb, self.fee_uthb, self.vat_uthb, self.sale_uthb,
-                              self.collateral_uthb, self.lost_wh))
-
 
 Line = tuple[int, int, int, int]
 """(rule, quantity Wh, rate uTHB/kWh, amount uTHB): the owner pays amounts above zero and receives those below.
@@ -151,11 +143,6 @@ class Settlement(Record):
     revision: int
     lines: tuple[Line, ...]
 
-    def encode(self) -> bytes:
-        return encode_fields((
-            self.owner, self.zone, self.injected, self.withdrawn, self.bought, self.sold, self.supplied, self.taken,
-            self.quality, self.revision, self.lines))
-
 
 @frozen
 class Lot(Record):
@@ -166,9 +153,6 @@ class Lot(Record):
     minted_wh: int
     delivered_wh: int
     claimed_wh: int = 0
-
-    def encode(self) -> bytes:
-        return encode_fields((self.zone, self.source, self.minted_wh, self.delivered_wh, self.claimed_wh))
 
 
 @frozen
@@ -199,12 +183,6 @@ class Balance(Record):
     short_uthb_kwh: int = 0
     long_uthb_kwh: int = 0
 
-    def encode(self) -> bytes:
-        return encode_fields((
-            self.minted, self.consumed, self.supplied, self.taken, self.bought, self.sold, self.losses, self.imports,
-            self.exports, self.residual, self.tolerance, self.flagged, self.meters, self.estimated, self.boundary,
-            self.short_uthb_kwh, self.long_uthb_kwh))
-
 
 @frozen
 class Flag(Record):
@@ -226,9 +204,6 @@ class Energy(Record):
     burned: int = 0
     supplied: int = 0
     taken: int = 0
-
-    def encode(self) -> bytes:
-        return encode_fields((self.minted, self.delivered, self.received, self.burned, self.supplied, self.taken))
 
 
 @frozen

@@ -7,12 +7,11 @@ mTHB/kWh, rates uTHB/kWh, times ms. `docs/ledger.md` lists key and fields of eac
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from attrs import define, fields
+from attrs import NOTHING, define, fields
 
-from gridtokenx._native.records import decode as decode_fields
-from gridtokenx._native.records import encode as encode_fields
+from gridtokenx._native.records import MOST_ATTRIBUTES, Form
 
 if TYPE_CHECKING:
     from attrs import frozen
@@ -23,34 +22,34 @@ else:
 
 
 class Record:
-    """Canonical array of the attributes, in their order; nested tuples are arrays."""
+    """Canonical array of the attributes, in their order; nested tuples are arrays.
+
+    Attributes after the first `ALWAYS` are left out from the first on after which all are 0 or empty.
+    """
 
     __slots__ = ()
+    ALWAYS: ClassVar[int] = MOST_ATTRIBUTES
 
     def encode(self) -> bytes:
-        return encode_fields([getattr(self, name) for name in _names(type(self))])
+        return form_of(type(self)).write(self)
 
     @classmethod
     def decode(cls, raw: bytes) -> Self:
-        return cls(*decode_fields(raw))
+        found: Self = form_of(cls).read(raw)
+        return found
 
 
-_NAMES: dict[type, tuple[str, ...]] = {}
+_FORMS: dict[type[Record], Form] = {}
 
 
-def _names(cls: type) -> tuple[str, ...]:
-    names = _NAMES.get(cls)
-    if names is None:
-        names = _NAMES[cls] = tuple(attribute.name for attribute in fields(cls))
-    return names
-
-
-def _trimmed(values: tuple[Any, ...], least: int) -> tuple[Any, ...]:
-    """`values` without what is 0 or empty at their end, at least the first `least` of them."""
-    end = len(values)
-    while end > least and not values[end - 1]:
-        end -= 1
-    return values[:end]
+def form_of(cls: type[Any]) -> Form:
+    """What reads and writes the records of a class."""
+    form = _FORMS.get(cls)
+    if form is None:
+        attributes = fields(cls)
+        form = _FORMS[cls] = Form(cls, tuple(each.name for each in attributes),
+                                  tuple(each.default for each in attributes if each.default is not NOTHING), cls.ALWAYS)
+    return form
 
 
 # ------------------------------------------------------------------ the chain
@@ -174,11 +173,6 @@ class Account(Record):
     threshold: int = 0
     dues: int = 0
 
-    def encode(self) -> bytes:
-        return encode_fields((self.nonce, self.balance, self.bids, self.proceeds, self.collateral, self.credit,
-                              self.locked, self.released, self.freed, self.height, self.participant, self.threshold,
-                              self.dues))
-
     @property
     def total(self) -> int:
         return self.balance + self.bids + self.proceeds + self.locked + self.released
@@ -301,11 +295,7 @@ class Order(Record):
     display_wh: int = 0
     hidden_wh: int = 0
 
-    def encode(self) -> bytes:
-        return encode_fields(_trimmed((
-            self.meter, self.participant, self.zone, self.side, self.price, self.quantity_wh, self.remaining_wh,
-            self.expires_ms, self.sequence, self.term, self.vat_ppm, self.height, self.source, self.profile,
-            self.self_trade, self.display_wh, self.hidden_wh), 12))
+    ALWAYS = 12
 
 
 @frozen
@@ -325,10 +315,6 @@ class Position(Record):
     freed_buy: int = 0
     new_sold: int = 0
     new_bought: int = 0
-
-    def encode(self) -> bytes:
-        return encode_fields((self.sold, self.bought, self.open_sell, self.open_buy, self.height, self.freed_sell,
-                              self.freed_buy, self.new_sold, self.new_bought))
 
 
 @frozen
@@ -403,11 +389,7 @@ class Trade(Record):
     path: tuple[int, ...] = ()
     kind: int = 0
 
-    def encode(self) -> bytes:
-        return encode_fields(_trimmed((
-            self.height, self.buy_order, self.sell_order, self.buy_meter, self.sell_meter, self.buy_zone,
-            self.sell_zone, self.taker_side, self.price, self.delivered_wh, self.injected_wh, self.wheel_uthb,
-            self.fee_uthb, self.vat_uthb, self.collateral_uthb, self.source, self.profile, self.path, self.kind), 15))
+    ALWAYS = 15
 
     @property
     def value_uthb(self) -> int:
