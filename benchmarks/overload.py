@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from benchmarks.cluster import Cluster, benchmark_genesis, running
 from benchmarks.throughput import Counted, _connected, _feeding, offer, set_up
@@ -53,6 +53,23 @@ class Offered:
     """Not offered because too many batches had no answer yet."""
     where: dict[bytes, Client] = field(factory=dict)
     """Accepted transactions, and who accepted them."""
+
+
+@frozen
+class Used:
+    """CPU seconds that nodes and client had used at some moment."""
+
+    nodes_s: float
+    client_s: float
+
+    @classmethod
+    def now(cls, cluster: Cluster) -> Used:
+        return cls(cluster.cpu_s(), time.process_time())
+
+    def until(self, cluster: Cluster, transactions: int) -> tuple[float, float]:
+        """Microseconds since then for each of so many transactions."""
+        now, count = Used.now(cluster), max(1, transactions)
+        return (now.nodes_s - self.nodes_s) / count * 1e6, (now.client_s - self.client_s) / count * 1e6
 
 
 @define(eq=False)
@@ -171,24 +188,26 @@ async def _measured(cluster: Cluster, load: list[bytes], seconds: float, times: 
             closed.start_soon(offer, clients, load[:part], FIRST_OFFER, counted, MOST_PENDING)
             await trio.sleep(WARM_UP_S)
             before, began = counted.transactions, time.perf_counter()
+            used = Used.now(cluster)
             await trio.sleep(SUSTAINED_S)
             sustained = (counted.transactions - before) / (time.perf_counter() - began)
+            calm = used.until(cluster, counted.transactions - before)
             closed.cancel_scope.cancel()
         await _quiet(counted)
         idle_mib = cluster.own_mib()
         accounts = await sources(load, clients[0])
         nursery.start_soon(_sample, cluster, memory)
         per_s = sustained * times
-        blocks, cpu = counted.blocks, time.process_time()
+        blocks = counted.blocks
         async with trio.open_nursery() as open_loop:
             open_loop.start_soon(overload, clients, accounts, per_s, WARM_UP_S + seconds, offered)
             await trio.sleep(WARM_UP_S)
             before, sent, began = counted.transactions, offered.sent, time.perf_counter()
-            warm = len(memory)
+            warm, used = len(memory), Used.now(cluster)
             await trio.sleep(seconds)
+            pressed = used.until(cluster, counted.transactions - before)
             wall, loaded = time.perf_counter() - began, len(memory)
             finalized, offered_per_s = (counted.transactions - before) / wall, (offered.sent - sent) / wall
-        client_s = time.process_time() - cpu
         with trio.move_on_after(DRAIN_S):
             while (await clients[0].status())["pending_transactions"]:
                 await trio.sleep(0.5)
@@ -202,7 +221,7 @@ async def _measured(cluster: Cluster, load: list[bytes], seconds: float, times: 
             "answers": {("accepted" if code == 0 else code_name(code)): number
                         for code, number in sorted(offered.codes.items())},
             "without_reason": offered.without_reason, "unanswered": offered.unanswered, "not_offered": offered.skipped,
-            "accepted_became": dict(fates), "client_cpu_share": client_s / (wall + WARM_UP_S),
+            "accepted_became": dict(fates), "cpu_us_sustained": calm, "cpu_us_overload": pressed,
         }
         nursery.cancel_scope.cancel()
     return result
@@ -252,7 +271,9 @@ def main(authorities: int, seconds: float, times: float, as_json: bool) -> None:
                    f"{quarters}; peak {r['memory_peak_mib']:.0f} MiB")
         click.echo(f"  answers      {r['answers']}; without a reason {r['without_reason']}, none {r['unanswered']}")
         click.echo(f"  accepted     became {r['accepted_became']}")
-        click.echo(f"  the client   took {r['client_cpu_share']:.0%} of a core")
+        for name, (nodes, client) in (("sustained", r["cpu_us_sustained"]), ("overload", r["cpu_us_overload"])):  # type: ignore[misc]
+            click.echo(f"  CPU          {name}: {nodes:.0f} us of all nodes and {client:.0f} us of the client for each "
+                       "final transaction")
         click.echo("GOOD" if good(result) else "NOT GOOD")
     raise SystemExit(0 if good(result) else 1)
 

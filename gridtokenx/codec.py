@@ -52,7 +52,10 @@ def _check(value: Any, depth: int) -> None:
 
 def encode(value: Any) -> bytes:
     """The canonical bytes of `value`. Raises CodecError for floats and other kinds without a form."""
-    _check(value, 0)
+    raw = canonical.canonical(value, MAX_DEPTH)
+    if raw is not None:
+        return raw
+    _check(value, 0)        # says what is wrong with it
     try:
         return cbor2.dumps(value, canonical=True)
     except UnicodeEncodeError as error:

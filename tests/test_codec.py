@@ -29,6 +29,11 @@ def test_round_trip(value: Any) -> None:
 
 
 @given(VALUES)
+def test_another_encoder_writes_the_same(value: Any) -> None:
+    assert encode(value) == cbor2.dumps(value, canonical=True)
+
+
+@given(VALUES)
 def test_order_of_insertion_does_not_matter(value: Any) -> None:
     def turned(part: Any) -> Any:
         if isinstance(part, list):

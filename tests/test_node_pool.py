@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from node_support import BAHT, OTHER, TRADER, Cluster, key, signed, small_genesis, transfer
+from node_support import BAHT, ISSUER, OTHER, TRADER, Cluster, key, signed, small_genesis, transfer
 
 from gridtokenx.crypto.hashing import Domain, digest
+from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.receipts import Code
-from gridtokenx.ledger.transaction import MAX_INT64, Transaction, decode_transaction
+from gridtokenx.ledger.transaction import (
+    MAX_INT64,
+    Transaction,
+    decode_transaction,
+    encode_payload,
+    sign_transaction,
+    transaction_head,
+)
 from gridtokenx.node import pending
 from gridtokenx.node.fates import Fates
 from gridtokenx.node.inbox import BULK_MOST, BULK_MOST_BYTES, Inbox
@@ -395,8 +404,74 @@ def test_a_full_pool_refuses_before_it_checks_signatures(cluster: Cluster, monke
 
     monkeypatch.setattr(pending.Intake, "check", count)
     [(_, code, message)] = cluster.submit(0, [transfer(genesis, OTHER, 0, TRADER.public, 1)])
-    assert (code, checked) == (Code.POOL_FULL, [0])
+    assert (code, checked) == (Code.POOL_FULL, [])
     assert "none of which pays less" in message
+
+
+@given(st.integers(0, MAX_INT64), st.integers(0, MAX_INT64), st.integers(0, MAX_INT64), st.integers(1, 64), st.data())
+@settings(max_examples=60)
+def test_the_head_of_a_transaction_says_what_decoding_gives(nonce: int, until: int, fee: int, operations: int,
+                                                            data: st.DataObject) -> None:
+    payload = encode_payload(TRADER.public, nonce, until, fee, [[1, OTHER.public, 1, b""]] * operations)
+    raw = sign_transaction(bytes(32), [TRADER], payload)
+    assert transaction_head(raw) == (TRADER.public, nonce, fee, operations)
+    cut = raw[:data.draw(st.integers(0, 48))]
+    assert transaction_head(cut) is None
+    at, byte = data.draw(st.integers(0, 60)), data.draw(st.integers(0, 255))
+    changed = raw[:at] + bytes((byte,)) + raw[at + 1:]
+    head = transaction_head(changed)
+    try:
+        decoded = decode_transaction(changed)
+    except GridTokenXError:
+        return
+    assert head == (decoded.sender, decoded.nonce, decoded.fee_uthb, len(decoded.operations))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 6), st.integers(1, 2)), max_size=30),
+       st.integers(1, 6))
+@settings(max_examples=60)
+def test_the_quick_look_never_refuses_what_the_pool_would_take(script: list[tuple[int, int, int, int]],
+                                                               most: int) -> None:
+    pool = Pool(max_transactions=6)
+    for sender, nonce, fee, operations in script:
+        transaction = made(bytes([sender]) * 32, nonce, 1000 * fee, operations=operations)
+        reason = pool.full_for(transaction.sender, nonce, rank_of(transaction), most)
+        try:
+            pool.add(transaction, 0, most)
+        except PoolRefused as error:
+            assert not reason or error.code in (Code.POOL_FULL, Code.NONCE_GAP)
+        else:
+            assert not reason
+
+
+def test_only_what_pays_enough_is_looked_at_and_answers_keep_their_order(cluster: Cluster) -> None:
+    genesis, replica = cluster.genesis, cluster.members[0].replica
+    replica.pool.max_transactions = 1
+    cheap, same, dear = (signed(genesis, who, 0, [[1, OTHER.public, 1, b""]], fee=fee)
+                         for who, fee in ((TRADER, 10_000), (OTHER, 10_000), (ISSUER, 20_000)))
+    assert replica.refuse_at_once([cheap]) is None
+    replica.pool.add(decode_transaction(cheap), 0)
+    found = replica.refuse_at_once([same, same])
+    assert found is not None
+    assert [(identity, code) for identity, code, _ in found] == [(decode_transaction(same).id, Code.POOL_FULL)] * 2
+    assert replica.refuse_at_once([same, dear]) is None
+    assert replica.refuse_at_once([cheap]) is None              # pending already: another answer
+    answers = cluster.submit(0, [same, b"nothing", dear, same])
+    assert [code for _, code, _ in answers] == [Code.POOL_FULL, Code.MALFORMED, 0, Code.POOL_FULL]
+    assert [identity for identity, _, _ in answers] == [
+        digest(Domain.TRANSACTION, raw) for raw in (same, b"nothing", dear, same)]
+
+
+def test_refusals_leave_no_circle_that_only_the_collector_can_undo(cluster: Cluster) -> None:
+    genesis = cluster.genesis
+    used = [transfer(genesis, TRADER, 5000 + number, OTHER.public, 1) for number in range(8)]
+    gc.collect()
+    gc.disable()
+    try:
+        assert {code for _, code, _ in cluster.submit(0, used)} == {Code.WRONG_NONCE}
+        assert not [kept for kept in gc.get_objects() if isinstance(kept, PoolRefused)]
+    finally:
+        gc.enable()
 
 
 def test_replaced_and_evicted_senders_can_ask_why(cluster: Cluster) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from hashlib import sha256
 
+from gridtokenx._native.hashing import tagged
+
 HASH_BYTES = 32
 ZERO_HASH = bytes(HASH_BYTES)
 
@@ -39,6 +41,8 @@ class Domain(IntEnum):
 
 def digest(domain: Domain, *parts: bytes) -> bytes:
     """SHA-256 over the tag byte and the parts, in order; the caller makes parts unambiguous."""
+    if len(parts) == 1 and type(parts[0]) is bytes:
+        return tagged(domain, parts[0])
     hasher = sha256(bytes((domain,)))
     for part in parts:
         hasher.update(part)

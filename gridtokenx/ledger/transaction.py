@@ -13,6 +13,7 @@ from typing import Any
 from attrs import field, frozen
 
 from gridtokenx import codec
+from gridtokenx._native import canonical
 from gridtokenx._native.canonical import tuples
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.crypto.keys import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, PrivateKey, signed_bytes, verify, verify_all
@@ -68,6 +69,14 @@ def signatures_verify(chain_id: bytes, transactions: Sequence[Transaction]) -> l
         answers.append(all(good[start:end]))
         start = end
     return answers
+
+
+def transaction_head(raw: bytes) -> tuple[bytes, int, int, int] | None:
+    """Sender, nonce, fee and number of operations as the first bytes claim, or None if they are no transaction's.
+
+    Costs a fiftieth of decoding. Of what decodes it is the truth; what does not may claim anything.
+    """
+    return canonical.transaction_head(raw)
 
 
 def _amount(name: str, value: Any) -> int:

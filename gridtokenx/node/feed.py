@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 import trio
@@ -12,6 +13,7 @@ from gridtokenx.errors import GridTokenXError
 from gridtokenx.node.chain import ChainBlock
 
 RECENT_FINAL = 200_000
+"""At most; those that a checkpoint holds are forgotten before."""
 MAX_WAITED = 100_000
 
 
@@ -77,6 +79,12 @@ class Feed:
             push = block_push(block, name, codes)
             for _, subscriber in list(self._subscribers.values()):
                 subscriber(push)
+
+    def stored(self, height: int) -> None:
+        """The database knows the fate of all that became final up to that height."""
+        done = list(takewhile(lambda identity: self._recent[identity].height <= height, self._recent))
+        for identity in done:
+            del self._recent[identity]
 
     def refused(self, transaction_id: bytes) -> None:
         """The transaction will never be final: who waits need not any longer."""

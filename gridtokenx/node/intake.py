@@ -16,7 +16,8 @@ from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.receipts import Code, Refused
 from gridtokenx.ledger.transaction import MAX_TRANSACTION_BYTES, Transaction, decode_transaction, signatures_verify
 
-KNOWN_SIGNATURES = 100_000
+KNOWN_SIGNATURES = 32_768
+"""What a full pool holds, and as many again in blocks that are not final yet."""
 MAX_SET_ASIDE = 65_536
 MAX_SET_ASIDE_BYTES = 64 << 20
 
@@ -46,7 +47,8 @@ class Intake:
                 if first is not None:
                     first(transaction)
             except GridTokenXError as error:
-                checked.append(error)
+                # Without its trace: that would hold this list in a circle, and a flood of refusals much memory.
+                checked.append(error.with_traceback(None))
                 continue
             if transaction.id not in self._verified:
                 fresh.append(len(checked))

@@ -1,8 +1,9 @@
 """How transactions come into the pool and leave it: judged on the newest final state, given up with a reason.
 
-Cheap looks come first, so that a flood costs little: the pool's own rules on the decoded transaction, then its
-signature, then the ledger's admission. A client's submission is tried whole; what another node has admitted is only
-checked for its place in a block and the money for its fee.
+Cheap looks come first, so that a flood costs little: whether what the first bytes claim to pay is enough for a full
+pool, the pool's own rules on the decoded transaction, then its signature, then the ledger's admission. A client's
+submission is tried whole; what another node has admitted is only checked for its place in a block and the money for
+its fee.
 """
 
 from __future__ import annotations
@@ -15,17 +16,24 @@ from attrs import define, field
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.admission import Admission
-from gridtokenx.ledger.receipts import Refused
-from gridtokenx.ledger.transaction import Transaction
+from gridtokenx.ledger.receipts import Code, Refused
+from gridtokenx.ledger.transaction import Transaction, transaction_head
 from gridtokenx.node.chain import Chain, ChainBlock
 from gridtokenx.node.fates import Fates
 from gridtokenx.node.intake import Intake
 from gridtokenx.node.pool import Pool
-from gridtokenx.node.pool_entries import Left
+from gridtokenx.node.pool_entries import Left, rank_for
 
 SWEEP_BLOCKS = 64
 LOOKED_AT_PER_BLOCK = 64
 """Accounts that were left out of an own block, and are asked whether they can still pay."""
+
+Verdict = tuple[bytes, int, str]
+"""Id, code and message."""
+
+
+def _full(raw: bytes, reason: str) -> Verdict:
+    return digest(Domain.TRANSACTION, raw), int(Code.POOL_FULL), reason
 
 
 @define
@@ -41,16 +49,50 @@ class Pending:
     """A client's transaction finds the pool full from so many on; what others have admitted is taken beyond, so that
     their blocks find it here."""
 
-    def judge(self, raws: Sequence[bytes]) -> tuple[list[tuple[bytes, int, str]], list[bytes]]:
+    def judge(self, raws: Sequence[bytes]) -> tuple[list[Verdict], list[bytes]]:
         """A client's transactions: (id, code, message) for each, and those that are in the pool now."""
-        answers: list[tuple[bytes, int, str]] = []
+        first = [self._full_for(raw) for raw in raws]
+        answers = [_full(raw, reason) for raw, reason in zip(raws, first, strict=True) if reason]
+        self.pool.refused_full(len(answers))
+        if len(answers) == len(raws):
+            return answers, []
+        verdicts, accepted = self._judge([raw for raw, reason in zip(raws, first, strict=True) if not reason])
+        if answers:                     # in the order of what was submitted
+            full, others = iter(answers), iter(verdicts)
+            verdicts = [next(full if reason else others) for reason in first]
+        return verdicts, accepted
+
+    def all_full(self, raws: Sequence[bytes]) -> list[Verdict] | None:
+        """The answers if every one of a client's transactions finds the pool full, else None."""
+        answers = []
+        for raw in raws:
+            reason = self._full_for(raw)
+            if not reason:
+                return None
+            answers.append(_full(raw, reason))
+        self.pool.refused_full(len(answers))
+        return answers
+
+    def _full_for(self, raw: bytes) -> str:
+        """Why it finds the pool full, by what its first bytes claim; nothing if it has to be looked at."""
+        if len(self.pool) < self.most_for_clients and len(self.pool) < self.pool.max_transactions:
+            return ""
+        head = transaction_head(raw)
+        if head is None:
+            return ""
+        sender, nonce, fee_uthb, operations = head
+        return self.pool.full_for(sender, nonce, rank_for(fee_uthb, operations), self.most_for_clients)
+
+    def _judge(self, raws: Sequence[bytes]) -> tuple[list[Verdict], list[bytes]]:
+        answers: list[Verdict] = []
         accepted: list[bytes] = []
         admission = self.chain.admission()
         for raw, checked in zip(raws, self.intake.check(raws, self._look_at_client), strict=True):
             transaction_id = digest(Domain.TRANSACTION, raw)
+            if isinstance(checked, GridTokenXError):
+                answers.append((transaction_id, *self.chain.refusal(checked)))
+                continue
             try:
-                if isinstance(checked, GridTokenXError):
-                    raise checked
                 admission.admit(checked)
                 self._add(checked, admission, self.most_for_clients)
             except GridTokenXError as error:
@@ -65,9 +107,10 @@ class Pending:
         reasons = []
         admission = self.chain.admission()
         for checked in self.intake.oldest(most, self._look):
+            if isinstance(checked, GridTokenXError):
+                reasons.append(str(checked))
+                continue
             try:
-                if isinstance(checked, GridTokenXError):
-                    raise checked
                 admission.check_place(checked)
                 self._add(checked, admission, 1 << 62)
             except GridTokenXError as error:

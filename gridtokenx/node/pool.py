@@ -91,6 +91,29 @@ class Pool:
             self._refused[error.code] += 1
             raise
 
+    def full_for(self, sender: bytes, nonce: int, rank: int, most: int) -> str:
+        """Why a transaction of this sender, nonce and rank finds the pool full, or nothing if it may not.
+
+        For what is not decoded yet: says less than `check`, and never that the pool is full when `check` does not.
+        """
+        if len(self._by_id) < min(most, self.max_transactions):
+            return ""
+        cheapest = self._cheapest_entry()
+        if cheapest is None or cheapest.rank < rank:
+            return ""
+        account = self._accounts.get(sender)
+        if account is not None and nonce in account.entries:
+            return ""                   # perhaps the same again, or one that is to replace it
+        return self._full()
+
+    def refused_full(self, number: int) -> None:
+        """So many were told that the pool is full, for a reason that `full_for` gave."""
+        self._refused[Code.POOL_FULL] += number
+
+    def _full(self) -> str:
+        return (f"the pool is full: {len(self._by_id)} transactions of {self._size_bytes} bytes of memory, none of "
+                "which pays less per operation; try again later")
+
     def add(self, transaction: Transaction, account_nonce: int, most: int = 1 << 62) -> list[Left]:
         """Takes the transaction and returns those that gave way, or raises PoolRefused.
 
@@ -178,12 +201,9 @@ class Pool:
         size += self._size_bytes - self.max_bytes
         if number <= 0 and size <= 0:
             return []
-        full = PoolRefused(Code.POOL_FULL, f"the pool is full: {len(self._by_id)} transactions of "
-                                           f"{self._size_bytes} bytes of memory, none of which pays less per "
-                                           "operation; try again later")
         cheapest = self._cheapest_entry()
         if cheapest is None or cheapest.rank >= rank:
-            raise full
+            raise PoolRefused(Code.POOL_FULL, self._full())
         own = self._accounts.get(transaction.sender)
         if own is not None:         # it can be in no block before those
             rank = min([rank, *(entry.rank for nonce, entry in own.entries.items() if nonce < transaction.nonce)])
@@ -194,7 +214,7 @@ class Pool:
             while number > 0 or size > 0:
                 entry = self._cheapest_entry()
                 if entry is None or entry.rank >= rank or entry.transaction.sender == transaction.sender:
-                    raise full
+                    raise PoolRefused(Code.POOL_FULL, self._full())
                 account = self._accounts[entry.transaction.sender]
                 nonces = tails.setdefault(entry.transaction.sender, sorted(account.entries))
                 # Of its account the last ones go, down to it.

@@ -68,4 +68,8 @@ def memory_of(transaction: Transaction) -> int:
 
 def rank_of(transaction: Transaction) -> int:
     """What decides who stays when there is no room for all: the fee per operation."""
-    return transaction.fee_uthb * 1_000_000 // len(transaction.operations)
+    return rank_for(transaction.fee_uthb, len(transaction.operations))
+
+
+def rank_for(fee_uthb: int, operations: int) -> int:
+    return fee_uthb * 1_000_000 // operations

@@ -197,6 +197,13 @@ class Replica:
         self._report_work()
         return answers
 
+    def refuse_at_once(self, raws: Sequence[bytes]) -> list[tuple[bytes, int, str]] | None:
+        """The answers to a client's transactions if all of them find the pool full as it is now; else None.
+
+        Reads only, so that it need not wait for a turn.
+        """
+        return self._pending.all_full(raws)
+
     def limit_pending(self, most: int) -> None:
         """Clients find the pool full from so many transactions on."""
         self._pending.most_for_clients = most

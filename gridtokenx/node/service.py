@@ -180,8 +180,12 @@ class Service:
     async def submit(self, raws: list[bytes]) -> list[tuple[bytes, int, str]]:
         """A client's transactions; returns (id, code, message) for each once the replica has judged them.
 
-        When more is waiting than can be looked at, all are refused at once.
+        When more is waiting than can be looked at, all are refused at once; and so they are when none of them pays
+        enough for a pool that is full.
         """
+        refused = self.replica.refuse_at_once(raws)
+        if refused is not None:
+            return refused
         now_s = trio.current_time()
         first = self._inbox.first_bulk()
         late = isinstance(first, _Submission) and now_s - first.since_s > OVERLOADED_S
@@ -306,6 +310,7 @@ class Service:
                 item.done.set()
             case _Checkpointed():
                 self.replica.chain.checkpoint_done(item.blocks)
+                self.feed.stored(self.replica.chain.base.header.height)
                 self._prune_log()
                 self._checkpointing = False
                 self._checkpoint_s = trio.current_time()
