@@ -39,9 +39,10 @@ def compare(as_is: Chain, doubled: Chain, windows: int, out: Path) -> Difference
     advance(as_is, "as it is", 1.0, windows)
     result = advance(doubled, "twice the sun", 2.0, windows)
     difference = doubled.diff(as_is)
-    print(difference.measures.filter(pl.col("change").abs() > 0))
-    print("what all pay more (above zero) or less, THB:")
-    print(difference.bills.group_by("rule").agg(thb=pl.col("change").sum() / 1e6).sort("thb"))
+    with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
+        print(difference.measures.filter(pl.col("change").abs() > 0))
+        print("what all pay more (above zero) or less, THB:")
+        print(difference.bills.group_by("rule").agg(thb=pl.col("change").sum() / 1e6).sort("thb"))
     difference.plot().save(out / "doubled_sun.svg")
     result.report(out / "doubled_sun.html", as_is)
     return difference

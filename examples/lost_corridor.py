@@ -61,11 +61,13 @@ def main(short: bool, out: Path) -> Difference:
     biogas(out)
     intact = TOWN.format(name="intact", **size)
     lost = TOWN.format(name="corridor lost", **size) + OUTAGE
-    with run(parse_scenario(intact, out)) as before, run(parse_scenario(lost, out)) as after:
+    with (pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True),
+          run(parse_scenario(intact, out)) as before, run(parse_scenario(lost, out)) as after):
         difference = after.chain.diff(before.chain)
         print(difference.measures.filter(pl.col("change").abs() > 0))
         rules = difference.bills.group_by("rule").agg(thb=pl.col("change").sum() / 1e6).sort("thb")
-        print("what all pay more (above zero) or less, THB:", rules)
+        print("what all pay more (above zero) or less, THB:")
+        print(rules)
         groups = pl.concat([result.people().select("account", "group").join(
             result.table("savings"), on="account").with_columns(run=pl.lit(result.scenario.name))
             for result in (before, after)])

@@ -16,7 +16,7 @@ export const english = {
   "authorities": "Authorities",
   "authority": "Authority",
   "authority.late": "late",
-  "authority.leads": "its turn now",
+  "authority.leads": "its turn",
   "authority.produces": "produces",
   "authority.silent": "silent",
   "authority.unseen": "no block lately",
