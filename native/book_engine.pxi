@@ -68,7 +68,8 @@ cdef class Engine:
                     if (s >> source) & 1 and (z >> zone) & 1:
                         c.accepting[8 * zone + source] |= <uint32_t>1 << <int>number
         self._paths_of = {(a, b): _paths(zones, corridors, a, b) for a in range(len(zones)) for b in range(len(zones))}
-        c.routes = <Route*>pool_reserve(sum(map(len, self._paths_of.values())) * sizeof(Route), False)
+        c.route_total = sum(map(len, self._paths_of.values()))
+        c.routes = <Route*>pool_reserve(c.route_total * sizeof(Route), False)
         if c.routes == NULL:
             raise MemoryError("no memory for the paths between zones")
         route = 0
@@ -123,11 +124,9 @@ cdef class Engine:
                 memset(c.dense, 0, c.dense_capacity * sizeof(uint32_t))
 
     def __dealloc__(self):
+        # No Python object is touched: the collector may have cleared them, and at exit the builtins are gone.
         cdef Core* c = &self.c
-        cdef uint64_t routes = 0
-        if self._paths_of is not None:
-            routes = sum(map(len, self._paths_of.values()))
-        pool_release(c.routes, routes * sizeof(Route))
+        pool_release(c.routes, c.route_total * sizeof(Route))
         pool_release(c.orders, c.orders_capacity * sizeof(Order))
         pool_release(c.levels, 64 * <size_t>c.pages_capacity * sizeof(Level))
         pool_release(c.pages, c.pages_capacity * sizeof(Page))

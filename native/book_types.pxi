@@ -288,6 +288,7 @@ cdef struct Core:
     bint plain                  # and one zone without losses or wheeling
     int64_t uncross_fills, uncross_visits       # left of the batch's bound
     Route* routes
+    size_t route_total
     uint32_t route_first[256]   # [16 * seller zone + buyer zone]
     uint32_t route_count[256]
     uint16_t ways_first[512]    # the same by [256 * side + 16 * zone + other], as an incoming order of `side` sees it

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from gridtokenx.market.book import BLOCKS_MOST, Books, WindowContent
 ZONES = [(10_000, 50_000), (0, 0)]
 WINDOWS = range(6)
 EMPTY = np.empty(0, RESTING)
+STATM = Path("/proc/self/statm")
 State = dict[int, np.ndarray]       # window -> its records, the ledger's side of the matter
 
 
@@ -174,3 +177,23 @@ def test_memory_of_blocks_is_bounded() -> None:
     assert len(books._steps) == BLOCKS_MOST
     books.at((3).to_bytes(31, "big") + b"b")
     assert books.engine.windows() == []
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="tells its size in /proc only on Linux")
+def test_an_engine_that_the_collector_ends_gives_its_memory_back() -> None:
+    """It clears the engine's Python objects first, so that the engine must know its sizes without them."""
+    def circle() -> None:
+        part: list[object] = [Engine([(0, 0)] * 4, sources=1, max_orders=8, max_windows=1)]
+        part.append(part)
+
+    def mapped_pages() -> int:
+        return int(STATM.read_text().split()[0])
+
+    for _ in range(20):
+        circle()
+    gc.collect()
+    before = mapped_pages()
+    for _ in range(300):
+        circle()
+    gc.collect()
+    assert mapped_pages() - before < 150
