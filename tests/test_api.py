@@ -13,8 +13,13 @@ from api_support import ApiNode, api_node, trade_a_little
 from ledger_support import ISSUER, REGISTRAR
 from test_node_rpc import HOUSES
 
-from gridtokenx.api import models
 from gridtokenx.api.gateway import gateway
+from gridtokenx.api.models import accounts as accounts_models
+from gridtokenx.api.models import chain as chain_models
+from gridtokenx.api.models import grid as grid_models
+from gridtokenx.api.models import market as market_models
+from gridtokenx.api.models import parts as parts_models
+from gridtokenx.api.models import proofs as proofs_models
 from gridtokenx.api.settings import HttpSettings, client_key, split_listen
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.crypto.hashing import Domain, digest
@@ -45,7 +50,7 @@ def is_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]
     assert (found["status"], found["code"], found["type"]) == (status, code, f"urn:gridtokenx:problem:{code}")
     assert found["what_to_do"]
     assert found["request_id"] == answer.headers["x-request-id"]
-    models.ProblemDetails.model_validate(found)
+    parts_models.ProblemDetails.model_validate(found)
     return found
 
 
@@ -58,51 +63,52 @@ async def checked(node: ApiNode, path: str, model: Any, **query: Any) -> Any:
 
 async def test_answers_are_those_of_rpc_and_of_the_described_shape(node: ApiNode) -> None:
     await trade_a_little(node)
-    status = await checked(node, "/status", models.Status)
+    status = await checked(node, "/status", chain_models.Status)
     assert status["chain_id"] == (await node.rpc.call("status"))["chain_id"].hex()
     top = status["height"]
     for height in (0, 1, top):
-        block = await checked(node, f"/blocks/{height}", models.Block)
+        block = await checked(node, f"/blocks/{height}", chain_models.Block)
         assert block == with_decimals(plain(await node.rpc.call("block", [height])))
         assert await node.get(f"/blocks/hash/{block['hash']}") == block
-    page = await checked(node, "/blocks", models.Blocks, **{"from": 0}, limit=FOUR)
+    page = await checked(node, "/blocks", chain_models.Blocks, **{"from": 0}, limit=FOUR)
     assert ([block["height"] for block in page["items"]], page["next"]) == ([0, 1, 2, 3], 4)
     assert (await node.get("/blocks", limit=2))["next"] is None
     identity = (await node.get(f"/blocks/{top}"))["transaction_ids"][0]
-    made = await checked(node, f"/transactions/{identity}", models.Transaction)
+    made = await checked(node, f"/transactions/{identity}", chain_models.Transaction)
     assert (made["state"], made["height"], made["code_name"], made["operations"][0]["name"]) == (
         "final", top, "OK", "place order")
-    money = await checked(node, f"/accounts/{SELLER}/balance", models.Balance)
+    money = await checked(node, f"/accounts/{SELLER}/balance", accounts_models.Balance)
     assert money["balance_uthb"] == (await node.rpc.call("account", [HOUSES[0].public]))["balance_uthb"]
     assert round(float(money["total_thb"]) * 1_000_000) == money["total_uthb"]
-    assert (await checked(node, f"/accounts/{HOUSES[0].public.hex()}", models.Account))["account"] == money
-    book = await checked(node, f"/energy/orderbook/{node.window}", models.OrderBook, levels=5)
+    assert (await checked(node, f"/accounts/{HOUSES[0].public.hex()}", accounts_models.Account))["account"] == money
+    book = await checked(node, f"/energy/orderbook/{node.window}", market_models.OrderBook, levels=5)
     told = await node.rpc.call("book", [node.window, 0, 5])
     assert (book["zones"][0]["bids"], book["zones"][0]["asks"]) == (told["bids"], told["asks"])
     assert told["bids"]
     assert told["asks"]
-    landed = await checked(node, f"/energy/orderbook/{node.window}/landed", models.LandedBook, zone=0)
+    landed = await checked(node, f"/energy/orderbook/{node.window}/landed", market_models.LandedBook, zone=0)
     assert landed["asks"][0]["landed_uthb_kwh"] >= 1000 * told["asks"][0][0]      # wheeling and losses come on top
     assert landed["asks"] == with_decimals(await node.rpc.call("landed", [node.window, 0, 0, 20]))
     assert landed["bids"] == with_decimals(await node.rpc.call("landed", [node.window, 0, 1, 20]))
-    prices = await checked(node, "/energy/prices", models.Prices, window=node.window)
+    prices = await checked(node, "/energy/prices", market_models.Prices, window=node.window)
     assert prices["zones"][0]["ask_mthb_kwh"] == told["asks"][0][0]
-    stats = await checked(node, "/energy/stats", models.Stats)
+    stats = await checked(node, "/energy/stats", market_models.Stats)
     assert stats["windows"][0]["trades"] == len((await node.get("/energy/trades"))["items"])
-    grid = await checked(node, "/grid/status", models.GridStatus, window=node.window)
+    grid = await checked(node, "/grid/status", grid_models.GridStatus, window=node.window)
     assert [zone["name"] for zone in grid["zones"]] == [zone["name"] for zone in prices["zones"]]
-    assert (await checked(node, "/authorities", models.Authorities))["items"][0]["name"] == "EGAT"
-    assert await checked(node, "/network/peers", models.Peers) == {"items": []}
-    numbers = {row["name"]: row["value"] for row in (await checked(node, "/parameters", models.Parameters))["items"]}
+    assert (await checked(node, "/authorities", chain_models.Authorities))["items"][0]["name"] == "EGAT"
+    assert await checked(node, "/network/peers", chain_models.Peers) == {"items": []}
+    parameters = await checked(node, "/parameters", chain_models.Parameters)
+    numbers = {row["name"]: row["value"] for row in parameters["items"]}
     assert numbers == await node.rpc.call("parameters")
-    assert (await checked(node, f"/accounts/{SELLER}/bills", models.Bill))["windows"] == []
-    assert (await checked(node, f"/accounts/{SELLER}/certificates", models.Certificates))["items"] == []
+    assert (await checked(node, f"/accounts/{SELLER}/bills", accounts_models.Bill))["windows"] == []
+    assert (await checked(node, f"/accounts/{SELLER}/certificates", accounts_models.Certificates))["items"] == []
 
 
 async def test_prices_of_a_window_block_by_block_and_its_balance(node: ApiNode) -> None:
     await trade_a_little(node)
     trades = list(reversed((await node.get("/energy/trades"))["items"]))
-    history = await checked(node, f"/energy/history/{node.window}", models.History)
+    history = await checked(node, f"/energy/history/{node.window}", market_models.History)
     assert [row["last_price_mthb_kwh"] for row in history["items"]] == [trade["price_mthb_kwh"] for trade in trades]
     assert [row["height"] for row in history["items"]] == [trade["height"] for trade in trades]
     assert sum(row["traded_wh"] for row in history["items"]) == sum(trade["delivered_wh"] for trade in trades)
@@ -112,7 +118,7 @@ async def test_prices_of_a_window_block_by_block_and_its_balance(node: ApiNode) 
     assert (await node.get(f"/energy/history/{node.window}", zone=trades[0]["buy_zone"]))["items"] == history["items"]
     assert (await node.get(f"/energy/history/{node.window + 1}"))["items"] == []
     is_problem(await node.http.get(f"/api/v1/energy/history/{node.window}?zone=63"), 404, "unknown")
-    balance = await checked(node, f"/grid/windows/{node.window}", models.WindowBalance)
+    balance = await checked(node, f"/grid/windows/{node.window}", grid_models.WindowBalance)
     assert (balance["phase"], balance["zones"], balance["totals"]["minted_wh"]) == ("trading", [], 0)
 
 
@@ -120,7 +126,7 @@ async def test_search_finds_whatever_a_text_may_mean(node: ApiNode) -> None:
     await trade_a_little(node)
 
     async def kinds(text: str) -> list[tuple[str, str]]:
-        found = await checked(node, "/search", models.Found, q=text)
+        found = await checked(node, "/search", chain_models.Found, q=text)
         return [(item["kind"], item["id"]) for item in found["items"]]
 
     block = await node.get("/blocks/2")
@@ -160,9 +166,9 @@ async def test_pages_go_on_where_the_last_one_ended(node: ApiNode) -> None:
         assert found == everything
     first, second = (await node.get("/energy/trades", limit=2))["items"]
     assert first["height"] >= second["height"]
-    orders = await checked(node, "/energy/orders", models.Orders, account=SELLER)
+    orders = await checked(node, "/energy/orders", market_models.Orders, account=SELLER)
     assert orders == await node.get(f"/accounts/{SELLER}/orders")
-    single = await checked(node, f"/energy/orders/{orders['items'][0]['order']}", models.Order)
+    single = await checked(node, f"/energy/orders/{orders['items'][0]['order']}", market_models.Order)
     assert single == orders["items"][0]
     assert int(single["order"]) > 1 << 53           # which is why it is text
     is_problem(await node.http.get("/api/v1/energy/trades", params={"cursor": "AAAA"}), 404, "bad_cursor")
@@ -187,7 +193,7 @@ async def test_transactions_are_submitted_signed_as_cbor_or_json(node: ApiNode) 
     answer = await node.http.post("/api/v1/transactions?wait_ms=30000", content=raw,
                                   headers={"content-type": "application/cbor"})
     found = answer.json()
-    models.Transaction.model_validate(found, strict=True)
+    chain_models.Transaction.model_validate(found, strict=True)
     assert (answer.status_code, found["state"], found["code"]) == (200, "final", 0)
     assert found["id"] == digest(Domain.TRANSACTION, raw).hex()
     assert answer.headers["location"] == f"/api/v1/transactions/{found['id']}"
@@ -318,7 +324,7 @@ async def test_proofs_are_believed_by_whoever_knows_the_genesis(node: ApiNode) -
     await trade_a_little(node)
     trust = Trust.of_hash(bytes.fromhex((await node.get("/blocks/0"))["hash"]))
     answer = await node.http.get(f"/api/v1/proofs/accounts/{SELLER}")
-    models.LightProof.model_validate(answer.json(), strict=True)
+    proofs_models.LightProof.model_validate(answer.json(), strict=True)
     proven = verify(read_proof(answer.content), trust)
     held = Account.decode(proven.value(spaces.account(HOUSES[0].public)) or b"")
     told = await node.get(f"/accounts/{SELLER}/balance")

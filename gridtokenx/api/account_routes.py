@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from gridtokenx.api import models
 from gridtokenx.api.answers import at_head, at_length, decode_cursor, encode_cursor, to_address
 from gridtokenx.api.backend import Backend, Map
 from gridtokenx.api.errors_of import errors_of
 from gridtokenx.api.market_routes import ADDRESS, Cursor, Limit, WhichWindow, orders_page, trades_page
+from gridtokenx.api.models.accounts import Account, Balance, Bill, Certificates
+from gridtokenx.api.models.market import Orders, Trades
 from gridtokenx.api.problems import unknown
 from gridtokenx.ledger import certificate_queries, queries, settlement_queries
 from gridtokenx.ledger.spaces import MAX_WINDOW
@@ -39,7 +40,7 @@ def account_routes(backend: Backend) -> APIRouter:
             raise unknown("nothing was ever paid into this account")
         return found
 
-    @router.get("", response_model=models.Account, responses=errors_of(404))
+    @router.get("", response_model=Account, responses=errors_of(404))
     async def account(request: Request, address: Whose) -> Response:
         """Money, licence with meters, energy and dues of an account."""
         who = to_address(address)
@@ -51,26 +52,26 @@ def account_routes(backend: Backend) -> APIRouter:
 
         return await at_head(request, reads, look)
 
-    @router.get("/balance", response_model=models.Balance, responses=errors_of(404))
+    @router.get("/balance", response_model=Balance, responses=errors_of(404))
     async def balance(request: Request, address: Whose) -> Response:
         """Money as it can be spent in the next block, and what is bound."""
         who = to_address(address)
         return await at_head(request, reads, lambda: existing(who))
 
-    @router.get("/orders", response_model=models.Orders, responses=errors_of(404))
+    @router.get("/orders", response_model=Orders, responses=errors_of(404))
     async def orders(request: Request, address: Whose, limit: Limit = 100, cursor: Cursor = None) -> Response:
         """Open orders, first due first."""
         who = to_address(address)
         return await at_head(request, reads, lambda: orders_page(reads.view.state, who, limit, cursor))
 
-    @router.get("/trades", response_model=models.Trades, responses=errors_of(404))
+    @router.get("/trades", response_model=Trades, responses=errors_of(404))
     async def trades(request: Request, address: Whose, window: WhichWindow = None, limit: Limit = 100,
                      cursor: Cursor = None) -> Response:
         """Trades, newest first."""
         who = to_address(address)
         return await at_head(request, reads, lambda: trades_page(backend, limit, cursor, account=who, window=window))
 
-    @router.get("/bills", response_model=models.Bill, responses=errors_of(404))
+    @router.get("/bills", response_model=Bill, responses=errors_of(404))
     async def bills(request: Request, address: Whose,
                     day: Annotated[int | None, Query(ge=1, le=MAX_WINDOW // 96,
                                                      description="days since 1970-01-01, Bangkok; today")] = None,
@@ -84,7 +85,7 @@ def account_routes(backend: Backend) -> APIRouter:
 
         return await at_length(request, reads, look)
 
-    @router.get("/certificates", response_model=models.Certificates, responses=errors_of(404))
+    @router.get("/certificates", response_model=Certificates, responses=errors_of(404))
     async def certificates(request: Request, address: Whose, limit: Limit = 100, cursor: Cursor = None) -> Response:
         """Certificates by serial number, retired ones included."""
         who = to_address(address)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gridtokenx.api.models import ProblemDetails, SignatureIn, SignedBytes, SignedParts
+from gridtokenx.api.models.chain import SignatureIn, SignedBytes, SignedParts
+from gridtokenx.api.models.parts import ProblemDetails
 from gridtokenx.api.problems import MEDIA_TYPE
 
 _EVERY = {

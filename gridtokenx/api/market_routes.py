@@ -7,10 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from gridtokenx.api import models
 from gridtokenx.api.answers import at_depth, at_head, decode_cursor, encode_cursor, to_address
 from gridtokenx.api.backend import Backend, Map
 from gridtokenx.api.errors_of import errors_of
+from gridtokenx.api.models.chain import Transaction
+from gridtokenx.api.models.grid import GridStatus, WindowBalance
+from gridtokenx.api.models.market import History, LandedBook, Order, OrderBook, Orders, Prices, Stats, Trades
 from gridtokenx.api.problems import Problem, unknown
 from gridtokenx.api.submissions import REQUEST_BODY, Submissions
 from gridtokenx.ledger import grid_queries, market_queries, queries, settlement_queries, tariff_queries
@@ -79,13 +81,13 @@ def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
 
     # ------------------------------------------------------------ orders
 
-    @router.get("/energy/orders", response_model=models.Orders, responses=errors_of(404), tags=["energy"])
+    @router.get("/energy/orders", response_model=Orders, responses=errors_of(404), tags=["energy"])
     async def orders(request: Request, account: Account, limit: Limit = 100, cursor: Cursor = None) -> Response:
         """An account's open orders, first due first."""
         address = to_address(account)
         return await at_head(request, reads, lambda: orders_page(reads.view.state, address, limit, cursor))
 
-    @router.get("/energy/orders/{order_id}", response_model=models.Order, responses=errors_of(404), tags=["energy"])
+    @router.get("/energy/orders/{order_id}", response_model=Order, responses=errors_of(404), tags=["energy"])
     async def order(request: Request, order_id: OrderId) -> Response:
         """An open order. One that was filled, cancelled or has lapsed is not in the state any more."""
         def look() -> Map:
@@ -96,9 +98,9 @@ def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
 
         return await at_head(request, reads, look)
 
-    @router.post("/energy/orders", response_model=models.Transaction, tags=["energy"],
+    @router.post("/energy/orders", response_model=Transaction, tags=["energy"],
                  responses=errors_of(403, 413, 415, 422, 503) | {202: {
-                     "model": models.Transaction, "description": "in the pool, not final yet"}},
+                     "model": Transaction, "description": "in the pool, not final yet"}},
                  openapi_extra=REQUEST_BODY)
     async def place(request: Request, wait_ms: WaitMs = 0) -> Response:
         """Hands in a signed transaction that places orders. Its receipts have the orders' ids."""
@@ -106,9 +108,9 @@ def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
         _check_operations(submissions.decoded(raw).operations, PlaceOrder.KIND, None)
         return await submissions.submit(request, raw, wait_ms)
 
-    @router.delete("/energy/orders/{order_id}", response_model=models.Transaction, tags=["energy"],
+    @router.delete("/energy/orders/{order_id}", response_model=Transaction, tags=["energy"],
                    responses=errors_of(403, 413, 415, 422, 503) | {202: {
-                       "model": models.Transaction, "description": "in the pool, not final yet"}},
+                       "model": Transaction, "description": "in the pool, not final yet"}},
                    openapi_extra=REQUEST_BODY)
     async def cancel(request: Request, order_id: OrderId, wait_ms: WaitMs = 0) -> Response:
         """Hands in a signed transaction that cancels this order."""
@@ -118,7 +120,7 @@ def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
 
     # ------------------------------------------------------------ books, trades, prices
 
-    @router.get("/energy/orderbook/{window}", response_model=models.OrderBook, responses=errors_of(404),
+    @router.get("/energy/orderbook/{window}", response_model=OrderBook, responses=errors_of(404),
                 tags=["energy"])
     async def orderbook(request: Request, window: Window, zone: WhichZone = None,
                         levels: Annotated[int, Query(ge=1, le=MAX_LEVELS)] = 20) -> Response:
@@ -129,7 +131,7 @@ def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
 
         return await at_depth(request, backend, window, look)
 
-    @router.get("/energy/orderbook/{window}/landed", response_model=models.LandedBook, responses=errors_of(404),
+    @router.get("/energy/orderbook/{window}/landed", response_model=LandedBook, responses=errors_of(404),
                 tags=["energy"])
     async def landed_orderbook(request: Request, window: Window, zone: Annotated[int, Query(ge=0, le=63)],
                      levels: Annotated[int, Query(ge=1, le=MAX_LEVELS)] = 20) -> Response:
@@ -144,7 +146,7 @@ def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
 
         return await at_depth(request, backend, window, look)
 
-    @router.get("/energy/trades", response_model=models.Trades, responses=errors_of(404), tags=["energy"])
+    @router.get("/energy/trades", response_model=Trades, responses=errors_of(404), tags=["energy"])
     async def trades(request: Request, account: Annotated[str | None, Query(pattern=ADDRESS)] = None,
                      window: WhichWindow = None, zone: WhichZone = None, limit: Limit = 100,
                      cursor: Cursor = None) -> Response:
@@ -153,7 +155,7 @@ def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
         return await at_head(request, reads, lambda: trades_page(
             backend, limit, cursor, account=address, window=window, zone=zone))
 
-    @router.get("/energy/history/{window}", response_model=models.History, responses=errors_of(404), tags=["energy"])
+    @router.get("/energy/history/{window}", response_model=History, responses=errors_of(404), tags=["energy"])
     async def history(request: Request, window: Window, zone: WhichZone = None,
                       blocks: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 200) -> Response:
         """Prices at which a window was traded, block by block, oldest first: of all zones or of one."""
@@ -173,7 +175,7 @@ def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
 
         return await at_head(request, reads, look)
 
-    @router.get("/energy/stats", response_model=models.Stats, responses=errors_of(), tags=["energy"])
+    @router.get("/energy/stats", response_model=Stats, responses=errors_of(), tags=["energy"])
     async def stats(request: Request, windows: Annotated[int, Query(ge=1, le=MAX_WINDOWS)] = 96) -> Response:
         """Participants, meters and orders, and what was traded in the windows around now: half past, half coming."""
         def look() -> Map:
@@ -185,7 +187,7 @@ def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
 
         return await at_head(request, reads, look)
 
-    @router.get("/energy/prices", response_model=models.Prices, responses=errors_of(), tags=["energy"])
+    @router.get("/energy/prices", response_model=Prices, responses=errors_of(), tags=["energy"])
     async def prices(request: Request, window: WhichWindow = None) -> Response:
         """Per zone traded, best and indicative prices of a window (the next one open for trading), and tariffs."""
         def look(depth: WindowDepth) -> Map:
@@ -199,7 +201,7 @@ def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
             number = coming(window)
         return await at_depth(request, backend, number, look)
 
-    @router.get("/grid/status", response_model=models.GridStatus, responses=errors_of(), tags=["grid"])
+    @router.get("/grid/status", response_model=GridStatus, responses=errors_of(), tags=["grid"])
     async def grid(request: Request, window: WhichWindow = None) -> Response:
         """Zones with their last settled balance, corridors with what is left of them in a window, halts and flags."""
         def look() -> Map:
@@ -209,7 +211,7 @@ def market_routes(backend: Backend, submissions: Submissions) -> APIRouter:
 
         return await at_head(request, reads, look)
 
-    @router.get("/grid/windows/{window}", response_model=models.WindowBalance, responses=errors_of(), tags=["grid"])
+    @router.get("/grid/windows/{window}", response_model=WindowBalance, responses=errors_of(), tags=["grid"])
     async def balance(request: Request, window: Window) -> Response:
         """Where a window's energy came from and went, per zone and in all, once it is settled."""
         return await at_head(request, reads, lambda: settlement_queries.window(reads.view.state, window))

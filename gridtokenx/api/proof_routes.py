@@ -8,12 +8,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from gridtokenx.api import models
 from gridtokenx.api.answers import to_address, to_json
 from gridtokenx.api.backend import Backend
 from gridtokenx.api.chain_routes import HexHash
 from gridtokenx.api.errors_of import errors_of
 from gridtokenx.api.market_routes import ADDRESS, Window
+from gridtokenx.api.models.proofs import LightProof
 from gridtokenx.api.problems import Problem, unknown
 from gridtokenx.ledger import spaces
 from gridtokenx.light import format as light
@@ -41,7 +41,7 @@ def proof_routes(backend: Backend) -> APIRouter:
         return Response(to_json(light.to_json(made)), media_type="application/json",
                         headers={"cache-control": "no-store"})
 
-    @router.get("/records", response_model=models.LightProof, responses=errors_of(503))
+    @router.get("/records", response_model=LightProof, responses=errors_of(503))
     async def records(key: Keys) -> Response:
         """That each key has its value, or none, in the state of the newest final block with a certificate."""
         keys = [bytes.fromhex(text) for text in key]
@@ -49,24 +49,24 @@ def proof_routes(backend: Backend) -> APIRouter:
             raise Problem(400, "bad_request", "a key is named twice")
         return await proven(lambda prover: prover.records(keys))
 
-    @router.get("/accounts/{address}", response_model=models.LightProof, responses=errors_of(404, 503))
+    @router.get("/accounts/{address}", response_model=LightProof, responses=errors_of(404, 503))
     async def account(address: Annotated[str, Path(pattern=ADDRESS)]) -> Response:
         """Money and energy of an account."""
         who = to_address(address)
         return await proven(lambda prover: prover.records([spaces.account(who), spaces.energy(who)]))
 
-    @router.get("/settlements/{window}/{meter}", response_model=models.LightProof, responses=errors_of(503))
+    @router.get("/settlements/{window}/{meter}", response_model=LightProof, responses=errors_of(503))
     async def settlement(window: Window, meter: Meter) -> Response:
         """What a meter's bill says for a window, and the reading that it follows from."""
         return await proven(lambda prover: prover.records([
             spaces.settlement(window, meter), spaces.reading(window, meter)]))
 
-    @router.get("/certificates/{serial}", response_model=models.LightProof, responses=errors_of(503))
+    @router.get("/certificates/{serial}", response_model=LightProof, responses=errors_of(503))
     async def certificate(serial: Serial) -> Response:
         """Whose a certificate is, and for whom it was retired."""
         return await proven(lambda prover: prover.records([spaces.certificate(serial)]))
 
-    @router.get("/transactions/{transaction_id}", response_model=models.LightProof, responses=errors_of(404, 503))
+    @router.get("/transactions/{transaction_id}", response_model=LightProof, responses=errors_of(404, 503))
     async def transaction(transaction_id: HexHash) -> Response:
         """That a transaction is in a final block, with its receipt."""
         identity = bytes.fromhex(transaction_id)

@@ -16,7 +16,7 @@ from gridtokenx import codec
 from gridtokenx.api.answers import to_json
 from gridtokenx.api.backend import Backend, Map
 from gridtokenx.api.deadline import extend_deadline
-from gridtokenx.api.models import SignedBytes, SignedParts
+from gridtokenx.api.models.chain import SignedBytes, SignedParts
 from gridtokenx.api.problems import Problem
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.ledger.operations import kind_of
