@@ -17,24 +17,14 @@ import nacl.exceptions
 from nacl import _sodium, bindings
 from nacl.utils import random as random_bytes
 
-from gridtokenx._native.signatures import Verifier
+from gridtokenx._native.signatures import verify_many
 from gridtokenx.crypto.hashing import Domain
 from gridtokenx.errors import GridTokenXError, InvariantError
 
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 SEED_BYTES = 32
-TABLES_MOST = 4096
-"""Keys whose multiples are kept, 7.5 KiB of each: those that sign again and again verify in a third of the time."""
-
-
-def _address(name: str) -> int:
-    return int(_sodium.ffi.cast("uintptr_t", _sodium.ffi.addressof(_sodium.lib, name)))
-
-
-LIBSODIUM = (_address("crypto_sign_open"), _address("crypto_hash_sha512"),
-             _address("crypto_core_ed25519_scalar_reduce"))
-_verifier = Verifier(*LIBSODIUM, TABLES_MOST)
+_SIGN_OPEN = int(_sodium.ffi.cast("uintptr_t", _sodium.ffi.addressof(_sodium.lib, "crypto_sign_open")))
 
 
 class InvalidKeyError(GridTokenXError):
@@ -67,12 +57,12 @@ class PrivateKey:
 
 def verify(public: bytes, signature: bytes, domain: Domain, chain_id: bytes, payload: bytes) -> bool:
     """True iff `signature` is `public`'s over `domain || chain_id || payload`, by the strict rule."""
-    return _verifier.verify([(public, signature, bytes((domain,)) + chain_id + payload)])[0]
+    return verify_many(_SIGN_OPEN, [(public, signature, bytes((domain,)) + chain_id + payload)])[0]
 
 
 def verify_all(signed: list[tuple[bytes, bytes, bytes]]) -> list[bool]:
     """The same for many `(public, signature, domain || chain_id || payload)` at once; see `signed_bytes`."""
-    return _verifier.verify(signed) if signed else []
+    return verify_many(_SIGN_OPEN, signed) if signed else []
 
 
 _KNOWN_MOST = 65_536
