@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from attrs import define, evolve, field
 
+from gridtokenx._native.settlement import Meters
 from gridtokenx.ledger import funds, spaces, weights
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.metering_records import (
@@ -34,8 +35,9 @@ from gridtokenx.ledger.spaces import Space
 from gridtokenx.market import bills
 from gridtokenx.market.clock import WINDOW_MS
 from gridtokenx.market.deadlines import closes_ms, deadline_ms, schedule
-from gridtokenx.market.money import locked_money
+from gridtokenx.market.money import DEBT_MOST, locked_money
 from gridtokenx.market.rates import Rates, class_rates, window_rates
+from gridtokenx.market.rules import BillRule
 from gridtokenx.market.wheeling import network_parts
 from gridtokenx.market.work import Work, timed_key
 
@@ -45,6 +47,11 @@ Spend = Callable[[int], bool]
 QUARTERS_OF_A_DAY = 96
 ESTIMATE_DAYS = 28
 DAY_MS = 86_400_000
+_KERNEL = Meters(
+    {record.__name__: record for record in (Account, Meter, Position, Reading, Traded, Settlement, Lot, Energy,
+                                            bills.Prices)},
+    {rule.name: int(rule) for rule in BillRule if rule < BillRule.SERVICE}, Space.__members__,
+    debt_most=DEBT_MOST, meter_weight=weights.SETTLE_METER, clear_weight=weights.CLEAR_RECORD)
 _NOT_TRADED = Position()
 _NO_TRADES = Traded()
 _NO_ENERGY = Energy()
@@ -158,6 +165,10 @@ class _Piece:
         was_due = deadline_ms(settling, window) <= context.parent_ms    # only then late readings can lie here
         number, full = settling.meter, False
         while number < counters.meters and not full:
+            if not was_due:
+                number, goes_on = self._plain(number, counters.meters, prices)
+                if not goes_on:
+                    break
             meter: Meter = session.get(spaces.meter(number + 1))
             if meter.boundary or meter.since_ms > window * WINDOW_MS:
                 full = not self.spend(weights.CLEAR_RECORD)
@@ -172,6 +183,19 @@ class _Piece:
         if number != settling.meter:
             session.put(spaces.SETTLING, evolve(settling, meter=number))
         return number == counters.meters
+
+    def _plain(self, number: int, last: int, prices: Prices) -> tuple[int, bool]:
+        """Settles the meters after `number` up to one whose bill is not plain: (the last one, whether it goes on).
+
+        What the kernel does to a meter is what `_meter` does.
+        """
+        session = self.context.session
+
+        def find(zone: int, tariff: int) -> tuple[bills.Prices, bytes]:
+            return prices.of(zone, tariff), session.get(spaces.zone(zone)).utility
+
+        return _KERNEL.settle(session, self.window, self.window * WINDOW_MS, number, last, self.spend, find,
+                              lambda zone: self._zone(zone, prices), self._earned, self.context.roles.tax)
 
     def _meter(self, number: int, meter: Meter, prices: Prices) -> None:
         context, window = self.context, self.window

@@ -1,0 +1,438 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Settlement of a window's meters, one after the other: what `gridtokenx.market.settlement` does with a meter whose bill is
+plain, that is nearly all of them (MARKET 7).
+
+Not plain, and left to it, is a meter without a reading, one whose owner has dues or cannot pay, one whose utility cannot
+bear more, and whatever has numbers beyond the bounds of settlement. Nothing of such a meter is written.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t
+
+include "slots.pxi"
+
+cdef extern from *:
+    """
+    typedef __int128 wide_t;
+    /* `(2 n + d) // (2 d)`, the quotient rounded down, also below zero. */
+    static inline wide_t half_up(wide_t n, wide_t d) {
+        wide_t twice = 2 * n + d, whole = twice / (2 * d);
+        return twice % (2 * d) < 0 ? whole - 1 : whole;
+    }
+    """
+    ctypedef int64_t wide_t
+    wide_t half_up(wide_t, wide_t) nogil
+
+cdef extern from "Python.h":
+    long long PyLong_AsLongLongAndOverflow(object value, int* overflow) except? -1
+    bint PyLong_CheckExact(object value)
+
+cdef enum:
+    KWH = 1000
+    PPM = 1_000_000
+    SUMS = 9
+    # Attributes by their places: `EXPECTED` has the names.
+    NONCE = 0
+    BALANCE = 1
+    BIDS = 2
+    PROCEEDS = 3
+    COLLATERAL = 4
+    CREDIT = 5
+    LOCKED = 6
+    RELEASED = 7
+    FREED = 8
+    HEIGHT = 9
+    PARTICIPANT = 10
+    THRESHOLD = 11
+    DUES = 12
+    # Rules of the bill (`gridtokenx.market.rules`).
+    PURCHASE = 1
+    WHEELING = 2
+    TRADE_FEE = 3
+    TRADE_VAT = 4
+    SALE = 5
+    ENERGY_LINE = 6
+    FT = 7
+    SUPPLY_VAT = 8
+    BUY_BACK = 9
+    SHORTFALL = 10
+    SURPLUS = 11
+    SHORTFALL_VAT = 12
+
+cdef int64_t WH_MOST = <int64_t>1 << 40         # what is more is left to numbers without bounds
+cdef int64_t RATE_MOST = <int64_t>1 << 40
+cdef int64_t MONEY_MOST = <int64_t>1 << 60
+
+RULES = {"PURCHASE": PURCHASE, "WHEELING": WHEELING, "TRADE_FEE": TRADE_FEE, "TRADE_VAT": TRADE_VAT, "SALE": SALE,
+         "ENERGY": ENERGY_LINE, "FT": FT, "SUPPLY_VAT": SUPPLY_VAT, "BUY_BACK": BUY_BACK, "SHORTFALL": SHORTFALL,
+         "SURPLUS": SURPLUS, "SHORTFALL_VAT": SHORTFALL_VAT}
+EXPECTED = {
+    "Account": ("nonce", "balance", "bids", "proceeds", "collateral", "credit", "locked", "released", "freed", "height",
+                "participant", "threshold", "dues"),
+    "Meter": ("owner", "participant", "key", "zone", "network", "source", "tariff", "injection_w", "withdrawal_w",
+              "since_ms", "boundary"),
+    "Position": ("sold", "bought", "open_sell", "open_buy", "height", "freed_sell", "freed_buy", "new_sold", "new_bought"),
+    "Reading": ("injected_wh", "withdrawn_wh", "quality", "revision", "height"),
+    "Traded": ("purchase_uthb", "wheel_uthb", "fee_uthb", "vat_uthb", "sale_uthb", "collateral_uthb", "lost_wh"),
+    "Settlement": ("owner", "zone", "injected", "withdrawn", "bought", "sold", "supplied", "taken", "quality", "revision",
+                   "lines"),
+    "Lot": ("zone", "source", "minted_wh", "delivered_wh", "claimed_wh"),
+    "Energy": ("minted", "delivered", "received", "burned", "supplied", "taken"),
+    "Prices": ("energy", "ft", "buy_back", "short", "long", "vat_ppm")}
+cdef object ZERO = 0
+
+
+cdef inline bint read(object value, int64_t most, int64_t* number) except -1:
+    """False when it is no integer from -most to most."""
+    cdef int overflow = 0
+    if not PyLong_CheckExact(value):
+        return False
+    number[0] = PyLong_AsLongLongAndOverflow(value, &overflow)
+    return overflow == 0 and -most <= number[0] <= most
+
+
+cdef inline bint read_all(Shape shape, object record, int64_t most, Py_ssize_t size, int64_t* numbers) except -1:
+    """The first attributes of a record; zeros for none."""
+    cdef Py_ssize_t i
+    if record is None:
+        for i in range(size):
+            numbers[i] = 0
+        return True
+    if type(record) is not shape.cls:
+        return False
+    for i in range(size):
+        if not read(shape.get(record, i), most, numbers + i):
+            return False
+    return True
+
+
+cdef inline bint fits(wide_t amount) noexcept:
+    return -MONEY_MOST <= amount <= MONEY_MOST
+
+
+cdef inline object line(int64_t rule, object quantity, object rate, int64_t amount):
+    return (rule, quantity, rate, amount)
+
+
+cdef bytes window_key(uint8_t space, int64_t window, int64_t number):
+    cdef bytes key = PyBytes_FromStringAndSize(NULL, 9)
+    cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(key)
+    cdef int i
+    at[0] = space
+    for i in range(4):
+        at[1 + i] = <uint8_t>(window >> (24 - 8 * i))
+        at[5 + i] = <uint8_t>(number >> (24 - 8 * i))
+    return key
+
+
+cdef class _Earner:
+    """Who earns by the bills of this piece: a utility, or the tax account."""
+
+    cdef bytes address, key
+    cdef int64_t amount
+
+
+cdef class _Zone:
+    cdef list sums              # None: nothing was added yet
+    cdef int64_t[SUMS] added
+    cdef _Earner utility
+
+
+cdef class _Terms:
+    """Prices of a zone and tariff class."""
+
+    cdef int64_t energy, ft, buy_back, short_, long_, vat
+    cdef object energy_rate, ft_rate, buy_back_rate, short_rate, long_rate, vat_rate
+    cdef _Zone zone
+
+
+cdef class Meters:
+    """The kernel; made once, with the records' classes by name and the spaces and bounds that the ledger has.
+
+    ValueError when a class has other attributes, or a rule of the bill another number, than it knows.
+    """
+
+    cdef Shape account, meter, position, reading, traded, settlement, lot, energy, prices
+    cdef bytes account_space, energy_space
+    cdef uint8_t meter_space, position_space, reading_space, traded_space, settlement_space, lot_space
+    cdef int64_t debt_most
+    cdef object meter_weight, clear_weight
+
+    def __init__(self, dict classes not None, dict rules not None, spaces not None, *, debt_most, meter_weight,
+                 clear_weight):
+        for name, names in EXPECTED.items():
+            known = tuple(attribute.name for attribute in classes[name].__attrs_attrs__)
+            if known != names:
+                raise ValueError(f"the attributes of {name} are {known}; the kernel knows {names}")
+        if rules != RULES:
+            raise ValueError(f"the rules of bills are {rules}; the kernel knows {RULES}")
+        self.account, self.meter, self.position, self.reading, self.traded, self.settlement, self.lot, self.energy, \
+            self.prices = (Shape(classes[name], EXPECTED[name]) for name in EXPECTED)
+        self.account_space, self.energy_space = bytes((spaces["ACCOUNT"],)), bytes((spaces["ENERGY"],))
+        self.meter_space, self.position_space = spaces["METER"], spaces["POSITION"]
+        self.reading_space, self.traded_space = spaces["READING"], spaces["TRADED"]
+        self.settlement_space, self.lot_space = spaces["SETTLEMENT"], spaces["LOT"]
+        self.debt_most, self.meter_weight, self.clear_weight = debt_most, meter_weight, clear_weight
+
+    def settle(self, session, int64_t window, int64_t begin_ms, int64_t number, int64_t last, spend, find, sums,
+               dict earned, bytes tax not None):
+        """Settles meters from the one after `number` to `last`; returns (the last one settled, whether it goes on).
+
+        It goes on, with one that is not plain, where that is left to others; else `last` is settled or `spend` refused
+        a weight. `find(zone, tariff)` gives (prices, the zone's utility), `sums(zone)` the zone's sums, which are added
+        to, like `earned` by account.
+        """
+        cdef _Run run = _Run.__new__(_Run)
+        cdef bint goes_on = False
+        cdef int plain
+        run.kernel, run.get, run.put, run.height = self, session.get, session.put, session.height
+        run.window, run.begin_ms, run.spend, run.find, run.sums, run.tax_address = window, begin_ms, spend, find, sums, tax
+        run.earned, run.earners, run.terms, run.zones = earned, {}, {}, {}
+        try:
+            while number < last:
+                plain = run.one(number + 1)
+                if plain != 1:
+                    goes_on = plain == 0
+                    break
+                number += 1
+        finally:
+            run.close()
+        return number, goes_on
+
+
+cdef class _Run:
+    """A piece of a window."""
+
+    cdef Meters kernel
+    cdef object get, put, spend, find, sums
+    cdef int64_t window, begin_ms, height
+    cdef bytes tax_address
+    cdef dict earned, earners, terms, zones
+    cdef _Earner tax
+
+    cdef int close(self) except -1:
+        cdef _Zone zone
+        cdef _Earner earner
+        cdef int i
+        for zone in self.zones.values():
+            if zone.sums is not None:
+                for i in range(SUMS):
+                    zone.sums[i] += zone.added[i]
+        for earner in self.earners.values():
+            self.earned[earner.address] = earner.amount
+        return 0
+
+    cdef _Earner _earner(self, bytes address):
+        cdef _Earner earner = self.earners.get(address)
+        if earner is None:
+            earner = _Earner.__new__(_Earner)
+            earner.address, earner.key = address, self.kernel.account_space + address
+            earner.amount = self.earned.setdefault(address, 0)
+            self.earners[address] = earner
+        return earner
+
+    cdef _Terms _terms(self, object zone, object tariff):
+        """None when they are beyond bounds."""
+        cdef _Terms terms = self.terms.get((zone, tariff))
+        cdef int64_t[6] numbers
+        if terms is not None:
+            return terms
+        prices, utility = self.find(zone, tariff)
+        if not read_all(self.kernel.prices, prices, RATE_MOST, 6, numbers):
+            return None
+        terms = _Terms.__new__(_Terms)
+        terms.energy, terms.ft, terms.buy_back = numbers[0], numbers[1], numbers[2]
+        terms.short_, terms.long_, terms.vat = numbers[3], numbers[4], numbers[5]
+        terms.energy_rate, terms.ft_rate, terms.buy_back_rate = prices.energy, prices.ft, prices.buy_back
+        terms.short_rate, terms.long_rate, terms.vat_rate = prices.short, prices.long, prices.vat_ppm
+        terms.zone = self.zones.get(zone)
+        if terms.zone is None:
+            terms.zone = self.zones[zone] = _Zone.__new__(_Zone)
+            terms.zone.utility = self._earner(utility)
+        if self.tax is None:
+            self.tax = self._earner(self.tax_address)
+        self.terms[zone, tariff] = terms
+        return terms
+
+    cdef bint _money(self, object account, int64_t* m) except -1:
+        """An account's money as it can be spent now (`gridtokenx.ledger.funds.settled`). False: beyond bounds."""
+        cdef int64_t locked
+        if not read_all(self.kernel.account, account, MONEY_MOST, DUES + 1, m):
+            return False
+        if m[HEIGHT] < self.height and (m[RELEASED] or m[FREED]):
+            m[COLLATERAL] -= m[FREED]
+            locked = max(0, m[COLLATERAL] - m[CREDIT])
+            m[BALANCE] += m[RELEASED] + m[LOCKED] - locked
+            m[LOCKED], m[RELEASED], m[FREED] = locked, 0, 0
+        return True
+
+    cdef int one(self, int64_t number) except -1:
+        """1: settled; 0: not plain; 2: no room."""
+        cdef Meters k = self.kernel
+        cdef _Terms terms
+        cdef object meter = self.get(PyBytes_FromStringAndSize(window_key(k.meter_space, number, 0), 5))
+        cdef object position, reading, traded = None, account, utility, owner, energy_record
+        cdef object bill, lot, made, wh
+        cdef int64_t since, boundary, sold = 0, bought = 0, supplied, taken
+        cdef int64_t[3] r
+        cdef int64_t[7] t
+        cdef int64_t[DUES + 1] a
+        cdef int64_t[DUES + 1] u
+        cdef int64_t[6] e
+        cdef int64_t short_wh, left, uncovered, unsold, unused, resold, locked, balance
+        cdef wide_t energy_amount, ft_amount, vat, back, shortfall, shortfall_vat, surplus, to_utility, to_tax, amount
+        cdef list lines
+        if type(meter) is not k.meter.cls:
+            return 0
+        if not read(k.meter.get(meter, 9), (<int64_t>1 << 62), &since) or not read(k.meter.get(meter, 10), 2, &boundary):
+            return 0
+        if boundary or since > self.begin_ms:
+            return 1 if self.spend(k.clear_weight) else 2
+
+        # What is read decides whether the bill is plain: until then nothing is written.
+        position = self.get(window_key(k.position_space, self.window, number))
+        if position is not None and (type(position) is not k.position.cls
+                                     or not read(k.position.get(position, 0), WH_MOST, &sold)
+                                     or not read(k.position.get(position, 1), WH_MOST, &bought)):
+            return 0
+        traded_key = window_key(k.traded_space, self.window, number)
+        if bought or sold:
+            traded = self.get(traded_key)
+        reading = self.get(window_key(k.reading_space, self.window, number))
+        if reading is None or not read_all(k.reading, reading, WH_MOST, 3, r) or not read_all(
+                k.traded, traded, MONEY_MOST, 7, t) or bought < 0 or sold < 0 or r[0] < 0 or r[1] < 0:
+            return 0
+        terms = self._terms(k.meter.get(meter, 3), k.meter.get(meter, 6))
+        if terms is None:
+            return 0
+
+        # Sales use injection first, then purchases; what purchases are left covers withdrawal (MARKET 7.2).
+        resold = sold - r[0] if sold > r[0] else 0
+        left = bought - resold if bought > resold else 0
+        uncovered = r[1] - left if r[1] > left else 0
+        unsold = r[0] - sold if r[0] > sold else 0
+        short_wh = resold - bought if resold > bought else 0
+        unused = left - r[1] if left > r[1] else 0
+        supplied, taken = uncovered + short_wh, unsold + unused
+
+        energy_amount = half_up(<wide_t>uncovered * terms.energy, KWH)
+        ft_amount = half_up(<wide_t>uncovered * terms.ft, KWH)
+        vat = half_up((energy_amount + ft_amount) * terms.vat, PPM)
+        back = -half_up(<wide_t>unsold * terms.buy_back, KWH)
+        shortfall = half_up(<wide_t>short_wh * terms.short_, KWH)
+        shortfall_vat = half_up(shortfall * terms.vat, PPM)
+        surplus = -half_up(<wide_t>unused * terms.long_, KWH)
+        to_utility = energy_amount + ft_amount + back + shortfall + surplus
+        to_tax = vat + shortfall_vat
+        if not (fits(energy_amount) and fits(ft_amount) and fits(vat) and fits(back) and fits(shortfall)
+                and fits(shortfall_vat) and fits(surplus) and fits(to_utility) and fits(to_tax)
+                and fits(terms.zone.utility.amount) and fits(self.tax.amount)):
+            return 0
+
+        owner = k.meter.get(meter, 0)
+        if type(owner) is not bytes:
+            return 0
+        utility = self.get(terms.zone.utility.key)
+        if not self._money(utility, u) or <wide_t>u[BALANCE] + terms.zone.utility.amount - (
+                to_utility if to_utility > 0 else -to_utility) - (to_tax if to_tax > 0 else -to_tax) < -k.debt_most:
+            return 0
+        account_key = k.account_space + <bytes>owner
+        account = self.get(account_key)
+        energy_key = k.energy_space + <bytes>owner
+        energy_record = self.get(energy_key)
+        if not self._money(account, a) or a[DUES] or not read_all(k.energy, energy_record, MONEY_MOST, 6, e):
+            return 0
+        a[COLLATERAL] -= t[5]
+        locked = max(0, a[COLLATERAL] - a[CREDIT])
+        balance = a[BALANCE] + a[LOCKED] - locked + t[4]
+        amount = to_utility + to_tax
+        if amount > balance:
+            return 0
+        if not self.spend(k.meter_weight):
+            return 2
+
+        # ------------------------------------------------------------ it is plain: all is written
+        if bought or sold:
+            self.put(traded_key, None)
+        terms.zone.utility.amount += <int64_t>to_utility
+        self.tax.amount += <int64_t>to_tax
+        made = k.account.new()
+        k.account.set(made, NONCE, ZERO if account is None else k.account.get(account, NONCE))
+        k.account.set(made, BALANCE, <int64_t>(balance - amount))
+        k.account.set(made, BIDS, ZERO if account is None else k.account.get(account, BIDS))
+        k.account.set(made, PROCEEDS, a[PROCEEDS] - t[4])
+        k.account.set(made, COLLATERAL, a[COLLATERAL])
+        k.account.set(made, CREDIT, a[CREDIT])
+        k.account.set(made, LOCKED, locked)
+        k.account.set(made, RELEASED, a[RELEASED])
+        k.account.set(made, FREED, a[FREED])
+        k.account.set(made, HEIGHT, ZERO if account is None else k.account.get(account, HEIGHT))
+        k.account.set(made, PARTICIPANT, ZERO if account is None else k.account.get(account, PARTICIPANT))
+        k.account.set(made, THRESHOLD, ZERO if account is None else k.account.get(account, THRESHOLD))
+        k.account.set(made, DUES, ZERO)
+        self.put(account_key, made)
+
+        lines = []
+        if bought:
+            wh = bought
+            lines.append(line(PURCHASE, wh, ZERO, t[0]))
+            lines.append(line(WHEELING, wh, ZERO, t[1]))
+            lines.append(line(TRADE_FEE, wh, ZERO, t[2]))
+            lines.append(line(TRADE_VAT, wh, ZERO, t[3]))
+        if sold:
+            lines.append(line(SALE, sold, ZERO, -t[4]))
+        if uncovered:
+            wh = uncovered
+            lines.append(line(ENERGY_LINE, wh, terms.energy_rate, <int64_t>energy_amount))
+            lines.append(line(FT, wh, terms.ft_rate, <int64_t>ft_amount))
+            lines.append(line(SUPPLY_VAT, wh, terms.vat_rate, <int64_t>vat))
+        if unsold:
+            lines.append(line(BUY_BACK, unsold, terms.buy_back_rate, <int64_t>back))
+        if short_wh:
+            lines.append(line(SHORTFALL, short_wh, terms.short_rate, <int64_t>shortfall))
+        if unused:
+            lines.append(line(SURPLUS, unused, terms.long_rate, <int64_t>surplus))
+        if short_wh:
+            lines.append(line(SHORTFALL_VAT, short_wh, terms.vat_rate, <int64_t>shortfall_vat))
+        bill = k.settlement.new()
+        k.settlement.set(bill, 0, owner)
+        k.settlement.set(bill, 1, k.meter.get(meter, 3))
+        k.settlement.set(bill, 2, k.reading.get(reading, 0))
+        k.settlement.set(bill, 3, k.reading.get(reading, 1))
+        k.settlement.set(bill, 4, bought)
+        k.settlement.set(bill, 5, sold)
+        k.settlement.set(bill, 6, supplied)
+        k.settlement.set(bill, 7, taken)
+        k.settlement.set(bill, 8, k.reading.get(reading, 2))
+        k.settlement.set(bill, 9, ZERO)
+        k.settlement.set(bill, 10, tuple(lines))
+        self.put(window_key(k.settlement_space, self.window, number), bill)
+
+        if r[0]:
+            lot = k.lot.new()
+            k.lot.set(lot, 0, k.meter.get(meter, 3))
+            k.lot.set(lot, 1, k.meter.get(meter, 5))
+            k.lot.set(lot, 2, k.reading.get(reading, 0))
+            k.lot.set(lot, 3, min(r[0], sold))
+            k.lot.set(lot, 4, ZERO)
+            self.put(window_key(k.lot_space, self.window, number), lot)
+        made = k.energy.new()
+        k.energy.set(made, 0, e[0] + r[0])
+        k.energy.set(made, 1, e[1] + sold)
+        k.energy.set(made, 2, e[2] + bought)
+        k.energy.set(made, 3, e[3] + r[1])
+        k.energy.set(made, 4, e[4] + supplied)
+        k.energy.set(made, 5, e[5] + taken)
+        self.put(energy_key, made)
+
+        if terms.zone.sums is None:
+            terms.zone.sums = self.sums(k.meter.get(meter, 3))
+        terms.zone.added[0] += r[0]
+        terms.zone.added[1] += r[1]
+        terms.zone.added[2] += supplied
+        terms.zone.added[3] += taken
+        terms.zone.added[4] += bought
+        terms.zone.added[5] += sold
+        terms.zone.added[6] += t[6]
+        terms.zone.added[7] += 1
+        return 1
