@@ -24,6 +24,7 @@ from gridtokenx.errors import GridTokenXError, InvariantError
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 SEED_BYTES = 32
+NO_SIGNATURE = bytes(SIGNATURE_BYTES)
 _SIGN_OPEN = int(_sodium.ffi.cast("uintptr_t", _sodium.ffi.addressof(_sodium.lib, "crypto_sign_open")))
 
 
@@ -95,6 +96,25 @@ def taken_as_good(signed: list[tuple[bytes, bytes, bytes]]) -> Iterator[None]:
         yield
     finally:
         _taken.difference_update(names)
+
+
+_unsigned: set[bytes] = set()
+
+
+@contextmanager
+def unsigned_as_good(domain: Domain, chain_id: bytes) -> Iterator[None]:
+    """Meanwhile `is_unsigned_good` says so of this domain and chain: for forks, as `taken_as_good`."""
+    prefix = signed_bytes(domain, chain_id, b"")
+    _unsigned.add(prefix)
+    try:
+        yield
+    finally:
+        _unsigned.discard(prefix)
+
+
+def is_unsigned_good(prefix: bytes) -> bool:
+    """Whether `NO_SIGNATURE` is good under what begins with `signed_bytes` of a domain, a chain and nothing."""
+    return prefix in _unsigned
 
 
 def signed_bytes(domain: Domain, chain_id: bytes, payload: bytes) -> bytes:

@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 
 from gridtokenx import codec
 from gridtokenx.crypto.hashing import Domain, digest
-from gridtokenx.crypto.keys import SIGNATURE_BYTES, PrivateKey
+from gridtokenx.crypto.keys import NO_SIGNATURE, PrivateKey
 from gridtokenx.forks.base import Base
 from gridtokenx.forks.dump import dump
 from gridtokenx.forks.edits import Edit, edit_block
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
 BANGKOK = timezone(timedelta(hours=7), "Asia/Bangkok")
 VALID_FOR = 1 << 40
-NO_SIGNATURE = bytes(SIGNATURE_BYTES)
 MAX_CATCH_UP_BLOCKS = 100_000
 
 @define

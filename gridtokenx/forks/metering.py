@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from attrs import evolve
 
 from gridtokenx.crypto.hashing import Domain
-from gridtokenx.crypto.keys import SIGNATURE_BYTES, PrivateKey, signed_bytes, taken_as_good
+from gridtokenx.crypto.keys import NO_SIGNATURE, PrivateKey, unsigned_as_good
 from gridtokenx.forks.errors import ForkError
 from gridtokenx.forks.mined import Refusal
 from gridtokenx.ledger import spaces
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from gridtokenx.forks.chain import Chain
 
 READINGS_OF_A_TRANSACTION = 256
-NO_SIGNATURE = bytes(SIGNATURE_BYTES)
 Readings = Mapping[int, tuple[int, int]]
 NAMED_MOST = 3
 ALL_ZONES = (1 << 64) - 1
@@ -43,7 +43,7 @@ def report(chain: Chain, window: int, readings: Mapping[int, tuple[int, int]]) -
         part = slice(first, first + READINGS_OF_A_TRANSACTION)
         sent[chain.submit(collector, ReportReadings(made[part]))] = numbers[part]
     refused: list[tuple[int, str]] = []
-    with taken_as_good([] if chain.signs else [_claim(chain, reading) for reading in made]):
+    with nullcontext() if chain.signs else unsigned_as_good(Domain.METER_READING, chain.chain_id):
         for mined in chain.flush():
             for ticket, receipt in mined.receipts.items():
                 if ticket in sent:
@@ -57,12 +57,6 @@ def _signed(chain: Chain, window: int, readings: Readings, numbers: list[int]) -
     """As the meters would send them to a chain that verifies."""
     return tuple(sign_reading(meter_key(chain, number), chain.chain_id, number, window, *readings[number],
                               int(Quality.MEASURED), 0) for number in numbers)
-
-
-def _claim(chain: Chain, reading: SignedReading) -> tuple[bytes, bytes, bytes]:
-    """What is taken as signed, without the work of signing and verifying: this process has all the keys anyway."""
-    return (meter_key(chain, reading.meter).public, NO_SIGNATURE,
-            signed_bytes(Domain.METER_READING, chain.chain_id, reading.payload))
 
 
 def _refused(receipt: Receipt | Refusal, numbers: list[int]) -> list[tuple[int, str]]:

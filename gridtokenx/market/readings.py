@@ -10,17 +10,22 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
+from gridtokenx._native.readings import Readings
 from gridtokenx._native.records import encode as encode_fields
 from gridtokenx.crypto.hashing import Domain
-from gridtokenx.crypto.keys import signed_bytes, verify_known
+from gridtokenx.crypto.keys import NO_SIGNATURE, SIGNATURE_BYTES, is_unsigned_good, signed_bytes, verify_known
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.metering_records import BoundaryMeter, Collector, Correction, Quality, Reading, Settling
 from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.records import Meter
+from gridtokenx.ledger.spaces import MAX_WINDOW, Space
 from gridtokenx.market.clock import WINDOW_MS
 from gridtokenx.market.deadlines import closes_ms, deadline_ms
 from gridtokenx.market.settlement import correct, measure_again
+
+MAX_REVISION = 65_535
+MAX_INT64 = (1 << 63) - 1
 
 
 @frozen
@@ -41,6 +46,12 @@ class SignedReading:
         return encode_fields((self.window, self.injected_wh, self.withdrawn_wh, self.quality, self.revision))
 
 
+KERNEL = Readings({record.__name__: record for record in (Meter, Reading, SignedReading)}, Space.__members__,
+                  ((1 << 32) - 1, MAX_WINDOW, MAX_INT64, MAX_INT64, int(max(Quality)), MAX_REVISION),
+                  window_ms=WINDOW_MS, signature_bytes=SIGNATURE_BYTES)
+"""Does with a plain reading what `_check` and `_take` do."""
+
+
 def report(context: Context, sender: bytes,
            readings: Sequence[SignedReading]) -> tuple[list[tuple[int, Failed]], int]:
     """Takes every reading that may be taken.
@@ -51,27 +62,54 @@ def report(context: Context, sender: bytes,
     settling: Settling = session.get(spaces.SETTLING)
     collector: Collector | None = session.get(spaces.collector(sender))
     zones = 0 if collector is None else collector.zones
+    now, parameters = context.now_ms, context.parameters
+
+    def opened(window: int) -> bool:
+        return (window + 1) * WINDOW_MS <= now < closes_ms(parameters, settling, window)
+
+    def in_time(window: int) -> bool:
+        return now < deadline_ms(settling, window)
+
     refused: dict[int, Failed] = {}
-    wanted: list[tuple[int, Meter]] = []
-    corrected = 0
-    for index, reading in enumerate(readings):
-        try:
-            wanted.append((index, _check(context, settling, sender, zones, reading)))
-        except Failed as failure:
-            refused[index] = failure
-    good = verify_known([
-        (meter.key, readings[index].signature, signed_bytes(Domain.METER_READING, chain_id, readings[index].payload))
-        for index, meter in wanted])
-    for (index, meter), verified in zip(wanted, good, strict=True):
-        reading = readings[index]
-        try:
-            if not verified:
-                raise Failed(Code.BAD_READING_SIGNATURE, f"the signature is not that of meter {reading.meter}'s key on "
-                                                         "this chain")
-            corrected += _take(context, settling, meter, reading)
-        except Failed as failure:
-            refused[index] = failure
+    meters: list[Meter | None] = KERNEL.check(session, readings, sender, zones, opened)
+    others: dict[int, Meter] = {}           # of readings that are not plain
+    for index, plain in enumerate(meters):
+        if plain is None:
+            try:
+                others[index] = _check(context, settling, sender, zones, readings[index])
+            except Failed as failure:
+                refused[index] = failure
+    good = _verified(chain_id, [(others.get(index, meter), reading)
+                                for index, (meter, reading) in enumerate(zip(meters, readings, strict=True))])
+    corrected = index = 0
+    while (index := KERNEL.take(session, readings, meters, good, index, in_time)) < len(readings):
+        if index not in refused:
+            reading, meter = readings[index], others.get(index, meters[index])
+            assert meter is not None
+            try:
+                if not good[index]:
+                    raise Failed(Code.BAD_READING_SIGNATURE, f"the signature is not that of meter {reading.meter}'s "
+                                                             "key on this chain")
+                corrected += _take(context, settling, meter, reading)
+            except Failed as failure:
+                refused[index] = failure
+        index += 1
     return sorted(refused.items()), corrected
+
+
+def _verified(chain_id: bytes, readings: list[tuple[Meter | None, SignedReading]]) -> list[bool]:
+    """Whether each is signed with its meter's key; without a meter, False."""
+    prefix = signed_bytes(Domain.METER_READING, chain_id, b"")
+    if is_unsigned_good(prefix):
+        good = [meter is not None and reading.signature == NO_SIGNATURE for meter, reading in readings]
+    else:
+        good = [False] * len(readings)
+    asked = [index for index, (meter, _) in enumerate(readings) if meter is not None and not good[index]]
+    if asked:
+        answers = verify_known([KERNEL.signed_by(*readings[index], prefix) for index in asked])
+        for index, answer in zip(asked, answers, strict=True):
+            good[index] = answer
+    return good
 
 
 def _check(context: Context, settling: Settling, sender: bytes, zones: int, reading: SignedReading) -> Meter:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gridtokenx.crypto.hashing import Domain
-from gridtokenx.crypto.keys import signed_bytes, taken_as_good
+from gridtokenx.crypto.keys import NO_SIGNATURE, signed_bytes, taken_as_good
 from gridtokenx.forks import Chain
-from gridtokenx.forks.metering import NO_SIGNATURE
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.operations import BilateralTrade
 from gridtokenx.ledger.records import Corridor, CorridorWindow, Zone

@@ -20,12 +20,11 @@ from gridtokenx.ledger import weights
 from gridtokenx.ledger.operations.base import Block, check_count, integer
 from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.spaces import MAX_WINDOW
-from gridtokenx.market.readings import SignedReading, report
+from gridtokenx.market.readings import KERNEL, MAX_REVISION, SignedReading, report
 
 __all__ = ["ReportReadings", "SignedReading", "sign_reading"]
 
 MAX_READINGS = 512
-MAX_REVISION = 65_535
 _NAMES = ("meter", "window", "injected_wh", "withdrawn_wh", "quality", "revision", "signature")
 
 
@@ -45,7 +44,7 @@ class ReportReadings:
         check_count(fields, "readings")
         if type(fields[0]) is not tuple or not 1 <= len(fields[0]) <= MAX_READINGS:
             raise Failed(Code.BAD_FIELDS, f"readings must be an array of 1 to {MAX_READINGS}")
-        return cls(tuple(_read(entry) for entry in fields[0]))
+        return cls(KERNEL.parse(fields[0]) or tuple(_read(entry) for entry in fields[0]))
 
     def fields(self) -> list[Any]:
         return [self.KIND, [[r.meter, r.window, r.injected_wh, r.withdrawn_wh, r.quality, r.revision, r.signature]
