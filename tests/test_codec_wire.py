@@ -20,6 +20,7 @@ from gridtokenx.ledger.transaction import (
     TransactionError,
     decode_transaction,
     encode_payload,
+    make_transaction,
     sign_transaction,
 )
 
@@ -130,6 +131,17 @@ def test_every_changed_byte_gives_another_id_and_no_good_signature(data: st.Data
     if tx is not None:
         assert tx.id != decode_transaction(raw).id
         assert not tx.signatures_verify(CHAIN)
+
+
+def test_what_is_made_without_bytes_is_what_its_bytes_say() -> None:
+    signatures = tuple(sorted((signer.public, bytes(64)) for signer in KEYS[:2]))
+    made = make_transaction(KEYS[0].public, 7, 1 << 40, 2, ((20, 1, (b"a", None)), (30, ((1, 2),))), 1, signatures)
+    assert made == decode_transaction(made.raw)
+    for operations in ((), ((1,),) * 65, ((1, bytes(65_536)),)):
+        with pytest.raises(TransactionError):
+            make_transaction(KEYS[0].public, 7, 1, 2, operations, 0, signatures)
+    with pytest.raises(TransactionError, match="nonce"):
+        make_transaction(KEYS[0].public, -1, 1, 2, ((1,),), 0, signatures)
 
 
 def test_frozen_bytes() -> None:

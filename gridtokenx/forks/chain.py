@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field, frozen
 
 from gridtokenx import codec
+from gridtokenx._native.canonical import tuples
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.crypto.keys import NO_SIGNATURE, PrivateKey
 from gridtokenx.forks.base import Base
@@ -38,7 +39,7 @@ from gridtokenx.ledger.run import BlockInputs
 from gridtokenx.ledger.schema import decode_value
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader, StateView
-from gridtokenx.ledger.transaction import FLAG_ALL_OR_NOTHING, Transaction, decode_transaction, encode_payload
+from gridtokenx.ledger.transaction import FLAG_ALL_OR_NOTHING, Transaction, make_transaction
 from gridtokenx.market.book import Books
 from gridtokenx.market.clock import WINDOW_MS, window_at
 from gridtokenx.market.deadlines import HALT_MS
@@ -57,9 +58,10 @@ MAX_CATCH_UP_BLOCKS = 100_000
 class _Waiting:
     ticket: int
     sender: bytes
-    operations: list[list[Any]]
+    operations: tuple[tuple[Any, ...], ...]
     fee_uthb: int | None
     flags: int
+    made: Transaction | None = None     # as it was made last
 
 
 @frozen
@@ -91,6 +93,7 @@ class Chain:
     _tickets: count[int] = field(factory=lambda: count(1))
     _points: dict[int, _Point] = field(factory=dict)
     _keys: dict[str, PrivateKey] = field(factory=dict)
+    meter_keys: dict[int, bytes] = field(factory=dict, init=False)      # public ones of the fork's own, once needed
 
     def __attrs_post_init__(self) -> None:
         self._books = books_of(self.head, self.max_orders)
@@ -185,8 +188,9 @@ class Chain:
         if not operations:
             raise ForkError("a transaction carries at least one operation")
         ticket = next(self._tickets)
-        self._pool.append(_Waiting(ticket, address_of(sender), [operation.fields() for operation in operations],
-                                   fee_uthb, FLAG_ALL_OR_NOTHING if all_or_nothing else 0))
+        fields = tuple([tuples(operation.fields()) for operation in operations])
+        self._pool.append(_Waiting(ticket, address_of(sender), fields, fee_uthb,
+                                   FLAG_ALL_OR_NOTHING if all_or_nothing else 0))
         return ticket
 
     def send(self, sender: Party, *operations: Operation, fee_uthb: int | None = None) -> list[tuple[Any, ...]]:
@@ -302,13 +306,16 @@ class Chain:
             fee = entry.fee_uthb
             if fee is None:
                 fee = parameters.min_fee_uthb * len(entry.operations)
-            payload = encode_payload(entry.sender, nonce, VALID_FOR, fee, entry.operations, entry.flags)
             signers = [entry.sender]
             if account.threshold:
                 keys: AccountKeys = self.record(spaces.account_keys(entry.sender))
                 signers = sorted(keys.keys)[:account.threshold]
-            raw = codec.encode([payload, [[signer, NO_SIGNATURE] for signer in signers]])
-            made.append((decode_transaction(raw), entry))
+            signatures = tuple([(signer, NO_SIGNATURE) for signer in signers])
+            known = entry.made
+            if known is None or (known.nonce, known.fee_uthb, known.signatures) != (nonce, fee, signatures):
+                known = entry.made = make_transaction(entry.sender, nonce, VALID_FOR, fee, entry.operations,
+                                                      entry.flags, signatures)
+            made.append((known, entry))
         return made
 
     # ------------------------------------------------------------ there and back

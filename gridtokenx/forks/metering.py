@@ -78,12 +78,15 @@ def meter_key(chain: Chain, number: int) -> PrivateKey:
 def _adopt(chain: Chain, numbers: list[int]) -> None:
     """Gives meters keys of the fork, those that do not have them yet."""
     strange: dict[int, Meter] = {}
+    known = chain.meter_keys
     for number in numbers:
         meter: Meter | None = chain.record(spaces.meter(number))
         if meter is None:
             raise ForkError(f"no meter {number}")
-        if meter.key != meter_key(chain, number).public:
-            strange[number] = meter
+        if meter.key != known.get(number):
+            own = known[number] = meter_key(chain, number).public
+            if meter.key != own:
+                strange[number] = meter
     if not strange:
         return
 

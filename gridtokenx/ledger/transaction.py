@@ -134,6 +134,25 @@ def encode_payload(sender: bytes, nonce: int, valid_until_height: int, fee_uthb:
     return codec.encode([VERSION, sender, nonce, valid_until_height, fee_uthb, flags, operations])
 
 
+def make_transaction(sender: bytes, nonce: int, valid_until_height: int, fee_uthb: int,
+                     operations: tuple[tuple[Any, ...], ...], flags: int,
+                     signatures: tuple[tuple[bytes, bytes], ...]) -> Transaction:
+    """What `decode_transaction` reads from the bytes of these fields; signatures by key. Raises TransactionError.
+
+    For whoever makes transactions and executes them in one process.
+    """
+    if not 1 <= len(operations) <= MAX_OPERATIONS:
+        raise TransactionError(f"a transaction carries 1 to {MAX_OPERATIONS} operations, not {len(operations)}")
+    for name, value in (("nonce", nonce), ("valid_until_height", valid_until_height), ("fee_uthb", fee_uthb)):
+        _amount(name, value)
+    payload = codec.encode((VERSION, sender, nonce, valid_until_height, fee_uthb, flags, operations))
+    raw = codec.encode((payload, signatures))
+    if len(raw) > MAX_TRANSACTION_BYTES:
+        raise TransactionError(f"{len(raw)} bytes; a transaction has at most {MAX_TRANSACTION_BYTES}")
+    return Transaction(sender, nonce, valid_until_height, fee_uthb, flags, operations, payload, signatures, raw,
+                       digest(Domain.TRANSACTION, raw))
+
+
 def sign_transaction(chain_id: bytes, keys: list[PrivateKey], payload: bytes) -> bytes:
     """The wire bytes of `payload` signed by each of `keys`."""
     entries = [[key.public, key.sign(Domain.TRANSACTION_SIGNATURE, chain_id, payload)]

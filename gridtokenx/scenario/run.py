@@ -78,9 +78,11 @@ class Simulation:
             over = present - 1
             if over > start - LEAD:     # meters begin to measure in the window after their registration
                 at = over - start
-                chain.report(over, {house.meter: _reading(
-                    house.read(at, int(floor.position_wh[number, at])) if at in range(len(windows)) else 0)
-                    for number, house in enumerate(houses)})
+                if at in range(len(windows)):
+                    read = zip(houses, floor.position_wh[:, at].tolist(), strict=True)
+                    chain.report(over, {house.meter: _reading(house.read(at, position)) for house, position in read})
+                else:
+                    chain.report(over, {house.meter: (0, 0) for house in houses})
             offset = present + LEAD - 1 - start
             if 0 <= offset < len(windows) and offset % size == 0:
                 session = windows[offset:offset + size]
@@ -148,7 +150,7 @@ def _span(windows: range) -> range:
 
 def _reading(net_wh: int) -> tuple[int, int]:
     """(injected, withdrawn) of a meter that sees what house and roof together give or take."""
-    return max(net_wh, 0), max(-net_wh, 0)
+    return (net_wh, 0) if net_wh > 0 else (0, -net_wh)
 
 
 def _settled(chain: Chain, windows: range) -> bool:
