@@ -1,19 +1,22 @@
 """A chain's newest state in few layers, so that reading it stays quick after thousands of blocks.
 
 Every block lays its changes over its parent's. Here neighbours of like size are merged, as a log-structured merge tree
-does: n changes lie in about log2(n) layers, and each change is copied about log2(n) times in all. Layers are never
-changed, so an older state that somebody holds (a snapshot to revert to) stays what it is.
+does: n changes lie in about log(n) layers to the base `STEP`, and each change is copied a few times in each. Layers are
+never changed, so an older state that somebody holds (a snapshot to revert to) stays what it is.
 """
 
 from __future__ import annotations
 
 from gridtokenx.ledger.state import StateReader, StateView
 
+STEP = 6
+"""How much larger the layer below is, at least. A block asks for many keys that are new, in every layer."""
+
 
 def compact(view: StateView) -> StateView:
-    """The same state and header as `view`; its top layers merged until each is less than half of the one below."""
+    """The same state and header as `view`; its top layers merged until each is small beside the one below."""
     changes, pages, parent = view.changes, view.pages, view.parent
-    while isinstance(parent, StateView) and len(parent.changes) <= 2 * len(changes):
+    while isinstance(parent, StateView) and len(parent.changes) <= STEP * len(changes):
         changes = {**parent.changes, **changes}
         pages = {**parent.pages, **pages}
         parent = parent.parent
