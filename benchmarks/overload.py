@@ -1,10 +1,13 @@
 """Tenfold overload: what still becomes final, what memory it takes, and whether everyone refused is told why.
 
-    python -m benchmarks.overload [--authorities 4] [--seconds 60] [--times 10]
+    python -m benchmarks.overload [--authorities 4] [--seconds 60] [--times 10] [--transfers]
 
 First the sustainable rate: clients that wait for what they sent. Then `times` that rate is offered to all nodes for
 `seconds`: each client sends the next transactions of its accounts, and offers again what was refused. Every answer
 is counted by its code; at the end every transaction that was accepted must be final, or its node must say why not.
+
+Most of the load are orders, many of which rest in the book: the state grows with every second, and the memory with it.
+The state of transfers among the same accounts does not grow: `--transfers` shows what the overload itself takes.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from attrs import define, field, frozen
 
 from benchmarks.cluster import Cluster, benchmark_genesis, running
 from benchmarks.throughput import Counted, _connected, _feeding, offer, set_up
-from benchmarks.workload import MONEY_UTHB, TRADERS, signed_load, traders
+from benchmarks.workload import MONEY_UTHB, ORDERS, TRADERS, signed_load, traders
 from gridtokenx.client import code_name, connect
 from gridtokenx.client.connection import Client
 from gridtokenx.client.errors import ClientError
@@ -167,14 +170,14 @@ async def _fates(offered: Offered) -> Counter[str]:
     return fates
 
 
-async def measure(authorities: int, seconds: float, times: float) -> dict[str, object]:
+async def measure(authorities: int, seconds: float, times: float, orders: float) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as name:
         genesis = benchmark_genesis(authorities, traders(), MONEY_UTHB, 1)
         async with running(Path(name), genesis) as cluster, connect([cluster.addresses[0]]) as first:
             ids = await set_up(genesis, first)
             window = (await first.status())["window"]
             count = int(FIRST_OFFER * (2 * WARM_UP_S + SUSTAINED_S + seconds)) + PER_POOL
-            load = signed_load(genesis, ids, window, count)
+            load = signed_load(genesis, ids, window, count, orders)
             return await _measured(cluster, load, seconds, times)
 
 
@@ -253,10 +256,11 @@ def good(result: dict[str, object]) -> bool:
 @click.option("--authorities", default=4, show_default=True, type=click.IntRange(1, 5))
 @click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(5))
 @click.option("--times", default=10.0, show_default=True, type=click.FloatRange(1, 100))
+@click.option("--transfers", is_flag=True, help="No orders: a load that makes the state no larger.")
 @click.option("--json", "as_json", is_flag=True)
-def main(authorities: int, seconds: float, times: float, as_json: bool) -> None:
+def main(authorities: int, seconds: float, times: float, transfers: bool, as_json: bool) -> None:
     """Finality, memory and answers while far more is offered than can be done."""
-    result = trio.run(measure, authorities, seconds, times)
+    result = trio.run(measure, authorities, seconds, times, 0.0 if transfers else ORDERS)
     if as_json:
         click.echo(json.dumps(result))
     else:

@@ -42,14 +42,17 @@ def meters(participants: list[int], zones: int) -> list[Operation]:
                           Source.SOLAR, 0, POWER_W, POWER_W) for number, participant in enumerate(participants)]
 
 
-def signed_load(genesis: Genesis, meters: list[int], window: int, count: int) -> list[bytes]:
-    """`count` transactions of all traders in turn, in nonce order."""
+ORDERS = 0.75
+
+
+def signed_load(genesis: Genesis, meters: list[int], window: int, count: int, orders: float = ORDERS) -> list[bytes]:
+    """`count` transactions of all traders in turn, in nonce order; that share of them places orders."""
     draw = random.Random(7)
     accounts = [Account(key, genesis.chain_id, 0) for key in traders()]
     load = []
     for number in range(count):
         at = number % TRADERS
-        if draw.random() < 0.75:
+        if draw.random() < orders:
             operation: Operation = PlaceOrder(
                 meters[at], window + FIRST_WINDOW_AHEAD + draw.randrange(WINDOWS), Side(draw.randrange(2)),
                 10 * draw.randrange(380, 520), 100 * draw.randrange(1, 50), Force.GOOD_TILL_GATE, 0)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from gridtokenx.crypto.keystore import save_key
+from gridtokenx.ledger.genesis import dump_genesis
 from gridtokenx.network.identity import with_peer_id
 from gridtokenx.node.lost_log import permit_first_start
 from testnet.keys import testnet_key
@@ -46,7 +47,7 @@ def address(number: int) -> str:
 def prepare(folder: Path) -> None:
     if all((folder / name / "gridtokenx.toml").exists() for name in AUTHORITIES):
         return
-    genesis = genesis_now()
+    genesis = dump_genesis(genesis_now())
     peers = {name: with_peer_id(f"/ip4/{address(number)}/tcp/{PORT}", testnet_key(name).public)
              for number, name in enumerate(AUTHORITIES)}
     for number, (name, title) in enumerate(AUTHORITIES.items()):

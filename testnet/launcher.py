@@ -26,7 +26,8 @@ from testnet.settled import settled_facts
 from testnet.watch import ChainView, NodeView, follow_chain, follow_settlement
 
 CONNECT_TIMEOUT_S = 120.0
-TRADING_STOP_S = 30.0
+TRADING_STOP_S = 60.0
+"""Without a change in what its reports say is in flight."""
 CATCH_UP_S = 60.0
 NEAR_BLOCKS = 20
 SCREEN_S = 0.5
@@ -290,7 +291,12 @@ class Launcher:
         child = self.children["trading"]
         child.expected_down = True
         child.signal(signal.SIGTERM)
-        if not await child.wait(TRADING_STOP_S):
+        pending = None
+        while self.report.get("pending") != pending:
+            pending = self.report.get("pending")
+            if await child.wait(TRADING_STOP_S):
+                break
+        if child.running:
             self.troubles.append(f"the trading program did not end within {TRADING_STOP_S:.0f} s")
             child.kill()
         elif child.exit_code != 0:

@@ -13,7 +13,7 @@ from attrs import define, evolve, field, frozen
 
 from gridtokenx.crypto.keystore import save_key
 from gridtokenx.errors import GridTokenXError
-from gridtokenx.ledger.genesis import dump_genesis, load_genesis
+from gridtokenx.ledger.genesis import Genesis, dump_genesis, load_genesis
 from gridtokenx.network.identity import with_peer_id
 from gridtokenx.node.lost_log import permit_first_start
 from testnet.keys import testnet_key
@@ -100,7 +100,11 @@ class Run:
             for peer in self.peers:
                 save_key(self.folder / "keys" / f"{peer.name}.key", testnet_key(peer.name), None)
                 permit_first_start(self.folder / "data" / peer.name)
-            self.genesis.write_text(genesis_now(), "utf-8")
+            self.genesis.write_text(dump_genesis(self.new_genesis()), "utf-8")
+
+    def new_genesis(self) -> Genesis:
+        """What a chain begins with here."""
+        return genesis_now()
 
     def _clear(self) -> None:
         ours = {"keys", "logs", "data", "genesis.toml", "lock", "trading.json"}
@@ -140,6 +144,6 @@ def port_is_free(address: str) -> bool:
     return True
 
 
-def genesis_now() -> str:
+def genesis_now() -> Genesis:
     """The testnet's genesis with its chain starting now, so that its market clock starts at 09:00 now."""
-    return dump_genesis(evolve(load_genesis(FOLDER / "genesis.toml"), genesis_ms=round(time.time() * 1000)))
+    return evolve(load_genesis(FOLDER / "genesis.toml"), genesis_ms=round(time.time() * 1000))

@@ -44,6 +44,9 @@ class Sent:
     reason: str = ""
     asked_s: float = 0.0
     submitted_again: bool = False
+    overtaken: Client | None = None
+    """Who said that its nonce is used, and did not know it before: if it does not know it after that either, another
+    transaction took the nonce for good."""
 
     @property
     def ok(self) -> bool:
@@ -194,6 +197,8 @@ class Link:
         for sent, answer in zip(waiting, answers, strict=True):
             if not answer.accepted and not sent.done.is_set() and not sent.submitted_again:
                 self._refuse(sent, answer.code, answer.message)
+            elif answer.code == Code.WRONG_NONCE:
+                sent.overtaken = client
 
     async def _ask_loop(self) -> None:
         """Asks about what takes long: a push may have been missed, or a node may have dropped it."""
@@ -224,6 +229,8 @@ class Link:
                     self._refuse(sent, state["code"], state["reason"])
                 elif state["state"] == UNKNOWN and sent.signed.valid_until_height < self.height:
                     self._refuse(sent, EXPIRED, "not in any block before its last height")
+                elif state["state"] == UNKNOWN and sent.overtaken is client:
+                    self._refuse(sent, int(Code.WRONG_NONCE), "another transaction took its nonce")
                 elif state["state"] == UNKNOWN:
                     again.append(sent)
             for sent in again:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import trio
@@ -23,8 +24,6 @@ BATCH = 64
 SAFETY_S = 300
 """Market seconds after a window's end before its readings are sent: blocks' time lags behind this program's."""
 MAX_TRADES = 500
-ATTEMPTS = 90
-"""About five minutes: a chain without finality takes no readings, and takes them when it goes on."""
 RETRY_S = 0.5
 MOST_RETRY_S = 4.0
 CATCH_UP_WINDOWS = 48
@@ -69,9 +68,9 @@ class Metering:
             self.tally.incomplete.append(window)
 
     async def _hand_in(self, readings: list[SignedReading]) -> bool:
-        """Until they are on the chain: its time may lag behind this program's clock, and a transaction may be lost.
-        True iff it took them all."""
-        for attempt in range(ATTEMPTS):
+        """Until they are on the chain, or it says that they are too late: its time may lag behind this program's clock,
+        a transaction may be lost, and without finality it takes nothing for a while. True iff it took them all."""
+        for attempt in count():
             sent = await self.collector.do([ReportReadings(tuple(readings))])
             if sent.ok:
                 state: Any = await self.collector.link.call("transaction", sent.signed.id)

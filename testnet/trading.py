@@ -39,6 +39,8 @@ from testnet.quotes import Act, Prices, Quote, Side, quotes
 
 REPORT_S = 1.0
 DRAIN_S = 20.0
+"""Without any progress: what was sent comes to its end as long as blocks come, at the latest by expiring."""
+LONGEST_DRAIN_S = 600.0
 PAYOUT_UTHB = 5 * UTHB_PER_THB
 SHORT_OF_MONEY = (Code.UNFUNDED, Code.UNFUNDED_FEE)
 RENEWABLE_PROFILE = 1       # of genesis
@@ -119,9 +121,13 @@ class Trader:
 
     async def _drain(self) -> None:
         """Lets everything in flight come to its end."""
-        with trio.move_on_after(DRAIN_S):
-            while self.link.pending:
-                await trio.sleep(0.05)
+        began_s = moved_s = trio.current_time()
+        seen = (-1, -1)
+        while self.link.pending and trio.current_time() < min(moved_s + DRAIN_S, began_s + LONGEST_DRAIN_S):
+            now = (self.link.height, self.link.pending)
+            if now != seen:
+                seen, moved_s = now, trio.current_time()
+            await trio.sleep(0.05)
 
     # ------------------------------------------------------------ reports
 

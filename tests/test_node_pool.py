@@ -13,7 +13,7 @@ from node_support import BAHT, ISSUER, OTHER, TRADER, Cluster, key, signed, smal
 
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.errors import GridTokenXError
-from gridtokenx.ledger.receipts import Code
+from gridtokenx.ledger.receipts import Code, Refused
 from gridtokenx.ledger.transaction import (
     MAX_INT64,
     Transaction,
@@ -460,6 +460,20 @@ def test_only_what_pays_enough_is_looked_at_and_answers_keep_their_order(cluster
     assert [code for _, code, _ in answers] == [Code.POOL_FULL, Code.MALFORMED, 0, Code.POOL_FULL]
     assert [identity for identity, _, _ in answers] == [
         digest(Domain.TRANSACTION, raw) for raw in (same, b"nothing", dear, same)]
+
+
+def test_submissions_are_judged_on_the_newest_final_state(cluster: Cluster) -> None:
+    chain = cluster.members[0].replica.chain
+    before = chain.admission()
+    assert chain.admission() is before
+    with pytest.raises(Refused, match="nonce"):
+        before.check_place(decode_transaction(transfer(cluster.genesis, TRADER, 1025, OTHER.public, 1)))
+    cluster.submit(0, [transfer(cluster.genesis, TRADER, 0, OTHER.public, 1)])
+    cluster.run(20_000)
+    assert chain.head.header.height > 0
+    after = chain.admission()
+    assert after is not before
+    after.check_place(decode_transaction(transfer(cluster.genesis, TRADER, 1025, OTHER.public, 1)))
 
 
 def test_refusals_leave_no_circle_that_only_the_collector_can_undo(cluster: Cluster) -> None:

@@ -98,6 +98,7 @@ class Chain:
         self._final_digests = {root.digest}
         self._transactions: dict[bytes, Transaction] = {}
         self._refused: list[Left] = []
+        self._admission: Admission | None = None
 
     # ------------------------------------------------------------ reading
 
@@ -142,8 +143,10 @@ class Chain:
         return lambda sender: nonce_of(state, sender)
 
     def admission(self) -> Admission:
-        """What judges submissions on the newest final state."""
-        return Admission(self.state, self.head.header.height + 1)
+        """What judges submissions on the newest final state; the same one as long as that is the newest."""
+        if self._admission is None:
+            self._admission = Admission(self.state, self.head.header.height + 1)
+        return self._admission
 
     def refusal(self, error: GridTokenXError) -> tuple[int, str]:
         """The code and message that a client gets for an error at submission."""
@@ -251,6 +254,7 @@ class Chain:
         self.state.recent = None
         block.state.recent = self._recent
         self.head = block
+        self._admission = None
         self._final.append(block)
         self._final_digests.add(block_digest)
         return block
@@ -314,6 +318,7 @@ class Chain:
             if block.state is not None and block.header.parent == last.digest:
                 block.state.rebase(base)
         old, self._snapshot = self._snapshot, snapshot
+        self._admission = None          # it has read from the old snapshot
         last.state = base
         last.result = None
         self._forget([d for d, b in self._blocks.items()
