@@ -41,6 +41,9 @@ class SimulatedDisk:
 
     seed: int = 0
     power_after: int | None = None
+    tear_next: bool = False
+    """Power fails in the middle of the next write of more than a sector: only its first sectors are there."""
+    _torn: _Inode | None = None
     syncs: int = 0
     full: bool = False
     on_durable: Callable[[bytes], None] | None = None
@@ -64,12 +67,14 @@ class SimulatedDisk:
                 self._names[path] = inode
         self._past.clear()
         for path in sorted(self._names):
-            self._durable(_settle(self._names[path], random))
+            self._durable(_settle(self._names[path], random, self._names[path] is self._torn))
+        self._torn = None
 
     def kill_process(self) -> None:
         """Open files are invalid from now on; nothing is lost, nothing is durable that was not."""
         self._generation += 1
         self.power_after = None
+        self.tear_next = False
 
     # ------------------------------------------------------------ Disk
 
@@ -144,14 +149,19 @@ class SimulatedDisk:
                 raise PowerLost("the simulated power failed")
 
 
-def _settle(inode: _Inode, random: Random) -> list[bytes]:
-    """Decides what survives; returns the unsynced writes that did as a whole."""
+def _settle(inode: _Inode, random: Random, torn: bool) -> list[bytes]:
+    """Decides what survives; returns the unsynced writes that did as a whole. Of the last, if it is `torn`, the first
+    sectors do."""
     sizes = [len(inode.durable)]
     content = bytearray(inode.durable)
-    for offset, data in inode.writes:
+    for number, (offset, data) in enumerate(inode.writes, 1):
         end = offset + len(data)
         sizes.append(max(sizes[-1], end))
         content.extend(bytes(max(0, end - len(content))))
+        if torn and number == len(inode.writes):
+            stop = SECTOR_BYTES * random.randint(1, (len(data.rstrip(b"\0")) - 1) // SECTOR_BYTES)
+            content[offset:offset + stop] = data[:stop]
+            continue
         fate = random.randrange(4)
         for start in range(offset, end, SECTOR_BYTES):
             if fate == 0 or (fate > 1 and random.randrange(2)):
@@ -189,6 +199,9 @@ class _SimulatedFile:
         content.extend(bytes(max(0, offset + len(data) - len(content))))
         content[offset:offset + len(data)] = data
         self._inode.writes.append((offset, bytes(data)))
+        if self._disk.tear_next and len(bytes(data).rstrip(b"\0")) > SECTOR_BYTES:
+            self._disk._torn = self._inode
+            raise PowerLost("the simulated power failed in the middle of a write")
         self._disk.step()
 
     def sync(self) -> None:

@@ -5,6 +5,8 @@ An observer keeps no log: what it told since its last checkpoint it has to fetch
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from attrs import define, field
 
 from gridtokenx.consensus.config import HeldBlock
@@ -51,6 +53,11 @@ class WholeChecker(Checker):
             ids = tuple(digest(Domain.TRANSACTION, raw) for raw in stored.transactions)
             certificate = None if stored.certificate is None else decode_stored_certificate(stored.certificate)
             self.finalizes(node, HeldBlock(name, decode_header(stored.header), ids, 0), certificate)
+
+    def reads_back(self, node: int, strange: Iterable[int]) -> None:
+        """A log gives back only what was written; `strange` are the kinds of records that were not."""
+        for kind in strange:
+            raise Violation(f"node {node} reads a record of kind {kind} from its log that it never wrote")
 
     def reopened(self, node: int) -> None:
         """The log was replayed: all that was ever told is there again."""

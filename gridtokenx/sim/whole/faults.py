@@ -94,6 +94,12 @@ def draw_lost_logs(random: Random, plan: Plan) -> None:
         plan.weights |= {"log lost": 8, "log restored": 3}
 
 
+def draw_torn_writes(random: Random, plan: Plan) -> None:
+    """In one run of eight that has no adversary, the power of a machine fails more often while its log is written."""
+    if random.random() < 1 / 8 and not plan.adversaries:
+        plan.weights["torn write"] = 12
+
+
 class Injector:
     """Injects until the plan's end, then heals everything but the adversaries."""
 
@@ -140,6 +146,12 @@ class Injector:
             case "crash at a write":
                 host.after_crash = self._restart_after(host, lasting_us)
                 host.crash_at(power=power, writes=random.randint(1, 6))
+            case "torn write":
+                if not host.running:
+                    return False
+                host.after_crash = self._restart_after(host, lasting_us)
+                host.crash_at(power=True)
+                host.disk.tear_next = True
             case "crash between sends":
                 host.after_crash = self._restart_after(host, lasting_us)
                 host.crash_at(power=power, sends=random.randint(1, 20))
@@ -255,6 +267,7 @@ class Injector:
         self._setting.network.conditions = Conditions(delay_us=min(self._plan.conditions.delay_us, 20_000))
         for host in self._setting.hosts:
             host.disk.power_after = host.sends_left = None
+            host.disk.tear_next = False
             host.pace.slow = 1
             self._full(host, False) if host.was_full else None
             host.machine.resume()

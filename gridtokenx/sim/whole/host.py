@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -47,6 +48,7 @@ from gridtokenx.sim.whole.wires import Wires
 from gridtokenx.sim.whole.world import TrioWorld
 from gridtokenx.store.database import Database
 from gridtokenx.store.errors import StoreError
+from gridtokenx.store.log import Log
 from gridtokenx.store.simulated_disk import PowerLost, SimulatedDisk
 
 DATA = Path("/data")
@@ -120,6 +122,25 @@ class _PausableInbox(Inbox[Any]):
         await self.host.machine.awake()
 
 
+class RememberingLog:
+    """A log whose every record is remembered by its hash, from life to life: it may give back nothing else."""
+
+    def __init__(self, log: Log, written: set[bytes]) -> None:
+        self._log = log
+        self._written = written
+
+    def append(self, kind: int, payload: bytes) -> int:
+        self._written.add(_name_of(kind, payload))
+        return self._log.append(kind, payload)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
+def _name_of(kind: int, payload: bytes) -> bytes:
+    return sha256(bytes((kind,)) + payload).digest()
+
+
 class Host:
     """`start`, `crash`, `stop` and what faults do to disk and clock are called from the world's events."""
 
@@ -150,6 +171,7 @@ class Host:
         self.after_crash: Callable[[], None] = lambda: None
         self.sends_left: int | None = None
         self.kept: list[Any] = []                       # what an adversary remembers from life to life
+        self._written: set[bytes] = set()
         self._database: Database | None = None
         self._scope = trio.CancelScope()
         self._wanted = trio.Event()
@@ -273,6 +295,9 @@ class Host:
         opened = open_log(DATA, genesis, database, listed=listed, disk=self.disk, segment_bytes=setting.segment_bytes)
         if self.honest and listed and not opened.lost:
             setting.checker.forgets(self.number, self.keys - self._keys_on_disk(), database)
+        if self.honest:
+            setting.checker.reads_back(self.number, (kind for kind, payload in opened.log.recovered
+                                                     if _name_of(kind, payload) not in self._written))
         feed = cast(Callable[[dict[bytes, str]], Feed], self._feed)
         service = await assemble(Parts(
             genesis=genesis, key=self.key, database=database, opened=opened, pool=Pool(),
@@ -283,6 +308,7 @@ class Host:
         inbox = _PausableInbox()
         inbox.host = self
         service._inbox = inbox
+        service._log_file = cast(Log, RememberingLog(opened.log, self._written))
         self.service = service
         self.setting.world.trace(f"{self.index} is at height {self.height}, epoch {self.epoch}, view {self.core_view}")
         async with service.running():
