@@ -181,6 +181,8 @@ cdef class Engine:
             raise EngineFull(f"no memory for a batch of {places} orders")
         if compact:
             self.check_memory(grown(c.compact, &c.compact_capacity, trades, sizeof(CCompactTrade), c.huge), places)
+            if c.huge and c.compact != self.fresh:
+                memset(self.fresh, 0, c.compact_capacity * sizeof(CCompactTrade))
             c.compact = <CCompactTrade*>self.fresh
         else:
             self.check_memory(grown(c.trades, &c.trades_capacity, trades, sizeof(CTrade), c.huge), places)
@@ -289,21 +291,16 @@ cdef class Engine:
 
     cdef object taken_trades(self, bint compact):
         cdef Core* c = &self.c
-        trades = np.empty(c.trades_used, FILL if compact else TRADE)
-        if c.trades_used:
-            if compact:
-                memcpy(memory_of(trades), c.compact, c.trades_used * sizeof(CCompactTrade))
-            else:
-                memcpy(memory_of(trades), c.trades, c.trades_used * sizeof(CTrade))
+        cdef uint64_t count = c.trades_used
         c.trades_used = 0
-        return trades
+        if compact:
+            return copied(c.compact, count, sizeof(CCompactTrade), FILL)
+        return copied(c.trades, count, sizeof(CTrade), TRADE)
 
     cdef object taken_closed(self):
-        closed = np.empty(self.c.closed_used, CLOSED)
-        if self.c.closed_used:
-            memcpy(memory_of(closed), self.c.closed, self.c.closed_used * sizeof(CClosed))
+        cdef uint64_t count = self.c.closed_used
         self.c.closed_used = 0
-        return closed
+        return copied(self.c.closed, count, sizeof(CClosed), CLOSED) if count else NOTHING_CLOSED
 
     cdef uint32_t name_windows(self, windows) except 0:
         """Fills in the spots of the windows in turn, zone by zone. The same windows as in the last batch, which are the rule,

@@ -242,7 +242,8 @@ Quote = namedtuple("Quote", "filled_wh value_uthb wheel_uthb worst_mthb_kwh fill
 _SNAPSHOT = struct.Struct("<8sIIq")
 _SNAPSHOT_WINDOW = struct.Struct("<iIQ")
 _MAGIC = b"GTXBOOK2"
-_PLACE, _REMAINING, _CODE = np.dtype(np.uint16), np.dtype(np.uint32), np.dtype(np.uint8)
+_PLACE, _REMAINING, _CODE, _WORD = np.dtype(np.uint16), np.dtype(np.uint32), np.dtype(np.uint8), np.dtype(np.uint64)
+NOTHING_CLOSED = np.empty(0, CLOSED)        # what most batches have
 
 
 cdef void* memory_of(array) except? NULL:
@@ -254,7 +255,8 @@ cdef void* memory_of(array) except? NULL:
 
 
 def _checked(array, dtype, what):
-    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1:
+    # Mostly it is the very dtype; comparing the fields of two takes longer than a small batch.
+    if not isinstance(array, np.ndarray) or (array.dtype is not dtype and array.dtype != dtype) or array.ndim != 1:
         raise BookError(f"{what} must be a one-dimensional array of dtype {what.upper()}")
     if not array.flags.c_contiguous or <size_t>memory_of(array) % 8:
         return array.copy()
@@ -287,6 +289,14 @@ def _paths(zones, corridors, start, end):
         if loss <= 500_000:
             paths.append(Path(loss, wheel, ids, tuple(direction for _, direction in taken)))
     return paths
+
+
+cdef object copied(const void* items, uint64_t count, size_t item, dtype):
+    """An array of its own. Where memory is given, NumPy does not look through the fields for what must be cleared."""
+    words = np.empty(count * (item // 8), _WORD)
+    if count:
+        memcpy(memory_of(words), items, count * item)
+    return np.ndarray(count, dtype, words)
 
 
 def joined(pieces, last):
