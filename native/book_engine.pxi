@@ -10,6 +10,7 @@ cdef class Engine:
 
     cdef Core c
     cdef bint busy
+    cdef bint trading               # whether most of the last compact batch traded
     cdef void* fresh
     cdef object named               # the windows whose spots are filled in, or None
     cdef bint named_queues          # and their queues, too
@@ -341,7 +342,10 @@ cdef class Engine:
         cdef const uint16_t* place = NULL
         cdef uint16_t greatest = 0
         cdef bint quick, plain, halted = False
+        cdef bint direct
         cdef CRecord* all_records
+        cdef CCompactTrade* scratch
+        cdef uint64_t scratch_capacity
         cdef uint32_t* remaining
         cdef uint8_t* codes
         self.check_idle()
@@ -384,6 +388,11 @@ cdef class Engine:
                 raise BookError(f"place {greatest}; there are {count}, from 0")
         c.uncross_fills, c.uncross_visits = 1 << 16, 1 << 24
         self.make_room(n, True, TRADES_AT_ONCE + c.uncross_fills)
+        # Where every other operation trades, trades are written where the caller will read them: copying them costs more
+        # than memory for those that do not come.
+        direct = plain and self.trading
+        if direct:
+            words = np.empty(4 * (min(n + n // 2, <uint64_t>TRADES_AT_ONCE) + FILLS_MOST), _WORD)
         if quick and not self.named_queues:
             for i in range(count):
                 for side in range(2):
@@ -395,6 +404,9 @@ cdef class Engine:
         remaining, codes = <uint32_t*>memory_of(remaining_array), <uint8_t*>memory_of(code_array)
         self.busy = True
         trades, closed = [], []
+        scratch, scratch_capacity = c.compact, c.compact_capacity
+        if direct:
+            c.compact, c.compact_capacity = <CCompactTrade*>memory_of(words), len(words) // 4
         try:
             while True:
                 with nogil:
@@ -408,12 +420,18 @@ cdef class Engine:
                     break
                 trades.append(self.taken_trades(True))
                 closed.append(self.taken_closed())
+            self.trading = len(trades) > 0 or 2 * c.trades_used > n
+            if direct and not trades:
+                last = np.ndarray(c.trades_used, FILL, words)
+            else:
+                last = self.taken_trades(True)
         finally:
             self.busy = False
+            c.compact, c.compact_capacity = scratch, scratch_capacity
         if sequence != <uint64_t>next_sequence:
             for i in range(0, count, c.zone_count):
                 c.windows[c.spots[i].window].last_sequence = sequence - 1
-        return Replayed(joined(trades, self.taken_trades(True)), remaining_array, code_array,
+        return Replayed(joined(trades, last), remaining_array, code_array,
                         joined(closed, self.taken_closed()), sequence)
 
     # ------------------------------------------------------------ windows

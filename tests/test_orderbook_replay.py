@@ -481,3 +481,28 @@ def test_a_page_that_looking_ahead_has_found_may_be_anothers_by_then() -> None:
     records["id"][0] = 1502
     engine.replay(records[:1], windows=(5, 8), places=places[:1], next_sequence=done.next_sequence)
     assert engine.best(5, 0)[1] is None and engine.best(8, 0)[1] == 3220
+
+
+def test_a_fill_of_the_quick_loop_may_let_others_trade() -> None:
+    """Zones 0 and 6, and 6 and 11, are six corridors apart; 0 and 11 ten, so they have no path. The corridor 5-6 is
+    closed from 6 to 5: the sell of zone 6 waits beside a buy of zone 11 that would pay twice its price. A trade from
+    0 to 6 gives 300 Wh of the way back, by which the two trade at once."""
+    ends = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (5, 7), (7, 8), (8, 9), (9, 10), (10, 11)]
+    capacities = np.full((11, 2), 10_000, np.int64)
+    capacities[5, 1] = 0
+    records, places = np.zeros(4, RECORD), np.array([6, 11, 0, 6], np.uint16)
+    records["id"], records["side"], records["price"] = (1, 2, 3, 4), (1, 0, 1, 0), (10, 20, 5, 9)
+    records["quantity"] = (5, 5, 5, 3)
+    quick, common = (Engine([(0, 0)] * 12, corridors=[(*pair, 0, 0) for pair in ends], sources=1, dense_ids=10)
+                     for _ in range(2))
+    for engine in (quick, common):
+        engine.load(5, EMPTY, capacities=capacities)
+    trades = quick.replay(records, windows=(5,), places=places).trades
+    assert trades[["maker_id", "taker_id", "operation"]].tolist() == [(3, 4, 3), (1, 2, 3)]
+    assert trades[["price_mthb_kwh", "delivered_wh"]].tolist() == [(50, 300), (100, 300)]
+    assert quick.residuals(5)[5].tolist() == [10_000, 0]
+    for number, record in enumerate(records):
+        general(common, record, 5, int(places[number]), number + 1, SelfTrade.CANCEL_NEWEST, participant=number)
+    rests = ["order_id", "quantity_wh", "zone"]
+    assert quick.records(5)[rests].tolist() == [(3, 200, 0), (1, 200, 6), (2, 200, 11)]
+    assert common.records(5)[rests].tolist() == quick.records(5)[rests].tolist()
