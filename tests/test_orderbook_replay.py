@@ -188,12 +188,14 @@ def test_the_quick_loop_leaves_orders_that_expire_or_hide_to_the_common_way() ->
     assert engine.live == 0 and engine.best(0, 0) == (None, None)
 
 
-def test_a_batch_with_more_trades_than_the_scratch_holds() -> None:
-    """39 040 trades of 305 operations, in one piece as in five."""
+@pytest.mark.parametrize("zones", [1, 2])
+def test_a_batch_with_more_trades_than_the_scratch_holds(zones: int) -> None:
+    """39 040 trades of 305 operations, in one piece as in five. With one zone, a batch after one that traded writes
+    where the caller reads, with room for three trades in two operations: in pieces, too, and then once without."""
     count, takers = 39_040, 305
 
     def book() -> Engine:
-        engine = Engine([(0, 0), (0, 0)], sources=1, dense_ids=count + takers, max_orders=count + takers)
+        engine = Engine([(0, 0)] * zones, sources=1, dense_ids=count + takers, max_orders=count + takers)
         engine.load(0, EMPTY)
         makers = np.zeros(count, RECORD)
         makers["id"], makers["price"], makers["quantity"], makers["side"] = np.arange(count), 400, 1, 1
@@ -208,6 +210,12 @@ def test_a_batch_with_more_trades_than_the_scratch_holds() -> None:
     engine = book()
     parts = np.concatenate([engine.replay(part, next_sequence=10**6).trades for part in np.array_split(records, 5)])
     assert np.array_equal(parts["maker_id"], whole.trades["maker_id"])
+
+    engine = book()
+    records["quantity"] = 1
+    for part in (slice(0, 100), slice(100, 250), slice(250, takers)):
+        done = engine.replay(records[part], next_sequence=10**6)
+        assert done.trades["maker_id"].tolist() == [*range(takers)[part]]
 
     ops = np.zeros(takers, OPERATION)
     ops["order_id"], ops["quantity_wh"], ops["price_mthb_kwh"], ops["participant"] = records["id"], 12_800, 4000, 9
