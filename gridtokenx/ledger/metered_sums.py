@@ -72,8 +72,8 @@ class MeteredSums:
         self.impossible = impossible
         self.proceeds = proceeds
         self.collateral = collateral
-        self._accounts = groups(_ACCOUNTS)
-        self._lots = groups(_LOTS)
+        self.accounts = groups(_ACCOUNTS)
+        self.lots = groups(_LOTS)
         self._zones: dict[tuple[bytes, int], int] = {}
 
     def rules(self) -> dict[int, Callable[[int, bytes, Any, Any], None]]:
@@ -81,7 +81,7 @@ class MeteredSums:
         return {Space.SETTLEMENT: self._settlement, Space.BALANCE: self._balance, Space.ENERGY: self._energy,
                 Space.LOT: self._lot, Space.TRADED: self._traded, Space.READING: self._reading}
 
-    def _zone(self, window: bytes, zone: int) -> int:
+    def zone_group(self, window: bytes, zone: int) -> int:
         """The first of the groups of a zone in a window."""
         number = self._zones.get((window, zone))
         if number is None:
@@ -102,9 +102,9 @@ class MeteredSums:
                 minted - before.injected, burned - before.withdrawn, supplied - before.supplied, taken - before.taken,
                 bought - before.bought, sold - before.sold)
         at, entries = index << 32, self.entries
-        account, zone = at | self._accounts, at | self._zone(key[1:5], now.zone)
+        account, zone = at | self.accounts, at | self.zone_group(key[1:5], now.zone)
         if minted:
-            entries += (account, -minted, zone, -minted, at | self._lots, -minted)
+            entries += (account, -minted, zone, -minted, at | self.lots, -minted)
         if burned:
             entries += (account + 1, -burned, zone + 1, -burned)
         if supplied:
@@ -122,14 +122,14 @@ class MeteredSums:
         if (now.minted + now.supplied + now.bought != now.consumed + now.taken + now.sold or now.minted < 0
                 or now.consumed < 0 or now.supplied < 0 or now.taken < 0 or now.bought < 0 or now.sold < 0):
             self.impossible.append(index)
-        old, zone = before or _NO_BALANCE, index << 32 | self._zone(key[1:5], key[5])
+        old, zone = before or _NO_BALANCE, index << 32 | self.zone_group(key[1:5], key[5])
         self.entries += (
             zone, now.minted - old.minted, zone + 1, now.consumed - old.consumed, zone + 2, now.supplied - old.supplied,
             zone + 3, now.taken - old.taken, zone + 4, now.bought - old.bought, zone + 5, now.sold - old.sold)
 
     def _energy(self, index: int, key: bytes, before: Energy | None,  # noqa: ARG002 - a rule of conservation
                 now: Energy | None) -> None:
-        old, new, account, entries = before or _NO_ENERGY, now or _NO_ENERGY, index << 32 | self._accounts, self.entries
+        old, new, account, entries = before or _NO_ENERGY, now or _NO_ENERGY, index << 32 | self.accounts, self.entries
         if new.minted != old.minted:
             entries += (account, new.minted - old.minted)
         if new.burned != old.burned:
@@ -153,7 +153,7 @@ class MeteredSums:
             return      # the whole window leaves state
         change = minted - (before.minted_wh if before is not None else 0)
         if change:
-            self.entries += (index << 32 | self._lots, change)
+            self.entries += (index << 32 | self.lots, change)
 
     def _traded(self, index: int, key: bytes, before: Traded | None, now: Traded | None) -> None:  # noqa: ARG002
         at = index << 32
