@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 import cbor2
@@ -13,6 +14,9 @@ from gridtokenx.ledger.schema import decode_value
 from gridtokenx.ledger.spaces import ChainRecord, Space
 from gridtokenx.store.scratch import Scratch
 from gridtokenx.store.snapshot import Snapshot
+
+COMPARED_AT_ONCE = 1024
+"""Records, as long as both sides have the same."""
 
 Find = Callable[[int | None, str, str], None]
 
@@ -40,6 +44,11 @@ def _compare(ours: Iterator[tuple[bytes, bytes]], theirs: Iterator[tuple[bytes, 
              differs: Callable[[bytes, bytes | None, bytes | None], None]) -> int:
     """Calls `differs(key, ours, theirs)` where two ascending streams are not alike; returns how many keys there are."""
     keys = 0
+    mine, others = list(islice(ours, COMPARED_AT_ONCE)), list(islice(theirs, COMPARED_AT_ONCE))
+    while mine and mine == others:          # nearly all there is
+        keys += len(mine)
+        mine, others = list(islice(ours, COMPARED_AT_ONCE)), list(islice(theirs, COMPARED_AT_ONCE))
+    ours, theirs = chain(mine, ours), chain(others, theirs)
     one, two = next(ours, None), next(theirs, None)
     while one is not None or two is not None:
         keys += 1

@@ -242,8 +242,8 @@ class StoreSection:
 
     map_size_mib: int = field(metadata=_by(_integer(64, 1 << 24, "MiB")), default=65_536)
     """Address space of the LMDB map, not disk use; alarms start at four fifths of it."""
-    checkpoint_blocks: int = field(metadata=_by(_integer(1, 64, "blocks")), default=16)
-    """Finalized blocks between two synced checkpoints of the state."""
+    checkpoint_blocks: int = field(metadata=_by(_integer(1, 64, "blocks")), default=64)
+    """Finalized blocks between two synced checkpoints of the state: more spare work, fewer spare memory."""
     checkpoint_interval_ms: int = field(metadata=_by(_integer(100, 600_000, "milliseconds")), default=5_000)
     """A checkpoint is also made when one is due for this long, so that quiet chains keep a short log."""
     history_blocks: int = field(metadata=_by(_integer(0, 1 << 40, "blocks")), default=0)

@@ -100,6 +100,12 @@ def draw_torn_writes(random: Random, plan: Plan) -> None:
         plan.weights["torn write"] = 12
 
 
+def draw_rare_checkpoints(random: Random, plan: Plan) -> None:
+    """In one run of four checkpoints are as rare as a node's default has them: most blocks are only in the log."""
+    if random.random() < 1 / 4:
+        plan.checkpoint_blocks = 64
+
+
 class Injector:
     """Injects until the plan's end, then heals everything but the adversaries."""
 

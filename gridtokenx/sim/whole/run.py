@@ -21,7 +21,14 @@ from gridtokenx.sim.whole.adversaries import ADVERSARIES, TWINS
 from gridtokenx.sim.whole.chain import FUNDS_UTHB, Lists, authority_key, first_version, genesis_of
 from gridtokenx.sim.whole.checker import WholeChecker
 from gridtokenx.sim.whole.clients import Client, clients_of
-from gridtokenx.sim.whole.faults import Injector, Plan, draw_lost_logs, draw_plan, draw_torn_writes
+from gridtokenx.sim.whole.faults import (
+    Injector,
+    Plan,
+    draw_lost_logs,
+    draw_plan,
+    draw_rare_checkpoints,
+    draw_torn_writes,
+)
 from gridtokenx.sim.whole.host import Host, Setting
 from gridtokenx.sim.whole.world import SECOND_US, TrioWorld, deterministic_trio
 from gridtokenx.sim.world import Violation
@@ -51,6 +58,7 @@ class Simulation:
             plan = draw_plan(world.stream("plan"), sorted(ADVERSARIES))
             draw_lost_logs(world.stream("lost logs"), plan)
             draw_torn_writes(world.stream("torn writes"), plan)
+            draw_rare_checkpoints(world.stream("rare checkpoints"), plan)
         genesis = genesis_of(plan.authorities, plan.epoch_length)
         lists = Lists(plan.epoch_length, {authority_key(number).public: number for number in range(plan.nodes)})
         network = Network(world, plan.conditions)
