@@ -36,7 +36,7 @@ from gridtokenx.crypto.mountain_range import decode_proof as decode_mountain_pro
 from gridtokenx.errors import GridTokenXError, InvariantError  # noqa: E402
 from gridtokenx.ledger.block import decode_header  # noqa: E402
 from gridtokenx.ledger.receipts import decode_receipt  # noqa: E402
-from gridtokenx.ledger.transaction import decode_transaction  # noqa: E402
+from gridtokenx.ledger.transaction import decode_transaction, transaction_head  # noqa: E402
 from gridtokenx.ledger.trie import decode_proof  # noqa: E402
 from gridtokenx.network.handshake import decode_hello, encode_hello  # noqa: E402
 from gridtokenx.network.identity import peer_id_of  # noqa: E402
@@ -187,6 +187,12 @@ def rarest_first(frames: list[bytes]) -> list[bytes]:
     return chosen
 
 
+def _same_as_whole(raw: bytes) -> None:
+    head = transaction_head(raw)
+    whole = decode_transaction(raw)
+    assert head == (whole.sender, whole.nonce, whole.fee_uthb, len(whole.operations))
+
+
 def decoders(seeds: Seeds) -> dict[str, tuple[Decoder, list[bytes]]]:
     member = seeds.cluster.members[0]
     chain, genesis = member.chain, member.genesis
@@ -198,6 +204,7 @@ def decoders(seeds: Seeds) -> dict[str, tuple[Decoder, list[bytes]]]:
     table: dict[str, tuple[Decoder, list[bytes]]] = {
         "codec": (codec.decode, [raw_transaction, *seeds.frames[Channel.VOTES][:5]]),
         "transaction": (decode_transaction, [raw_transaction]),
+        "transaction's head": (_same_as_whole, [raw_transaction]),
         "header": (decode_header, [block.header.encode() for block in finals[:3]]),
         "vote frame": (decode_message, seeds.frames[Channel.VOTES]),
         "body frame": (decode_frame, seeds.frames[Channel.BODIES]),
