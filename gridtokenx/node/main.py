@@ -179,6 +179,10 @@ def run(config: NodeConfig, *, snapshot: bool = False) -> int:
         code = code or EXIT_CONFIG
         for error in _leaves(group):
             log.error("cannot_run", error=str(error), kind=type(error).__name__)
+    except* OSError as group:
+        code = code or EXIT_CONFIG          # the system refused something that no other place took for its own
+        for error in _leaves(group):
+            log.error("cannot_run", error=str(error), kind=type(error).__name__, exc_info=error)
     return code
 
 
