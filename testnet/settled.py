@@ -7,6 +7,7 @@ from typing import Any
 
 from gridtokenx.cli import output
 from gridtokenx.client import Client
+from gridtokenx.units import WINDOW_SECONDS
 from testnet.facts import Settled, Theft
 from testnet.keys import testnet_key
 
@@ -33,7 +34,7 @@ async def settled_facts(client: Client, peer: str, metering: dict[str, Any],
             names[row["zone"]] = row["name"]
             largest = max(largest, abs(row["residual_wh"]))
     flags, estimated = await _flags(client)
-    bills, example = await _bills(client, households)
+    bills, example = await _bills(client, households, windows - sums["windows"])
     settled = Settled(
         peer=peer, windows=sums["windows"], minted_wh=sums["minted_wh"], consumed_wh=sums["consumed_wh"],
         losses_wh=sums["losses_wh"], supplied_wh=sums["supplied_wh"], taken_wh=sums["taken_wh"],
@@ -66,17 +67,19 @@ async def _flags(client: Client) -> tuple[Counter[str], int]:
     return flags, estimated
 
 
-async def _bills(client: Client, households: int) -> tuple[int, str]:
-    """How many bills the households have, and the greatest in words."""
+async def _bills(client: Client, households: int, first_window: int) -> tuple[int, str]:
+    """How many bills the households have, of all days since that window, and the greatest of a day in words."""
+    first = (first_window * WINDOW_SECONDS + BANGKOK_S) // DAY_S
     today = ((await client.status())["market_time_s"] + BANGKOK_S) // DAY_S
     count, most, example = 0, -1, "none yet"
-    for index in range(households):
-        bill = await client.call("bill", testnet_key(f"household {index}").public, today)
-        count += len(bill["windows"])
-        if bill["pays_uthb"] > most:
-            most = bill["pays_uthb"]
-            example = (f"household {index} pays {output.thb_short(most)} for {output.kwh(bill['withdrawn_wh'])} in "
-                       f"{len(bill['windows'])} windows")
+    for day in range(first, today + 1):
+        for index in range(households):
+            bill = await client.call("bill", testnet_key(f"household {index}").public, day)
+            count += len(bill["windows"])
+            if bill["windows"] and bill["pays_uthb"] > most:
+                most = bill["pays_uthb"]
+                example = (f"household {index} pays {output.thb_short(most)} for {output.kwh(bill['withdrawn_wh'])} "
+                           f"in {len(bill['windows'])} windows of a day")
     return count, example
 
 
