@@ -136,7 +136,7 @@ class _Meter:
             delivered += trade.delivered_wh
             by_ratio.add(ratio_rank(trade.injected_wh, trade.delivered_wh), number)
             session.put(key, None)
-        self.progress = evolve(p, stage=_COLLECT, weight_wh=weight, left_wh=delivered)
+        self.progress = Claiming(p.meter, _COLLECT, weight, delivered, p.over_wh, p.held_wh, p.missed_wh, p.paid_uthb)
         return not full
 
     def _issue(self, meter: Meter) -> bool:
@@ -155,7 +155,7 @@ class _Meter:
         available = 0 if bill.quality == Quality.ESTIMATED else net
         bought = min(available, p.left_wh)
         missed = p.left_wh - bought
-        self.progress = evolve(p, stage=_FILL, left_wh=bought, held_wh=bought)
+        self.progress = Claiming(p.meter, _FILL, p.weight_wh, bought, p.over_wh, bought, p.missed_wh, p.paid_uthb)
         if not net and not missed:
             return True
         session.put(place, Claim(meter.source, bill.quality, bill.injected, bill.withdrawn, bought, available - bought,
@@ -184,7 +184,8 @@ class _Meter:
             by_ratio.take()
             self.progress = evolve(p, left_wh=p.left_wh - trade.delivered_wh, weight_wh=p.weight_wh - trade.injected_wh)
             self._share(trade, trade.delivered_wh)
-        self.progress = evolve(self.progress, stage=_CUT, over_wh=self.progress.left_wh)
+        p = self.progress
+        self.progress = Claiming(p.meter, _CUT, p.weight_wh, p.left_wh, p.left_wh, p.held_wh, p.missed_wh, p.paid_uthb)
         return True
 
     def _cut(self, by_ratio: Ranking, by_remainder: Ranking) -> bool:
@@ -199,7 +200,8 @@ class _Meter:
             by_ratio.take()
             by_remainder.add(rank, number)
         done = number is None
-        self.progress = evolve(p, stage=_GIVE if done else _CUT, over_wh=over)
+        self.progress = Claiming(p.meter, _GIVE if done else _CUT, p.weight_wh, p.left_wh, over, p.held_wh, p.missed_wh,
+                                 p.paid_uthb)
         return done
 
     def _give(self, by_remainder: Ranking) -> bool:
