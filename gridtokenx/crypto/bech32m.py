@@ -7,6 +7,8 @@ Its checksum finds any four wrong characters, and there is one text per key: low
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import xor
 
 from gridtokenx.crypto.keys import PUBLIC_KEY_BYTES
 from gridtokenx.errors import GridTokenXError
@@ -19,6 +21,8 @@ _BECH32M = 0x2BC830A3
 _BECH32 = 1
 _CHECKSUM = 6
 _GENERATORS = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+_REDUCED = tuple(reduce(xor, (generator for index, generator in enumerate(_GENERATORS) if top >> index & 1), 0)
+                 for top in range(32))
 ADDRESS_CHARACTERS = len(PREFIX) + 1 + (8 * PUBLIC_KEY_BYTES + 4) // 5 + _CHECKSUM
 
 
@@ -29,11 +33,7 @@ class AddressError(GridTokenXError, ValueError):
 def _polymod(values: Iterable[int]) -> int:
     checksum = 1
     for value in values:
-        top = checksum >> 25
-        checksum = (checksum & 0x1FFFFFF) << 5 ^ value
-        for index, generator in enumerate(_GENERATORS):
-            if top >> index & 1:
-                checksum ^= generator
+        checksum = (checksum & 0x1FFFFFF) << 5 ^ value ^ _REDUCED[checksum >> 25]
     return checksum
 
 

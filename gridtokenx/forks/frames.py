@@ -86,14 +86,15 @@ class Frames:
     def trades(self) -> pl.DataFrame:
         """Trades that state still holds, and those made here that it has cleared since."""
         found: dict[tuple[int, int], Row] = {}
-        for mined in self.chain.blocks:
-            for fill in mined.fills:
-                found[fill.window, fill.number] = self._trade(fill.window, fill.number, fill.trade,
-                                                              fill.buyer, fill.seller)
         for key, trade in self._records(Space.TRADE):
             window, number = _number(key, 1, 5), _number(key, 5, 9)
             found[window, number] = self._trade(window, number, trade, self._owner(trade.buy_meter),
                                                 self._owner(trade.sell_meter))
+        for mined in reversed(self.chain.blocks):
+            for fill in mined.fills:
+                if (fill.window, fill.number) not in found:
+                    found[fill.window, fill.number] = self._trade(fill.window, fill.number, fill.trade,
+                                                                  fill.buyer, fill.seller)
         return _frame(_TRADES, [found[place] for place in sorted(found)])
 
     def orders(self) -> pl.DataFrame:

@@ -178,5 +178,5 @@ class Result:
 def _bytes(column: pl.Series) -> bytes:
     """Integers as 8 bytes, little-endian; texts in UTF-8, each with a line feed."""
     if column.dtype == pl.String:
-        return "".join(f"{value}\n" for value in column.to_list()).encode()
+        return "\n".join([*column.to_list(), ""]).encode()
     return column.to_numpy().astype("<i8").tobytes()
