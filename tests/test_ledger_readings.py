@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from random import Random
+
 import pytest
 from attrs import evolve
 from ledger_support import ISSUER, REGISTRAR, START_MS, THB, Chain, genesis, key, trading_chain
@@ -20,6 +23,7 @@ from gridtokenx.ledger.operations import (
     SignedReading,
 )
 from gridtokenx.ledger.receipts import Code, Refused
+from gridtokenx.market import readings
 from gridtokenx.market.clock import WINDOW_MS, final_ms, settles_ms, window_at
 
 H = [key(f"house {number}") for number in range(4)]
@@ -99,6 +103,43 @@ def test_one_bad_reading_of_a_batch_fails_alone() -> None:
     with pytest.raises(Refused) as refused:     # nothing new: refused at submission, by the first reading's code
         admit(chain.head, chain.transaction(key("collector"), ReportReadings(batch)), chain.head.header.height + 1)
     assert refused.value.code is Code.READING_KNOWN
+
+
+class ByRules:
+    """A kernel that leaves every reading to the rules."""
+
+    parse, signed_by = readings.KERNEL.parse, readings.KERNEL.signed_by
+
+    @staticmethod
+    def check(session: object, some: Sequence[SignedReading], *_: object) -> list[None]:
+        return [None] * len(some)
+
+    @staticmethod
+    def take(session: object, some: object, meters: object, good: object, index: int, in_time: object) -> int:
+        return index
+
+
+def test_the_kernel_takes_what_the_rules_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Revisions up and down, repeats, forgeries, too much, early, late and unknown, in one transaction and order."""
+    random = Random(5)
+    made = [(random.randrange(1, 6), random.choice((-1, 0, 0, 0, 1)), random.choice((0, 7, 7, 10_001)),
+             random.choice((0, 0, 1, 2)), random.randrange(8) == 0) for _ in range(120)]
+    outcomes = []
+    for kernel in (readings.KERNEL, ByRules):
+        monkeypatch.setattr(readings, "KERNEL", kernel)
+        chain, window = metered(4)
+        chain.do(REGISTRAR, RegisterCollector(key("collector").public, 1))
+        chain.do(ISSUER, Deposit(key("collector").public, THB))
+        found = []
+        for first, market_ms in ((0, 0), (60, settles_ms(window) + 1)):
+            chain.until(max(market_ms, chain.now_ms))
+            found += [outcome.data for outcome in chain.do(key("collector"), ReportReadings(tuple(
+                chain.signed(meter, window + later, wh, wh, revision, signer=key("x") if forged else None)
+                for meter, later, wh, revision, forged in made[first:first + 60])))]
+        outcomes.append((found, chain.head.header.state_root))
+    assert outcomes[0] == outcomes[1]
+    assert {Code.READING_SUPERSEDED, Code.READING_KNOWN, Code.BAD_READING_SIGNATURE, Code.ABOVE_CAPACITY} <= {
+        Code(refused) for data in outcomes[0][0] for refused in data[2::2]}
 
 
 def test_collectors_are_registered_for_zones() -> None:
