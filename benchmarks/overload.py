@@ -42,6 +42,7 @@ MOST_WAITING = 64           # batches without an answer, of each client
 DRAIN_S = 90.0
 PER_POOL = 20_000
 ASKED_AT_ONCE = 500
+WRONG_NONCE, DUPLICATE = int(Code.WRONG_NONCE), int(Code.DUPLICATE_TRANSACTION)
 
 
 @define
@@ -131,15 +132,15 @@ async def _offer_once(client: Client, chosen: list[Source], waiting: list[int], 
         for source, span in spans:
             part = answers[start:start + len(span)]
             start += len(span)
-            for answer in part:
-                offered.codes[answer.code] += 1
-                offered.without_reason += answer.code != 0 and not answer.message
-                if answer.code == 0:
-                    offered.where[answer.id] = client
-            if any(answer.code == Code.WRONG_NONCE for answer in part):
+            codes = Counter([code for _, code, _ in part])
+            offered.codes += codes
+            offered.without_reason += sum(code != 0 for _, code, message in part if not message)
+            if 0 in codes:
+                offered.where.update((identity, client) for identity, code, _ in part if code == 0)
+            if WRONG_NONCE in codes:
                 await source.look(client)
             else:
-                source.next += sum(answer.accepted for answer in part)      # refused ones are the last
+                source.next += codes[0] + codes[DUPLICATE]                  # refused ones are the last
     except ClientError:
         offered.unanswered += len(raws)
     finally:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import define, frozen
 
@@ -27,6 +27,7 @@ from gridtokenx.network.settings import NetworkError, RemoteError
 
 CONNECT_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
+_ACCEPTED = (0, int(Code.DUPLICATE_TRANSACTION))
 FINAL = "final"
 REFUSED = "refused"
 EVICTED = "evicted"
@@ -34,8 +35,7 @@ PENDING = "pending"
 UNKNOWN = "unknown"
 
 
-@frozen
-class Submission:
+class Submission(NamedTuple):
     """A node's answer to one submitted transaction: code 0 means that it is in the pool."""
 
     id: bytes
@@ -44,7 +44,7 @@ class Submission:
 
     @property
     def accepted(self) -> bool:
-        return self.code == 0 or self.code == Code.DUPLICATE_TRANSACTION
+        return self.code in _ACCEPTED
 
 
 @frozen
@@ -117,7 +117,7 @@ class Client:
         """Hands transactions to the node, which answers for each at once; finality comes later (`wait`, `blocks`)."""
         answer = await self.call("submit", list(raws))
         try:
-            submissions = [Submission(identity, code, message) for identity, code, message in answer]
+            submissions = list(map(Submission._make, answer))
         except (TypeError, ValueError) as error:
             raise BadAnswer(f"submit was not answered with [id, code, message] entries: {error}") from error
         if len(submissions) != len(raws):

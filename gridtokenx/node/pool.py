@@ -111,8 +111,8 @@ class Pool:
         self._refused[Code.POOL_FULL] += number
 
     def _full(self) -> str:
-        return (f"the pool is full: {len(self._by_id)} transactions of {self._size_bytes} bytes of memory, none of "
-                "which pays less per operation; try again later")
+        return (f"the pool is full: {len(self._by_id)} transactions, none of which pays less per operation; try again "
+                "later")
 
     def add(self, transaction: Transaction, account_nonce: int, most: int = 1 << 62) -> list[Left]:
         """Takes the transaction and returns those that gave way, or raises PoolRefused.
