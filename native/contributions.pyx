@@ -7,17 +7,13 @@ possible and within ordinary bounds. All others, and whatever is wrong, are left
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t
 
-include "slots.pxi"
+include "plain.pxi"
 
 cdef extern from *:
     """
     typedef __int128 wide_t;
     """
     ctypedef int64_t wide_t
-
-cdef extern from "Python.h":
-    long long PyLong_AsLongLongAndOverflow(object value, int* overflow) except? -1
-    bint PyLong_CheckExact(object value)
 
 cdef enum:
     QUARTERS = 4
@@ -38,44 +34,6 @@ cdef wide_t MILLION = 1_000_000
 
 SUMS = {"THB": THB, "BIDS": BIDS, "COLLATERAL": COLLATERAL, "PROCEEDS": PROCEEDS, "BOUGHT": BOUGHT, "SOLD": SOLD,
         "OPEN_BUYS": OPEN_BUYS, "OPEN_SELLS": OPEN_SELLS, "DUES": DUES}
-EXPECTED = {
-    "Account": ("nonce", "balance", "bids", "proceeds", "collateral", "credit", "locked", "released", "freed", "height",
-                "participant", "threshold", "dues"),
-    "Position": ("sold", "bought", "open_sell", "open_buy", "height", "freed_sell", "freed_buy", "new_sold", "new_bought"),
-    "Order": ("meter", "participant", "zone", "side", "price", "quantity_wh", "remaining_wh", "expires_ms", "sequence",
-              "term", "vat_ppm", "height", "source", "profile", "self_trade", "display_wh", "hidden_wh"),
-    "Meter": ("owner", "participant", "key", "zone", "network", "source", "tariff", "injection_w", "withdrawal_w",
-              "since_ms", "boundary"),
-    "Reading": ("injected_wh", "withdrawn_wh", "quality", "revision", "height"),
-    "Settlement": ("owner", "zone", "injected", "withdrawn", "bought", "sold", "supplied", "taken", "quality", "revision",
-                   "lines"),
-    "Lot": ("zone", "source", "minted_wh", "delivered_wh", "claimed_wh"),
-    "Energy": ("minted", "delivered", "received", "burned", "supplied", "taken"),
-    "Traded": ("purchase_uthb", "wheel_uthb", "fee_uthb", "vat_uthb", "sale_uthb", "collateral_uthb", "lost_wh")}
-
-
-cdef inline bint read(object value, int64_t most, int64_t* number) except -1:
-    """False when it is no integer from -most to most."""
-    cdef int overflow = 0
-    if not PyLong_CheckExact(value):
-        return False
-    number[0] = PyLong_AsLongLongAndOverflow(value, &overflow)
-    return overflow == 0 and -most <= number[0] <= most
-
-
-cdef inline bint read_all(Shape shape, object record, Py_ssize_t first, Py_ssize_t size, int64_t* numbers) except -1:
-    """Attributes of a record from `first` on; zeros for none."""
-    cdef Py_ssize_t i
-    if record is None:
-        for i in range(size):
-            numbers[i] = 0
-        return True
-    if type(record) is not shape.cls:
-        return False
-    for i in range(size):
-        if not read(shape.get(record, first + i), MOST, numbers + i):
-            return False
-    return True
 
 
 cdef inline int add(list entries, int64_t at, int64_t group, int64_t amount) except -1:
@@ -95,14 +53,11 @@ cdef class Contributions:
     cdef int64_t buy
 
     def __init__(self, dict classes not None, spaces not None, dict sums not None, *, buy):
-        for name, names in EXPECTED.items():
-            known = tuple(attribute.name for attribute in classes[name].__attrs_attrs__)
-            if known != names:
-                raise ValueError(f"the attributes of {name} are {known}; the kernel knows {names}")
         if sums != SUMS:
             raise ValueError(f"the sums are {sums}; the kernel knows {SUMS}")
-        self.account, self.position, self.order, self.meter, self.reading, self.settlement, self.lot, self.energy, \
-            self.traded = (Shape(classes[name], EXPECTED[name]) for name in EXPECTED)
+        self.account, self.position, self.order = (shape_of(classes, name) for name in ("Account", "Position", "Order"))
+        self.meter, self.reading, self.traded = (shape_of(classes, name) for name in ("Meter", "Reading", "Traded"))
+        self.settlement, self.lot, self.energy = (shape_of(classes, name) for name in ("Settlement", "Lot", "Energy"))
         self.account_space, self.position_space, self.order_space = spaces["ACCOUNT"], spaces["POSITION"], spaces["ORDER"]
         self.reading_space, self.settlement_space = spaces["READING"], spaces["SETTLEMENT"]
         self.lot_space, self.energy_space, self.traded_space = spaces["LOT"], spaces["ENERGY"], spaces["TRADED"]
@@ -157,7 +112,7 @@ cdef class Contributions:
     cdef bint _account(self, int64_t at, object before, object now, list entries) except -1:
         cdef int64_t o[12]
         cdef int64_t n[12]      # from balance on
-        if now is None or not read_all(self.account, before, 1, 12, o) or not read_all(self.account, now, 1, 12, n):
+        if now is None or not read_all(self.account, before, MOST, 1, 12, o) or not read_all(self.account, now, MOST, 1, 12, n):
             return False
         # balance 0, bids 1, proceeds 2, collateral 3, credit 4, locked 5, released 6, freed 7, height, ..., dues 11
         if n[0] < 0 or n[1] < 0 or n[2] < 0 or n[6] < 0 or n[11] < 0 or not 0 <= n[7] <= n[3] or n[5] != max(
@@ -180,7 +135,7 @@ cdef class Contributions:
         cdef int i
         if now is None:
             return True
-        if not read_all(self.position, before, 0, 9, o) or not read_all(self.position, now, 0, 9, n):
+        if not read_all(self.position, before, MOST, 0, 9, o) or not read_all(self.position, now, MOST, 0, 9, n):
             return False
         for i in range(9):
             if n[i] < 0:
@@ -214,7 +169,7 @@ cdef class Contributions:
         held[0] = 0
         if order is None:
             return True
-        if not read_all(self.order, order, 3, 8, o):        # side 0, price 1, quantity, remaining 3, ..., term 6, VAT 7
+        if not read_all(self.order, order, MOST, 3, 8, o):        # side 0, price 1, quantity, remaining 3, ..., term 6, VAT 7
             return False
         if not (0 <= o[1] < ORDINARY and 0 <= o[3] < ORDINARY and 0 <= o[6] < ORDINARY and 0 <= o[7] < ORDINARY):
             return False
@@ -238,10 +193,10 @@ cdef class Contributions:
         cdef int64_t m[4]       # injection, withdrawal, since, boundary
         if now is None:
             return True
-        if not read_all(self.reading, now, 0, 2, n):
+        if not read_all(self.reading, now, MOST, 0, 2, n):
             return False
         meter = session.get(self.meter_space + key[5:])
-        if meter is None or not read_all(self.meter, meter, 7, 4, m) or m[3]:
+        if meter is None or not read_all(self.meter, meter, MOST, 7, 4, m) or m[3]:
             return False
         return 0 <= n[0] <= m[0] // QUARTERS and 0 <= n[1] <= m[1] // QUARTERS
 
@@ -253,7 +208,7 @@ cdef class Contributions:
         cdef int[6] order = [0, 1, 4, 5, 2, 3]
         if now is None:
             return True
-        if not read_all(self.settlement, before, 2, 6, o) or not read_all(self.settlement, now, 2, 6, n):
+        if not read_all(self.settlement, before, MOST, 2, 6, o) or not read_all(self.settlement, now, MOST, 2, 6, n):
             return False
         if n[0] + n[4] + n[2] != n[1] + n[5] + n[3]:
             return False
@@ -274,7 +229,7 @@ cdef class Contributions:
         cdef int64_t n[6]       # minted, delivered, received, burned, supplied, taken
         cdef int[6] order = [0, 3, 4, 5, 2, 1]
         cdef int i
-        if not read_all(self.energy, before, 0, 6, o) or not read_all(self.energy, now, 0, 6, n):
+        if not read_all(self.energy, before, MOST, 0, 6, o) or not read_all(self.energy, now, MOST, 0, 6, n):
             return False
         for i in range(6):
             if n[order[i]] != o[order[i]]:
@@ -284,7 +239,7 @@ cdef class Contributions:
     cdef bint _lot(self, int64_t at, object before, object now, int64_t lots, list entries) except -1:
         cdef int64_t o[3]
         cdef int64_t n[3]       # minted, delivered, claimed
-        if now is None or not read_all(self.lot, before, 2, 3, o) or not read_all(self.lot, now, 2, 3, n):
+        if now is None or not read_all(self.lot, before, MOST, 2, 3, o) or not read_all(self.lot, now, MOST, 2, 3, n):
             return False
         if n[0] < n[1] or n[0] < n[2] or n[1] < 0 or n[2] < 0:
             return False
@@ -295,7 +250,7 @@ cdef class Contributions:
     cdef bint _traded(self, int64_t at, object before, object now, list entries) except -1:
         cdef int64_t o[2]
         cdef int64_t n[2]       # sale, collateral
-        if not read_all(self.traded, before, 4, 2, o) or not read_all(self.traded, now, 4, 2, n):
+        if not read_all(self.traded, before, MOST, 4, 2, o) or not read_all(self.traded, now, MOST, 4, 2, n):
             return False
         if o[0] or o[1]:
             add(entries, at, PROCEEDS, o[0])

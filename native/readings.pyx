@@ -9,11 +9,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-include "slots.pxi"
-
-cdef extern from "Python.h":
-    long long PyLong_AsLongLongAndOverflow(object value, int* overflow) except? -1
-    bint PyLong_CheckExact(object value)
+include "plain.pxi"
 
 cdef enum:
     FIELDS = 7
@@ -30,21 +26,6 @@ cdef enum:
     WITHDRAWAL = 8
     SINCE = 9
     BOUNDARY = 10
-
-EXPECTED = {
-    "Meter": ("owner", "participant", "key", "zone", "network", "source", "tariff", "injection_w", "withdrawal_w",
-              "since_ms", "boundary"),
-    "Reading": ("injected_wh", "withdrawn_wh", "quality", "revision", "height"),
-    "SignedReading": ("meter", "window", "injected_wh", "withdrawn_wh", "quality", "revision", "signature")}
-
-
-cdef inline bint read(object value, int64_t least, int64_t most, int64_t* number) except -1:
-    """False when it is no integer from `least` to `most`."""
-    cdef int overflow = 0
-    if not PyLong_CheckExact(value):
-        return False
-    number[0] = PyLong_AsLongLongAndOverflow(value, &overflow)
-    return overflow == 0 and least <= number[0] <= most
 
 
 cdef inline uint8_t* put(uint8_t* at, uint64_t value) noexcept:
@@ -72,11 +53,7 @@ cdef class Readings:
 
     def __init__(self, dict classes not None, spaces not None, tuple most not None, *, window_ms, signature_bytes):
         cdef int i
-        for name, names in EXPECTED.items():
-            known = tuple(attribute.name for attribute in classes[name].__attrs_attrs__)
-            if known != names:
-                raise ValueError(f"the attributes of {name} are {known}; the kernel knows {names}")
-        self.meter, self.reading, self.signed = (Shape(classes[name], EXPECTED[name]) for name in EXPECTED)
+        self.meter, self.reading, self.signed = (shape_of(classes, name) for name in ("Meter", "Reading", "SignedReading"))
         self.meter_space, self.reading_space = spaces["METER"], spaces["READING"]
         self.window_ms, self.signature_bytes = window_ms, signature_bytes
         for i in range(SIGNATURE):
@@ -96,7 +73,7 @@ cdef class Readings:
             if type(entry) is not tuple or len(<tuple>entry) != FIELDS:
                 return None
             for i in range(SIGNATURE):
-                if not read((<tuple>entry)[i], i == 0, self.most[i], &number):
+                if not read_between((<tuple>entry)[i], i == 0, self.most[i], &number):
                     return None
             signature = (<tuple>entry)[SIGNATURE]
             if type(signature) is not bytes or PyBytes_GET_SIZE(signature) != self.signature_bytes:

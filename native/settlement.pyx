@@ -9,7 +9,7 @@ bear more, and whatever has numbers beyond the bounds of settlement. Nothing of 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t
 
-include "slots.pxi"
+include "plain.pxi"
 
 cdef extern from *:
     """
@@ -23,15 +23,11 @@ cdef extern from *:
     ctypedef int64_t wide_t
     wide_t half_up(wide_t, wide_t) nogil
 
-cdef extern from "Python.h":
-    long long PyLong_AsLongLongAndOverflow(object value, int* overflow) except? -1
-    bint PyLong_CheckExact(object value)
-
 cdef enum:
     KWH = 1000
     PPM = 1_000_000
     SUMS = 9
-    # Attributes by their places: `EXPECTED` has the names.
+    # Attributes of an account by their places: `ATTRIBUTES` has the names.
     NONCE = 0
     BALANCE = 1
     BIDS = 2
@@ -66,44 +62,7 @@ cdef int64_t MONEY_MOST = <int64_t>1 << 60
 RULES = {"PURCHASE": PURCHASE, "WHEELING": WHEELING, "TRADE_FEE": TRADE_FEE, "TRADE_VAT": TRADE_VAT, "SALE": SALE,
          "ENERGY": ENERGY_LINE, "FT": FT, "SUPPLY_VAT": SUPPLY_VAT, "BUY_BACK": BUY_BACK, "SHORTFALL": SHORTFALL,
          "SURPLUS": SURPLUS, "SHORTFALL_VAT": SHORTFALL_VAT}
-EXPECTED = {
-    "Account": ("nonce", "balance", "bids", "proceeds", "collateral", "credit", "locked", "released", "freed", "height",
-                "participant", "threshold", "dues"),
-    "Meter": ("owner", "participant", "key", "zone", "network", "source", "tariff", "injection_w", "withdrawal_w",
-              "since_ms", "boundary"),
-    "Position": ("sold", "bought", "open_sell", "open_buy", "height", "freed_sell", "freed_buy", "new_sold", "new_bought"),
-    "Reading": ("injected_wh", "withdrawn_wh", "quality", "revision", "height"),
-    "Traded": ("purchase_uthb", "wheel_uthb", "fee_uthb", "vat_uthb", "sale_uthb", "collateral_uthb", "lost_wh"),
-    "Settlement": ("owner", "zone", "injected", "withdrawn", "bought", "sold", "supplied", "taken", "quality", "revision",
-                   "lines"),
-    "Lot": ("zone", "source", "minted_wh", "delivered_wh", "claimed_wh"),
-    "Energy": ("minted", "delivered", "received", "burned", "supplied", "taken"),
-    "Prices": ("energy", "ft", "buy_back", "short", "long", "vat_ppm")}
 cdef object ZERO = 0
-
-
-cdef inline bint read(object value, int64_t most, int64_t* number) except -1:
-    """False when it is no integer from -most to most."""
-    cdef int overflow = 0
-    if not PyLong_CheckExact(value):
-        return False
-    number[0] = PyLong_AsLongLongAndOverflow(value, &overflow)
-    return overflow == 0 and -most <= number[0] <= most
-
-
-cdef inline bint read_all(Shape shape, object record, int64_t most, Py_ssize_t size, int64_t* numbers) except -1:
-    """The first attributes of a record; zeros for none."""
-    cdef Py_ssize_t i
-    if record is None:
-        for i in range(size):
-            numbers[i] = 0
-        return True
-    if type(record) is not shape.cls:
-        return False
-    for i in range(size):
-        if not read(shape.get(record, i), most, numbers + i):
-            return False
-    return True
 
 
 cdef inline bint fits(wide_t amount) noexcept:
@@ -160,14 +119,11 @@ cdef class Meters:
 
     def __init__(self, dict classes not None, dict rules not None, spaces not None, *, debt_most, meter_weight,
                  clear_weight):
-        for name, names in EXPECTED.items():
-            known = tuple(attribute.name for attribute in classes[name].__attrs_attrs__)
-            if known != names:
-                raise ValueError(f"the attributes of {name} are {known}; the kernel knows {names}")
         if rules != RULES:
             raise ValueError(f"the rules of bills are {rules}; the kernel knows {RULES}")
-        self.account, self.meter, self.position, self.reading, self.traded, self.settlement, self.lot, self.energy, \
-            self.prices = (Shape(classes[name], EXPECTED[name]) for name in EXPECTED)
+        self.account, self.meter, self.position = (shape_of(classes, name) for name in ("Account", "Meter", "Position"))
+        self.reading, self.traded, self.prices = (shape_of(classes, name) for name in ("Reading", "Traded", "Prices"))
+        self.settlement, self.lot, self.energy = (shape_of(classes, name) for name in ("Settlement", "Lot", "Energy"))
         self.account_space, self.energy_space = bytes((spaces["ACCOUNT"],)), bytes((spaces["ENERGY"],))
         self.meter_space, self.position_space = spaces["METER"], spaces["POSITION"]
         self.reading_space, self.traded_space = spaces["READING"], spaces["TRADED"]
@@ -238,7 +194,7 @@ cdef class _Run:
         if terms is not None:
             return terms
         prices, utility = self.find(zone, tariff)
-        if not read_all(self.kernel.prices, prices, RATE_MOST, 6, numbers):
+        if not read_all(self.kernel.prices, prices, RATE_MOST, 0, 6, numbers):
             return None
         terms = _Terms.__new__(_Terms)
         terms.energy, terms.ft, terms.buy_back = numbers[0], numbers[1], numbers[2]
@@ -257,7 +213,7 @@ cdef class _Run:
     cdef bint _money(self, object account, int64_t* m) except -1:
         """An account's money as it can be spent now (`gridtokenx.ledger.funds.settled`). False: beyond bounds."""
         cdef int64_t locked
-        if not read_all(self.kernel.account, account, MONEY_MOST, DUES + 1, m):
+        if not read_all(self.kernel.account, account, MONEY_MOST, 0, DUES + 1, m):
             return False
         if m[HEIGHT] < self.height and (m[RELEASED] or m[FREED]):
             m[COLLATERAL] -= m[FREED]
@@ -299,8 +255,8 @@ cdef class _Run:
         if bought or sold:
             traded = self.get(traded_key)
         reading = self.get(window_key(k.reading_space, self.window, number))
-        if reading is None or not read_all(k.reading, reading, WH_MOST, 3, r) or not read_all(
-                k.traded, traded, MONEY_MOST, 7, t) or bought < 0 or sold < 0 or r[0] < 0 or r[1] < 0:
+        if reading is None or not read_all(k.reading, reading, WH_MOST, 0, 3, r) or not read_all(
+                k.traded, traded, MONEY_MOST, 0, 7, t) or bought < 0 or sold < 0 or r[0] < 0 or r[1] < 0:
             return 0
         terms = self._terms(k.meter.get(meter, 3), k.meter.get(meter, 6))
         if terms is None:
@@ -340,7 +296,7 @@ cdef class _Run:
         account = self.get(account_key)
         energy_key = k.energy_space + <bytes>owner
         energy_record = self.get(energy_key)
-        if not self._money(account, a) or a[DUES] or not read_all(k.energy, energy_record, MONEY_MOST, 6, e):
+        if not self._money(account, a) or a[DUES] or not read_all(k.energy, energy_record, MONEY_MOST, 0, 6, e):
             return 0
         a[COLLATERAL] -= t[5]
         locked = max(0, a[COLLATERAL] - a[CREDIT])
