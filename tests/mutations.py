@@ -5,9 +5,10 @@
 A mutation is (rule, old text, new text). The old text stands exactly once in the native sources of that extension,
 which is built anew without optimisation: the order book once, with every mutation under a switch that the environment
 names, so a mutation changes one condition or whole statements; the conservation checker for each. For energy it
-stands in the Python sources: there each check against energy from nowhere is taken out, and only the tests that
-docs/settlement.md names are run. The tests run until the first failure, and the table says which test caught it. A
-crash or a run that does not end counts as caught. Random tests run from a fixed seed and do not shrink.
+stands in the Python sources and in the kernels of plain cases: there each check against energy from nowhere is taken
+out, and only the tests that docs/settlement.md names are run. The tests run until the first failure, and the table says
+which test caught it. A crash or a run that does not end counts as caught. Random tests run from a fixed seed and do not
+shrink.
 
 With --resume the scratch copy and the table so far (`orderbook.txt`, `conservation.txt`) are kept in DIR, and what
 stands in the table is not tried again: hours can be run in pieces of --minutes. Sources are those of the first piece.
@@ -335,14 +336,30 @@ ENERGY: list[Mutation] = [
      "if not 0 <= now.injected_wh <= most_in or not 0 <= now.withdrawn_wh <= most_out:", "if False:"),
     ("lot delivered twice, in the check", "if minted < now.delivered_wh or minted", "if minted"),
     ("lot claimed twice, in the check", "minted < now.claimed_wh or now.delivered_wh", "now.delivered_wh"),
-    ("lot minted twice, in the check", "            self.entries += (index << 32 | self._lots, change)\n",
+    ("reading above capacity, in the kernel",
+     "            if numbers[2] > injection // QUARTERS or numbers[3] > withdrawal // QUARTERS or (",
+     "            if ("),
+    ("reading above capacity, in the check's kernel",
+     "        return 0 <= n[0] <= m[0] // QUARTERS and 0 <= n[1] <= m[1] // QUARTERS\n", "        return True\n"),
+    ("lot delivered twice, in the check's kernel", "if n[0] < n[1] or n[0] < n[2] or n[1]", "if n[0] < n[2] or n[1]"),
+    ("lot claimed twice, in the check's kernel", "if n[0] < n[1] or n[0] < n[2] or n[1]", "if n[0] < n[1] or n[1]"),
+    ("lot minted twice, in the check's kernel", "            add(entries, at, lots, n[0] - o[0])\n",
      "            pass\n"),
+    ("a meter ends at zero, in the check's kernel", "        if n[0] + n[4] + n[2] != n[1] + n[5] + n[3]:\n",
+     "        if False:\n"),
     ("certificate retired twice", "    if found.retired_ms:\n", "    if False:\n"),
     ("certificate retired twice, in the check", "(before.retired_ms or _fixed(before)", "(_fixed(before)"),
     ("delivered above injected less losses, in the check", "if trade.delivered_wh > trade.injected_wh * (",
      "if 0 > trade.injected_wh * ("),
-    ("forged meter: signature", "            if not verified:\n                raise Failed(Code.BAD_READING",
-     "            if False:\n                raise Failed(Code.BAD_READING"),
+    ("forged meter: signature",
+     "                if not good[index]:\n                    raise Failed(Code.BAD_READING",
+     "                if False:\n                    raise Failed(Code.BAD_READING"),
+    ("forged meter: signature, in the kernel", "            if meters[index] is None or not good[index]:\n",
+     "            if meters[index] is None:\n"),
+    ("forged meter: another's, in the kernel",
+     "                    (0 <= zone < 64 and zones >> zone & 1) or self.meter.get(meter, OWNER) == sender):\n",
+     "                    True):\n"),
+    ("replayed reading, in the kernel", "            if get(key) is not None:\n", "            if False:\n"),
     ("forged meter: unknown",
      "raise Failed(Code.UNKNOWN_METER, f\"no meter {number}\")\n    if meter.owner != sender and not zones",
      "raise Failed(Code.OK, \"\")\n    if meter.owner != sender and not zones"),
@@ -375,6 +392,7 @@ SETS = {
         "test_certificate_operations.py::test_a_block_cannot_retire_twice",
         "test_energy_truth.py::test_delivered_is_at_most_injected_less_losses",
         "test_energy_truth.py::test_a_forged_meter_is_refused",
+        "test_ledger_readings.py::test_each_reason_has_its_own_code",
         "test_energy_truth.py::test_a_replayed_reading_mints_nothing",
         "test_energy_truth.py::test_a_correction_counts_once",
         "test_ledger_settlement.py::test_zone_imbalance_raises_a_flag_and_a_correction_clears_it",
@@ -383,6 +401,7 @@ SETS = {
         "test_certificate_claims.py::test_a_meter_with_many_trades_is_shared_in_bounded_pieces"]),
 }
 QUICK = 3       # of the order book's
+KERNELS = ("contributions.pyx", "readings.pyx")     # that say what is plain, where the energy set also looks
 PROFILE = '''"""Loaded before the tests: random tests start from a fixed seed and stop at the first failing example."""
 from hypothesis import Phase, settings
 settings.register_profile("mutations", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))
@@ -393,7 +412,7 @@ settings.load_profile("mutations")
 def source_of(folder: Path, extension: str, old: str) -> Path:
     """The one source that has the text. Raises SystemExit when the table is out of date."""
     if extension == "energy":
-        sources = sorted((folder / "gridtokenx").rglob("*.py"))
+        sources = [*sorted((folder / "gridtokenx").rglob("*.py")), *(folder / "native" / name for name in KERNELS)]
     else:
         sources = sorted((folder / "native").glob("*.p[xy]*"))
     stems = {"energy": "", "orderbook": "book_"}
@@ -565,12 +584,17 @@ def attempt(folder: Path, extension: str, mutations: list[Mutation], number: int
         return name, run_tests(folder, tests[:QUICK], number) or run_tests(folder, tests[QUICK:], number)
     before = path.read_text()
     path.write_text(before.replace(old, new))
+    built = folder / "gridtokenx" / "_native" / f"{path.stem}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    whole = built.read_bytes() if path.suffix == ".pyx" else b""
     try:
-        if extension != "energy" and not build(folder, extension):
+        if path.suffix != ".py" and not build(folder, path.stem if whole else extension):
             raise SystemExit(f"{rule}: does not compile")
         return name, run_tests(folder, tests)
     finally:
         path.write_text(before)
+        if whole:
+            built.unlink()              # a library that is open must not be written over
+            built.write_bytes(whole)
 
 
 def page_of(table: str, mutations: list[Mutation]) -> str:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from mutations import SETS
+from mutations import KERNELS, SETS
 
 TESTS = Path(__file__).parent
 PAGE = (TESTS.parent / "docs" / "mutations.md").read_text()
@@ -24,3 +24,10 @@ def test_the_page_lists_broken_rules(extension: str) -> None:
             assert "One was not noticed" in PAGE
             continue
         assert f"def {test.split('[')[0]}(" in known, f"{rule}: there is no {test}"
+
+
+def test_what_is_broken_of_the_checks_against_energy_from_nowhere_stands_once() -> None:
+    root = TESTS.parent
+    sources = [*(root / "gridtokenx").rglob("*.py"), *(root / "native" / name for name in KERNELS)]
+    text = "\0".join(path.read_text() for path in sources)
+    assert [rule for rule, old, _ in SETS["energy"][0] if text.count(old) != 1] == []
