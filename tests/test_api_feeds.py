@@ -18,6 +18,7 @@ from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
 from gridtokenx.api.feeds import Outbox
 from gridtokenx.api.gateway import gateway
+from gridtokenx.api.listener import _Traces
 from gridtokenx.api.settings import HttpSettings
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.ledger.operations import CancelOrder, PlaceOrder, Transfer
@@ -273,3 +274,11 @@ async def test_one_that_stops_reading_its_socket_harms_nobody(tmp_path: Path) ->
                 assert (await node.get("/status"))["height"] >= 1
                 await node.wallet.do(ISSUER, Transfer(REGISTRAR.public, 1))
         # Left open: the node's end must not wait for it.
+
+
+def test_the_same_failure_of_connections_is_traced_once() -> None:
+    traces, group = _Traces(), ExceptionGroup("many", [ValueError("one"), OSError("two"), ValueError("one")])
+    said = "ValueError: one; OSError: two"
+    assert traces.of(group) == {"error": said, "exc_info": group}
+    assert traces.of(group) == {"error": said}
+    assert "exc_info" in traces.of(KeyError("three")) and "exc_info" not in traces.of(KeyError("four"))

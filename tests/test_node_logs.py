@@ -38,6 +38,17 @@ def test_a_configured_log_on_a_full_disk_raises_nothing() -> None:
     structlog.get_logger("x").info("said")
 
 
+def test_a_trace_says_nothing_of_what_variables_hold(tmp_path: Path) -> None:
+    logs.configure("n", "info", "pretty", tmp_path / "log")
+    passphrase = "sesame".upper()
+    try:
+        raise ValueError(len(passphrase))
+    except ValueError:
+        structlog.get_logger("x").exception("failed")
+    text = (tmp_path / "log").read_text()
+    assert "ValueError: 6" in text and "Traceback" in text and "SESAME" not in text
+
+
 def test_what_the_system_refuses_ends_the_node_with_exit_code_2(tmp_path: Path,
                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     config = NodeConfig.__new__(NodeConfig)

@@ -6,6 +6,7 @@ a whole shutdown. Every stream is therefore guarded here: a write that takes too
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -23,7 +24,7 @@ from hypercorn.typing import ConnectionState
 
 from gridtokenx.api.protection import App
 from gridtokenx.api.settings import HttpSettings, client_key
-from gridtokenx.errors import GridTokenXError
+from gridtokenx.errors import GridTokenXError, leaves
 
 KEEP_ALIVE_S = 30
 IDLE_S = 90
@@ -31,6 +32,7 @@ PING_S = 20
 HEADER_BYTES = 16 << 10
 WEBSOCKET_MESSAGE_BYTES = 64 << 10
 REFUSE_S = 1.0
+KINDS_MOST = 64
 FULL = (b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 5\r\n"
         b"connection: close\r\ncontent-length: %d\r\n\r\n%b")
 FULL_BODY = (b'{"type":"urn:gridtokenx:problem:busy","title":"Service Unavailable","status":503,"code":"busy",'
@@ -69,12 +71,29 @@ class GuardedStream(trio.abc.HalfCloseableStream):
         await self._stream.aclose()
 
 
+class _Traces:
+    """A trace of every kind of failure, once: a client may cause the same one as often as it likes."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, ...]] = set()
+
+    def of(self, error: BaseException) -> dict[str, Any]:
+        """What to log of it beside the message."""
+        kind = tuple(type(leaf).__name__ for leaf in leaves(error))[:8]
+        said = {"error": "; ".join(dict.fromkeys(f"{type(leaf).__name__}: {leaf}" for leaf in leaves(error)))[:500]}
+        if kind in self._seen or len(self._seen) >= KINDS_MOST:
+            return said
+        self._seen.add(kind)
+        return {**said, "exc_info": error}
+
+
 class _Log(Logger):
     """Hypercorn's messages as the node's."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._log = structlog.get_logger("http")
+        self._traces = _Traces()
 
     async def access(self, request: Any, response: Any, request_time: float) -> None:
         """Written where the request id is known: `Protection`."""
@@ -85,7 +104,9 @@ class _Log(Logger):
 
     async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:
         del kwargs
-        self._log.exception("hypercorn", message=message % args if args else message)
+        error = sys.exception()
+        self._log.error("hypercorn", message=message % args if args else message,
+                        **({} if error is None else self._traces.of(error)))
 
     async def info(self, message: str, *args: Any, **kwargs: Any) -> None:
         del kwargs
@@ -129,6 +150,7 @@ class HttpServer:
         self._settings = settings
         self._config = _config()
         self._clients: Counter[str] = Counter()
+        self._traces = _Traces()
         self._open: set[GuardedStream] = set()
         self._log = structlog.get_logger("http")
         self.refused = 0
@@ -183,7 +205,7 @@ class HttpServer:
         try:
             await _Connection(self._app, self._config, context, ConnectionState({}), cast(Any, guarded))
         except Exception as error:  # noqa: BLE001 - a defect that a client's bytes can reach must not stop the node
-            self._log.warning("connection_failed", client=client, exc_info=error)
+            self._log.warning("connection_failed", client=client, **self._traces.of(error))
         finally:
             self._open.discard(guarded)
             self._clients[client] -= 1
