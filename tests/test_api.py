@@ -341,6 +341,8 @@ async def test_proofs_are_believed_by_whoever_knows_the_genesis(node: ApiNode) -
         nothing: None}
     is_problem(await node.http.get(f"/api/v1/proofs/transactions/{'0' * 64}"), 404, "unknown")
     is_problem(await node.http.get("/api/v1/proofs/records", params={"key": ["00", "00"]}), 400, "bad_request")
+    described = (await node.http.get("/api/v1/openapi.json")).json()["paths"]["/api/v1/proofs/records"]["get"]
+    assert described["parameters"][0]["schema"]["uniqueItems"] is True
     is_problem(await node.http.get("/api/v1/proofs/records"), 400, "bad_request")
     async with gateway(node.folder / "data", HttpSettings(host="127.0.0.1", port=0)) as server, \
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as http:

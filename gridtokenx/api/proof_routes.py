@@ -24,7 +24,8 @@ from gridtokenx.store.schema import MAX_STATE_KEY_BYTES
 RETRY_S = 2
 KEY = Annotated[str, Query(pattern=f"^([0-9a-f]{{2}}){{1,{MAX_STATE_KEY_BYTES}}}$")]
 Keys = Annotated[list[KEY], Query(min_length=1, max_length=light.MAX_CLAIMS,
-                                  description="state keys (docs/ledger.md), in hexadecimal")]
+                                  json_schema_extra={"uniqueItems": True},
+                                  description="state keys (docs/ledger.md), in hexadecimal, each once")]
 Meter = Annotated[int, Path(ge=1, le=(1 << 32) - 1)]
 Serial = Annotated[int, Path(ge=1, le=(1 << 53) - 1)]
 
