@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from typing import Any
 
@@ -47,13 +48,17 @@ def make_app(backend: Backend, metrics: Metrics, version: str) -> FastAPI:
     add_explorer(app)
     problem_answers(app)
 
+    making = threading.Lock()
+
     def description() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = get_openapi(title=app.title, version=app.version, description=app.description,
-                                             routes=app.routes)
-            add_schemas(app.openapi_schema)
-            _without_validation_errors(app.openapi_schema)
-        return app.openapi_schema
+        with making:                    # on a thread at the start; who asks meanwhile must not see half of it
+            if app.openapi_schema is None:
+                made = get_openapi(title=app.title, version=app.version, description=app.description,
+                                   routes=app.routes)
+                add_schemas(made)
+                _without_validation_errors(made)
+                app.openapi_schema = made
+            return app.openapi_schema
 
     app.openapi = description  # type: ignore[method-assign]
     return app
