@@ -14,7 +14,6 @@ include "plain.pxi"
 cdef enum:
     FIELDS = 7
     SIGNATURE = 6
-    QUALITIES = 3
     CORRECTED = 2
     HEAD_MOST = 9
     QUARTERS = 4

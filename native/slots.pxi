@@ -2,7 +2,7 @@
 # writes there. An object so made is what the class itself makes of the same values.
 
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
+from cpython.ref cimport Py_INCREF
 
 cdef extern from *:
     """

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +19,9 @@ from ledger_support import ISSUER, OPERATOR, REGISTRAR
 from test_node_rpc import HOUSES, client, running
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, open_websocket_url
 
+from gridtokenx.api import app, errors_of
 from gridtokenx.api.feeds import Outbox
-from gridtokenx.api.gateway import gateway
+from gridtokenx.api.gateway import gateway, run
 from gridtokenx.api.listener import _Traces
 from gridtokenx.api.settings import HttpSettings
 from gridtokenx.crypto.bech32m import encode_address
@@ -282,3 +286,33 @@ def test_the_same_failure_of_connections_is_traced_once() -> None:
     assert traces.of(group) == {"error": said, "exc_info": group}
     assert traces.of(group) == {"error": said}
     assert "exc_info" in traces.of(KeyError("three")) and "exc_info" not in traces.of(KeyError("four"))
+
+
+def test_a_gateway_gives_way_to_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(os, "nice", given.append)
+    assert run(tmp_path / "no node's", HttpSettings(host="127.0.0.1", port=0)) == 2
+    assert given == [10]
+
+
+def test_who_asks_while_the_description_is_made_waits_for_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, may_go = threading.Event(), threading.Event()
+    found: list[dict[str, Any]] = []
+
+    def slow(made: dict[str, Any]) -> None:
+        entered.set()
+        assert may_go.wait(30)
+        errors_of.add_schemas(made)
+
+    monkeypatch.setattr(app, "add_schemas", slow)
+    described = app.make_app(SimpleNamespace(reads=None), SimpleNamespace(), "1")
+    both = [threading.Thread(target=lambda: found.append(described.openapi())) for _ in range(2)]
+    both[0].start()
+    assert entered.wait(30)
+    both[1].start()
+    both[1].join(0.2)
+    assert not found
+    may_go.set()
+    for thread in both:
+        thread.join(30)
+    assert len(found) == 2 and found[0] is found[1] and "ProblemDetails" in found[0]["components"]["schemas"]

@@ -12,7 +12,7 @@ import trio
 from gridtokenx import __version__
 from gridtokenx.consensus.epochs import Consensus
 from gridtokenx.crypto.keys import PrivateKey
-from gridtokenx.errors import GridTokenXError, InvariantError
+from gridtokenx.errors import GridTokenXError, InvariantError, leaves
 from gridtokenx.ledger.genesis import Genesis, load_genesis
 from gridtokenx.network.network import Network
 from gridtokenx.network.settings import Hello, NetworkConfig, Rate, Topic
@@ -173,21 +173,14 @@ def run(config: NodeConfig, *, snapshot: bool = False) -> int:
             trio.run(_until_signalled, config, snapshot)
     except* InvariantError as group:
         code = EXIT_INVARIANT
-        for error in _leaves(group):
+        for error in leaves(group):
             log.critical("invariant_broken", error=str(error))
     except* GridTokenXError as group:
         code = code or EXIT_CONFIG
-        for error in _leaves(group):
+        for error in leaves(group):
             log.error("cannot_run", error=str(error), kind=type(error).__name__)
     except* OSError as group:
         code = code or EXIT_CONFIG          # the system refused something that no other place took for its own
-        for error in _leaves(group):
+        for error in leaves(group):
             log.error("cannot_run", error=str(error), kind=type(error).__name__, exc_info=error)
     return code
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
