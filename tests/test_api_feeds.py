@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 import trio
 from api_support import ApiNode, api_node, trade_a_little
@@ -244,9 +246,6 @@ async def test_a_gateway_has_the_same_feeds(node: ApiNode) -> None:
                 if message["type"] == "event":
                     heights[name].append((message["height"], message["after"], message["trades"]))
         assert heights["gateway"] == heights["node"]
-        await two.next("live") if not two.waiting else None
-        first = await one.subscribe("depth", window=node.window, zone=0) if one.waiting else None
-        del first
         fate = await node.wallet.do(HOUSES[1], PlaceOrder(2, node.window, Side.BUY, 5300, 100))
         assert fate["height"] > top
         with trio.fail_after(30):
@@ -278,6 +277,56 @@ async def test_one_that_stops_reading_its_socket_harms_nobody(tmp_path: Path) ->
                 assert (await node.get("/status"))["height"] >= 1
                 await node.wallet.do(ISSUER, Transfer(REGISTRAR.public, 1))
         # Left open: the node's end must not wait for it.
+
+
+UPGRADE = (b"GET /ws HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+           b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nsec-websocket-version: 13\r\n\r\n")
+
+
+@asynccontextmanager
+async def deaf(port: int) -> AsyncIterator[trio.SocketStream]:
+    """A WebSocket whose client has no room for what is sent to it."""
+    plain = trio.socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    await plain.connect(("127.0.0.1", port))
+    async with trio.SocketStream(plain) as stream:
+        await stream.send_all(UPGRADE)
+        assert b"101" in await stream.receive_some(20)
+        yield stream
+
+
+async def test_one_that_asks_for_much_and_reads_nothing_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Its requests wait for room to answer them, and its end is seen all the same."""
+    settings = HttpSettings(host="127.0.0.1", port=0, max_queued_messages=64, send_timeout_s=0.5)
+    async with api_node(tmp_path / "egat") as node:
+        for _ in range(16):
+            await node.wallet.do(ISSUER, *[Transfer(REGISTRAR.public, 1)] * 16)
+        async with gateway(node.folder / "data", settings) as server, deaf(server.port) as stream:
+            assert await _feed_clients(server.port) == 1
+            with suppress(trio.BrokenResourceError):
+                for turn in range(98):
+                    text = json.dumps({"op": "unsubscribe" if turn % 2 else "subscribe", "channel": "blocks",
+                                       **({} if turn % 2 else {"after": 0})}).encode()
+                    await stream.send_all(bytes((0x81, 0x80 | len(text))) + bytes(4) + text)     # masked with zeros
+            with trio.fail_after(30):
+                while await _feed_clients(server.port):
+                    await trio.sleep(0.05)
+
+
+async def test_an_error_beside_an_open_connection_is_not_lost(tmp_path: Path) -> None:
+    async with api_node(tmp_path / "egat") as node:
+        await node.wallet.do(ISSUER, Transfer(REGISTRAR.public, 1))
+        with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+            async with gateway(node.folder / "data", HttpSettings(host="127.0.0.1", port=0)) as server, \
+                    deaf(server.port):
+                raise ZeroDivisionError
+
+
+async def _feed_clients(port: int) -> float:
+    async with httpx.AsyncClient() as http:
+        text = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+    [line] = [line for line in text.splitlines() if line.startswith("gridtokenx_api_feed_clients ")]
+    return float(line.split()[1])
 
 
 def test_the_same_failure_of_connections_is_traced_once() -> None:

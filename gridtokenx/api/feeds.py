@@ -174,6 +174,8 @@ class Feeds:
         told = after
         while told < self.height:
             await outbox.room()
+            if outbox.reason:
+                return
             async with self._reads.view.lock:
                 for height in range(told + 1, min(self.height, told + REPLAY_SLICE) + 1):
                     message = channel.event(BlockFacts(self._reads, height), channel.after)

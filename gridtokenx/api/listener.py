@@ -182,8 +182,9 @@ class HttpServer:
             finally:
                 nursery.cancel_scope.cancel()
                 await context.terminated.set()
+                # Without waiting: a cancellation met here would take the place of the error that led here.
                 for stream in list(self._open):
-                    await trio.aclose_forcefully(stream)
+                    stream.socket.close()
 
     async def _serve(self, stream: trio.SocketStream, context: WorkerContext) -> None:
         try:

@@ -1,6 +1,7 @@
-"""The WebSocket at `/ws`: one task reads what a client asks for, one writes what it is to hear (docs/api.md).
+"""The WebSocket at `/ws`: one task reads what a client asks for, one does it, one writes what the client is to hear.
 
-Every frame that leaves is a JSON array of messages, so that what came up together travels together.
+Reading never waits for the other two, so that a client's end is seen whatever they are at (docs/api.md). Every frame
+that leaves is a JSON array of messages, so that what came up together travels together.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ PATH = "/ws"
 FRAME_CHARACTERS = 64 << 10
 MAX_REQUEST_CHARACTERS = 4096
 REQUESTS = Rate(per_s=20, burst=100)
+WAITING_REQUESTS = 100
 TOO_SLOW = 1013
 ABUSE = 1008
 CLOSE_WAIT_S = 5.0
@@ -53,7 +55,9 @@ class WebSockets:
         self._log.debug("feed_client", request=scope[REQUEST], client=scope[CLIENT])
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._read, outbox, receive, nursery.cancel_scope)
+                asked, requests = trio.open_memory_channel[str | None](WAITING_REQUESTS)
+                nursery.start_soon(self._read, outbox, receive, asked, nursery.cancel_scope)
+                nursery.start_soon(self._serve, outbox, requests)
                 await self._write(outbox, send)
                 # What it still sends is read meanwhile: a reset would take the reason from it.
                 await trio.sleep(CLOSE_WAIT_S)
@@ -87,7 +91,8 @@ class WebSockets:
             await send({"type": "websocket.close", "code": ABUSE if too_many else TOO_SLOW,
                         "reason": outbox.reason[:120]})
 
-    async def _read(self, outbox: Outbox, receive: Receive, scope: trio.CancelScope) -> None:
+    async def _read(self, outbox: Outbox, receive: Receive, asked: trio.MemorySendChannel[str | None],
+                    scope: trio.CancelScope) -> None:
         bucket = TokenBucket(REQUESTS, trio.current_time())
         while True:
             message = await receive()
@@ -97,9 +102,19 @@ class WebSockets:
             if not bucket.take(1, trio.current_time()):
                 outbox.drop(f"more than {REQUESTS.per_s} requests a second")
             elif not outbox.reason:
-                await self._request(outbox, message.get("text"))
+                text = message.get("text")
+                try:
+                    asked.send_nowait(None if text is None or len(text) > MAX_REQUEST_CHARACTERS else text)
+                except trio.WouldBlock:
+                    outbox.drop(f"more than {WAITING_REQUESTS} requests wait; ask for less at once")
+
+    async def _serve(self, outbox: Outbox, requests: trio.MemoryReceiveChannel[str | None]) -> None:
+        async for text in requests:
+            if not outbox.reason:
+                await self._request(outbox, text)
 
     async def _request(self, outbox: Outbox, text: str | None) -> None:
+        """`text`: None if it is none, or too long."""
         request: Any = None
         try:
             request = _parsed(text)
@@ -120,7 +135,7 @@ class WebSockets:
 
 def _parsed(text: str | None) -> dict[str, Any]:
     """Raises Problem."""
-    if text is None or len(text) > MAX_REQUEST_CHARACTERS:
+    if text is None:
         raise Problem(400, "bad_request", f"a request is JSON text of at most {MAX_REQUEST_CHARACTERS} characters")
     try:
         found = json.loads(text)
