@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,37 @@ def test_snapshots_nest_and_revert(chain: Chain) -> None:
     chain.revert(outer)
     assert chain.account(BOB).balance == 0
     assert chain.head.header.state_root == root_of(chain)
+
+
+def test_without_state_roots_the_last_one_is_that_of_all(chain: Chain, tmp_path: Path) -> None:
+    begun = chain.head.header
+    chain.send(ISSUER, Deposit(ALICE, 10 * THB))
+    first = chain.head.header.state_root
+    with chain.unrooted():
+        for _ in range(3):
+            chain.send(ALICE, Transfer(BOB, THB))
+            chain.override.balance(BOB, chain.account(BOB).balance + 1)
+        assert {mined.header.state_root for mined in chain.blocks} == {first}
+        point = chain.snapshot()
+        known = chain.head.header
+        assert known.state_root == root_of(chain) == chain.blocks[-1].header.state_root != first
+        chain.advance(2)
+        chain.send(ALICE, Transfer(BOB, THB))
+        assert chain.head.header.state_root == known.state_root
+        chain.revert(point)
+        assert (chain.head.header, chain.account(BOB).balance) == (known, 3 * THB + 3)
+        chain.send(ALICE, Transfer(BOB, THB))
+        chain.dump(tmp_path)
+        with gridtokenx.load(tmp_path) as again:
+            assert again.head.header.state_root == root_of(again) == chain.head.header.state_root
+        chain.send(ALICE, Transfer(BOB, THB))
+    assert chain.account(BOB).balance == 5 * THB + 3
+    assert chain.head.header.state_root == root_of(chain) == chain.blocks[-1].header.state_root
+    assert all(after.header.parent == before.header.hash for before, after in pairwise(chain.blocks))
+    assert chain.blocks[0].header.parent == begun.hash
+    chain.send(ALICE, Transfer(BOB, THB))
+    assert chain.head.header.state_root == root_of(chain)
+    audit_totals(chain.head)
 
 
 def test_an_edit_cannot_make_money_from_nothing(chain: Chain) -> None:

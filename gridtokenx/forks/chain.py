@@ -6,14 +6,15 @@ the caller says so. Whoever holds the chain may act as any account.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from gridtokenx import codec
 from gridtokenx._native.canonical import tuples
@@ -23,7 +24,7 @@ from gridtokenx.forks.base import Base
 from gridtokenx.forks.dump import dump
 from gridtokenx.forks.edits import Edit, edit_block
 from gridtokenx.forks.errors import ForkError, OperationFailed
-from gridtokenx.forks.layers import compact
+from gridtokenx.forks.layers import Growing, compact
 from gridtokenx.forks.metering import report
 from gridtokenx.forks.mined import Mined, Refusal, mined_from
 from gridtokenx.forks.override import Override
@@ -94,6 +95,7 @@ class Chain:
     _points: dict[int, _Point] = field(factory=dict)
     _keys: dict[str, PrivateKey] = field(factory=dict)
     meter_keys: dict[int, bytes] = field(factory=dict, init=False)      # public ones of the fork's own, once needed
+    _growing: Growing | None = field(default=None, init=False)          # while blocks have no state root
 
     def __attrs_post_init__(self) -> None:
         self._books = books_of(self.head, self.max_orders)
@@ -286,12 +288,12 @@ class Chain:
         header = self.head.header
         epoch: Epoch = self.record(spaces.EPOCH)
         inputs = BlockInputs(header.view + 1, epoch.number, header.height + 1, header.timestamp_ms + step_ms, b"",
-                             header.hash)
+                             header.hash, rooted=self._growing is None)
         waiting = self._transactions(parameters)
         result, included, refused = build_block(self.head, inputs, [made for made, _ in waiting], self._books)
         mined = mined_from(result, included, refused, {made.id: entry.ticket for made, entry in waiting})
         self._pool = [entry for entry in self._pool if entry.ticket not in mined.receipts]
-        self.head = compact(result.state)
+        self._stand(result.state)
         self.blocks.append(mined)
         return mined, result.unfinished
 
@@ -318,10 +320,42 @@ class Chain:
             made.append((known, entry))
         return made
 
+    def _stand(self, state: StateView) -> None:
+        """The chain stands at a block on its head."""
+        self.head = compact(state) if self._growing is None else self._growing.add(state)
+
+    @contextmanager
+    def unrooted(self) -> Iterator[None]:
+        """Meanwhile blocks have the state root of the last before them, which saves a fifth of the work of a run.
+
+        The last one gets its own at the end, at a snapshot and at a dump. Whoever keeps `head` cannot read it any more
+        when there is another block.
+        """
+        outermost = self._growing is None
+        self._growing = self._growing or Growing(self.head)
+        try:
+            yield
+        finally:
+            if outermost:
+                self._root()
+                self._growing = None
+
+    def _root(self) -> None:
+        """Gives the head its state root when it has none."""
+        if self._growing is None or not self._growing.holds(self.head):
+            return
+        before = self.head.header
+        self.head = self._growing.rooted(self.head)
+        self._growing = Growing(self.head)
+        self._books.at(before.hash)
+        self._books.commit(self.head.header.hash, before.hash, ())
+        self.blocks[-1] = evolve(self.blocks[-1], header=self.head.header)
+
     # ------------------------------------------------------------ there and back
 
     def snapshot(self) -> int:
         """A point to `revert` to, any number of them, in constant time; what waits is part of it."""
+        self._root()
         number = max(self._points, default=0) + 1
         self._points[number] = _Point(self.head, tuple(self._pool), len(self.blocks))
         return number
@@ -334,6 +368,7 @@ class Chain:
         self._points = {known: kept for known, kept in self._points.items() if known <= number}
         regrouped = _grid(self.head) != _grid(point.head)
         self.head = point.head
+        self._growing = None if self._growing is None else Growing(self.head)
         self._pool = list(point.pool)
         del self.blocks[point.blocks:]
         if regrouped:
@@ -362,7 +397,7 @@ class Chain:
         Raises InvariantError when money or energy would come from nowhere.
         """
         before = self.head
-        after = edit_block(before, change)
+        after = edit_block(before, change, rooted=self._growing is None)
         if any(key[0] in _GRID_SPACES for key in after.changes):
             self._books = books_of(after, self.max_orders)
         elif any(key[0] in _BOOK_SPACES for key in after.changes):
@@ -371,7 +406,7 @@ class Chain:
             self._books.at(before.header.hash)
             self._books.commit(after.header.hash, before.header.hash, ())
         self.blocks.append(Mined(after.header, {}, ()))
-        self.head = compact(after)
+        self._stand(after)
 
     def dump(self, directory: str | Path) -> Path:
         """Writes what was changed here into `directory`, for `gridtokenx.load`; snapshots and `blocks` are left out.
@@ -379,10 +414,12 @@ class Chain:
         The parent is not copied, but keeps the history that this fork reads for another 30 days. Raises ForkError
         while transactions wait.
         """
+        self._root()
         return dump(self, Path(directory), self._base)
 
     def close(self) -> None:
         """Gives the parent's directory back; harmless when called again."""
+        self._growing = None
         if self._base is not None:
             self._base.close()
             self._base = None

@@ -21,10 +21,11 @@ from gridtokenx.ledger.state import StateView
 Edit = Callable[[Session], None]
 
 
-def edit_block(parent: StateView, edit: Edit, *, chain_id: bytes | None = None) -> StateView:
+def edit_block(parent: StateView, edit: Edit, *, chain_id: bytes | None = None, rooted: bool = True) -> StateView:
     """The state after a block on `parent` at the same time that does nothing but `edit`.
 
-    With `chain_id` it begins another chain. Raises InvariantError when the edit breaks conservation.
+    With `chain_id` it begins another chain. Not `rooted`, it keeps the parent's state root (`BlockInputs`). Raises
+    InvariantError when the edit breaks conservation.
     """
     above = parent.header
     height = above.height + 1
@@ -37,7 +38,8 @@ def edit_block(parent: StateView, edit: Edit, *, chain_id: bytes | None = None) 
     changes = list(session.changed())
     check_changes(session, changes)
     encoded = encode_changes(changes)
-    root, pages = trie.update(parent.page, above.state_root, list(encoded.items()))
+    root, pages = trie.update(parent.page, above.state_root, list(encoded.items())) if rooted else (
+        above.state_root, {})
     members: Authorities = session.get(spaces.AUTHORITIES)
     listed = authorities_hash(members)
     header = Header(

@@ -3,11 +3,19 @@
 Every block lays its changes over its parent's. Here neighbours of like size are merged, as a log-structured merge tree
 does: n changes lie in about log(n) layers to the base `STEP`, and each change is copied a few times in each. Layers are
 never changed, so an older state that somebody holds (a snapshot to revert to) stays what it is.
+
+While nobody needs former states (`Growing`), blocks are laid into one layer instead, and only the last one has a state
+root.
 """
 
 from __future__ import annotations
 
-from gridtokenx.ledger.state import StateReader, StateView
+from collections.abc import Iterator
+
+from attrs import evolve
+
+from gridtokenx.ledger import trie
+from gridtokenx.ledger.state import EmptyState, Recent, StateReader, StateView
 
 STEP = 6
 """How much larger the layer below is, at least. A block asks for many keys that are new, in every layer."""
@@ -36,3 +44,51 @@ def flatten(view: StateView) -> tuple[StateReader, dict[bytes, bytes | None], di
         changes.update(layer.changes)
         pages.update(layer.pages)
     return reader, changes, pages
+
+
+class Growing:
+    """States over `base`, whose root is known: one layer takes in block after block. Only the newest may be read."""
+
+    def __init__(self, base: StateView) -> None:
+        self._base = base
+        self._recent = Recent(_Ordered(base))
+
+    def add(self, block: StateView) -> StateView:
+        """The state after `block`, which was executed on the newest one and has no root of its own."""
+        self._recent.add(block)
+        view = StateView(self._base, block.header, self._recent.values)
+        view.recent = self._recent
+        return view
+
+    def holds(self, state: StateView) -> bool:
+        """Whether `state` is the newest here."""
+        return state.recent is self._recent
+
+    def rooted(self, newest: StateView) -> StateView:
+        """The same state with its root in its header. Nothing may be added any more."""
+        changes = newest.changes
+        root, pages = trie.update(self._base.page, self._base.header.state_root, list(changes.items()))
+        return StateView(self._base, evolve(newest.header, state_root=root), changes, pages)
+
+
+class _Ordered:
+    """`view` as the state below `Growing`."""
+
+    def __init__(self, view: StateView) -> None:
+        self._below, changes, _ = flatten(view)
+        self.get, self.page = view.get, view.page
+        self._view = view
+        self._last: dict[int, bytes] = {}
+        for key in changes:
+            if key > self._last.get(key[0], b""):
+                self._last[key[0]] = key
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self._view.scan(prefix)
+
+    def last_key(self, prefix: bytes) -> bytes | None:
+        """The last key under `prefix`, or one that is not below it."""
+        return self._last.get(prefix[0]) if isinstance(self._below, EmptyState) else prefix + _BEYOND
+
+
+_BEYOND = b"\xff" * 64

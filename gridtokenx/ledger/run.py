@@ -52,7 +52,11 @@ _NOT_APPLIED = Outcome(Code.NOT_APPLIED)
 
 @frozen
 class BlockInputs:
-    """What a block is given beside its transactions. `timestamp_ms` is Unix ms."""
+    """What a block is given beside its transactions. `timestamp_ms` is Unix ms.
+
+    Not `rooted`, it keeps the state root of its parent and has no pages: for a chain that nobody else has, of which a
+    later root counts.
+    """
 
     view: int
     epoch: int
@@ -60,6 +64,7 @@ class BlockInputs:
     timestamp_ms: int
     proposer: bytes
     parent_hash: bytes
+    rooted: bool = True
 
 
 @frozen
@@ -283,7 +288,8 @@ class BlockRun:
         check_changes(session, changes)
         encoded = encode_changes(changes)
         header = self.parent.header
-        state_root, pages = trie.update(self.parent.page, header.state_root, list(encoded.items()))
+        state_root, pages = trie.update(
+            self.parent.page, header.state_root, list(encoded.items())) if inputs.rooted else (header.state_root, {})
         receipts = tuple(self._receipt(applied) for applied in self._applied)
         receipts_raw = tuple(receipt.encode() for receipt in receipts)
         peaks: Peaks = session.get(spaces.PEAKS)

@@ -70,6 +70,10 @@ class Simulation:
 
     def sessions(self, progress: Progress | None = None) -> Iterator[range]:
         """Lets the horizon pass, with a stop before every session at its windows. Raises ScenarioError, AgentError."""
+        with self.chain.unrooted():
+            yield from self._sessions(progress)
+
+    def _sessions(self, progress: Progress | None) -> Iterator[range]:
         chain, windows, houses, floor = self.chain, self.windows, self.houses, self.floor
         start, size = windows.start, self.scenario.trading.session_windows
         span = _span(windows)
