@@ -1,13 +1,14 @@
 """What strangers cost: many WebSocket clients and readers at a gateway, and what the authorities notice of them.
 
-    python -m benchmarks.gateway [--authorities 5] [--clients 200] [--updates 10000] [--reads 2000] [--seconds 30]
+    python -m benchmarks.gateway [--authorities 5] [--clients 200] [--updates 10000] [--reads 2000] [--rounds 5]
 
-Accounts pay at a steady rate through one authority, and the same confirmations are measured twice: alone, and while a
-gateway over an authority's data directory serves the clients. Each client follows all of the accounts, so that updates
-are blocks x accounts x clients. One more client subscribes and never reads: it must be dropped, and harm nobody.
+Accounts pay at a steady rate through one authority, and the same confirmations are measured by turns: alone, and
+while a gateway over an authority's data directory serves the clients. Each client follows all of the accounts, so that
+each payment is an update for every client. One more client subscribes and never reads: it must be dropped, and harm
+nobody.
 Clients, readers, gateway and authorities are processes of their own on the same machine. Clients and readers stand for
-other people's machines, so they run at the lowest priority; the gateway gives way to the authorities by itself. What
-they take from each other all the same on few cores, the ratio of the confirmations says.
+other people's machines, so they run when nobody else wants the processor; the gateway gives way to the authorities by
+itself. What they take from each other all the same on few cores, the ratio of the confirmations says.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ import os
 import re
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import httpx
 import trio
-from trio_websocket import ConnectionClosed, open_websocket_url
 
 from benchmarks.cluster import benchmark_genesis, cpu_s_of, running
 from benchmarks.confirmation import quantile
@@ -38,13 +41,15 @@ from testnet.keys import testnet_key
 from testnet.processes import Child, stop_all
 
 PAYERS = 20
-ROUND_S = 0.4               # every payer pays once in it: as many blocks, or more
 CONNECTIONS = 16            # of readers
 MONEY = 10**12
+ADDRESS = "127.0.0.1:9690"
 WARM_S = 3.0
 CUT_OFF_S = 30.0
-READY_S = 30.0
-LOWEST = 19
+SUBSCRIBED_S = 120.0
+
+
+EVENT, LIVE = b'"type":"event"', b'"type": "live"'
 
 
 def payer(number: int) -> Any:
@@ -54,38 +59,70 @@ def payer(number: int) -> Any:
 # ------------------------------------------------------------------ what the clients do, in processes of their own
 
 
+@asynccontextmanager
+async def websocket(url: str, receive_buffer: int | None = None) -> AsyncIterator[trio.SocketStream]:
+    """One that is ready, as a bare stream: what leaves or arrives here costs this process next to nothing."""
+    host, port = url.removeprefix("http://").split(":")
+    plain = trio.socket.socket()
+    if receive_buffer is not None:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    await plain.connect((host, int(port)))
+    async with trio.SocketStream(plain) as stream:
+        await stream.send_all(f"GET /ws HTTP/1.1\r\nhost: {host}:{port}\r\nupgrade: websocket\r\n"
+                              "connection: upgrade\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+                              "sec-websocket-version: 13\r\n\r\n".encode())
+        answer = b""
+        while b"\r\n\r\n" not in answer:         # a ping may follow, no message before something is asked for
+            answer += (more := await stream.receive_some(1024))
+            if not more:
+                raise SystemExit(f"no WebSocket: {answer!r}")
+        yield stream
+
+
+async def ask(stream: trio.SocketStream, **request: Any) -> None:
+    text = json.dumps(request).encode()
+    await stream.send_all(bytes((0x81, 0x80 | len(text))) + bytes(4) + text)        # masked with zeros
+
+
 async def clients(url: str, count: int, seconds: float) -> dict[str, Any]:
-    """`count` followers for `seconds`: messages and the age of blocks when they arrive."""
-    messages, ages = [0] * count, list[float]()
+    """`count` followers; when all follow, what they hear for `seconds`: messages, and the age of blocks on arrival.
+
+    Prints an empty line when all follow.
+    """
+    messages, following, ages = [0] * count, [0] * count, list[float]()
     lost = 0
 
     async def follow(number: int) -> None:
         nonlocal lost
-        try:
-            async with open_websocket_url(url.replace("http", "ws") + "/ws", max_message_size=16 << 20) as one:
-                await one.send_message(json.dumps({"op": "subscribe", "channel": "blocks"}))
-                for account in range(PAYERS):
-                    address = encode_address(payer(account).public)
-                    await one.send_message(json.dumps(
-                        {"op": "subscribe", "channel": "transactions", "account": address}))
-                while True:
-                    found = json.loads(await one.get_message())
-                    messages[number] += sum(message["type"] == "event" for message in found)
-                    if number == 0:
-                        ages.extend(time.time() * 1000 - message["block"]["timestamp_ms"]
-                                    for message in found if "block" in message)
-        except ConnectionClosed:
-            lost += 1
+        async with websocket(url) as stream:
+            await ask(stream, op="subscribe", channel="blocks")
+            for account in range(PAYERS):
+                await ask(stream, op="subscribe", channel="transactions",
+                          account=encode_address(payer(account).public))
+            rest = b""
+            while some := await stream.receive_some(1 << 20):
+                data = rest + some
+                following[number] += data.count(LIVE)
+                messages[number] += data.count(EVENT)
+                if number == 0:
+                    now_ms = time.time() * 1000
+                    ages.extend(now_ms - int(found) for found in re.findall(rb'"timestamp_ms":(\d{13})', some))
+                rest = data[max(data.rfind(LIVE) + 1, data.rfind(EVENT) + 1, len(data) - len(EVENT) + 1):]
+        lost += 1
 
     async with trio.open_nursery() as nursery:
         for number in range(count):
             nursery.start_soon(follow, number)
-        await trio.sleep(WARM_S)
-        before, began = sum(messages), time.perf_counter()
+        with trio.fail_after(SUBSCRIBED_S):
+            while min(following) < PAYERS + 1:
+                await trio.sleep(0.1)
+        print(flush=True)
+        before, began = messages.copy(), time.perf_counter()
+        ages.clear()
         await trio.sleep(seconds)
-        taken, took_s = sum(messages) - before, time.perf_counter() - began
+        taken, took_s = [now - then for now, then in zip(messages, before, strict=True)], time.perf_counter() - began
         nursery.cancel_scope.cancel()
-    return {"updates_s": round(taken / took_s), "least_of_one": min(messages), "lost": lost,
+    return {"updates_s": round(sum(taken) / took_s), "least_of_one": min(taken), "lost": lost,
             "block_age_p50_ms": round(statistics.median(ages)) if ages else None}
 
 
@@ -108,7 +145,8 @@ async def readers(url: str, reads_s: float, seconds: float) -> dict[str, Any]:
             at += 1
             sent_s = time.perf_counter()
             await stream.send_all(f"GET /api/v1{paths[at % len(paths)]} HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
-            failed += await _answer(stream) != 200
+            status = await _answer(stream)
+            failed += status != 200
             took.append(time.perf_counter() - sent_s)
 
     async with trio.open_nursery() as nursery:
@@ -133,50 +171,42 @@ async def _answer(stream: trio.SocketStream) -> int:
 
 async def never_reads(url: str, gone: trio.Event) -> None:
     """Asks for all blocks from the beginning, over and over, and reads nothing."""
-    host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as plain:
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        plain.sendall(f"GET /ws HTTP/1.1\r\nhost: {host}:{port}\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-                      "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nsec-websocket-version: 13\r\n\r\n".encode())
-        plain.settimeout(READY_S)
-        data = b""
-        while b"\r\n\r\n" not in data:             # the last that it reads
-            more = plain.recv(1)
-            if not more:
-                raise SystemExit(f"no WebSocket: {data.decode(errors='replace')}")
-            data += more
-        for turn in range(80):              # the whole chain again and again: more than the system's buffers hold
-            after = {} if turn % 2 else {"after": 0}
-            text = json.dumps({"op": "unsubscribe" if turn % 2 else "subscribe", "channel": "blocks", **after}).encode()
-            head = bytes((0x81, 0x80 | len(text))) if len(text) < 126 else bytes((0x81, 0xFE, *divmod(len(text), 256)))
-            plain.sendall(head + bytes(4) + text)           # masked with zeros
+    async with websocket(url, 4096) as stream:
+        for _ in range(40):                 # the whole chain again and again: more than the system's buffers hold
+            await ask(stream, op="subscribe", channel="blocks", after=0)
+            await ask(stream, op="unsubscribe", channel="blocks")
         await gone.wait()
 
 
 # ------------------------------------------------------------------ the run
 
 
-async def confirmations(client: Client, accounts: list[Account], seconds: float) -> list[float]:
-    """Every account pays once a round; ms from submission to the pushed final block."""
+async def confirmations(client: Client, accounts: list[Account], round_s: float, seconds: float) -> list[float]:
+    """Every account pays once in `round_s`, one after the other; ms from submission to the pushed final block."""
     sent: dict[bytes, float] = {}
     took: list[float] = []
-    end = time.perf_counter() + seconds
+    began = time.perf_counter()
 
     async def hear() -> None:
         async for block in client.blocks():
             now = time.perf_counter()
             took.extend(1000 * (now - sent.pop(identity)) for identity in block.ids if identity in sent)
 
+    async def pay(account: Account, due_s: float) -> None:
+        while due_s < seconds:
+            await trio.sleep(max(0.0, began + due_s - time.perf_counter()))
+            signed = account.sign([Transfer(payer(0).public, 1)], valid_until_height=1 << 40, fee_uthb=10_000)
+            sent[signed.id] = time.perf_counter()
+            [answer] = await client.submit([signed.raw])
+            if not answer.accepted:
+                raise SystemExit(f"refused: {answer.message}")
+            due_s += round_s
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hear)
-        while time.perf_counter() < end:
-            for account in accounts:
-                signed = account.sign([Transfer(payer(0).public, 1)], valid_until_height=1 << 40, fee_uthb=10_000)
-                sent[signed.id] = time.perf_counter()
-                [answer] = await client.submit([signed.raw])
-                if not answer.accepted:
-                    raise SystemExit(f"refused: {answer.message}")
-                await trio.sleep(ROUND_S / len(accounts))
+        async with trio.open_nursery() as paying:
+            for number, account in enumerate(accounts):
+                paying.start_soon(pay, account, number * round_s / len(accounts))
         with trio.move_on_after(30):
             while sent:
                 await trio.sleep(0.05)
@@ -184,49 +214,84 @@ async def confirmations(client: Client, accounts: list[Account], seconds: float)
     return took
 
 
-async def child(arguments: list[str], result: Callable[[Any], None]) -> None:
-    ended = await trio.run_process([sys.executable, "-m", "benchmarks.gateway", *arguments], capture_stdout=True)
-    result(json.loads(ended.stdout.splitlines()[-1]))
+async def child(arguments: list[str], result: Callable[[Any], None], ready: trio.Event | None = None) -> None:
+    """Runs a part of this benchmark; its last line is the result, one before says that it is ready."""
+    lines = ""
+    async with trio.open_nursery() as nursery:
+        command = [sys.executable, "-m", "benchmarks.gateway", *arguments]
+        process = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE))
+        async with process.stdout:
+            async for some in process.stdout:
+                lines += some.decode()
+                if ready is not None:
+                    ready.set()
+    result(json.loads(lines.splitlines()[-1]))
 
 
-async def measure(folder: Path, authorities: int, count: int, reads: int, seconds: float) -> dict[str, Any]:
-    keys = [payer(number) for number in range(PAYERS)]
-    url = "http://127.0.0.1:9690"
+async def beside(folder: Path, pay: Callable[[], Awaitable[list[float]]], count: int, reads: int,
+                 seconds: float) -> dict[str, Any]:
+    """The confirmations of `pay` while a gateway serves everybody; it ends with them."""
+    url = f"http://{ADDRESS}"
     found: dict[str, Any] = {}
+    gateway = Child("gateway", [sys.executable, "-m", "gridtokenx.cli", "gateway", str(folder / "egat"), "--http",
+                                ADDRESS, "--requests", "1000000", "--connections", "4096"], folder / "gateway.log")
+    gateway.start()
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+            await _until(lambda: _answers(http))
+            gone, following = trio.Event(), trio.Event()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(never_reads, url, gone)
+                nursery.start_soon(child, ["clients", url, str(count), str(seconds)],
+                                   lambda answer: found.update(answer), following)
+                await following.wait()
+                before_s = cpu_s_of(gateway.pid or 0)
+                nursery.start_soon(child, ["readers", url, str(reads), str(seconds)],
+                                   lambda answer: found.update(answer))
+                took = await pay()
+                found["gateway_cpu_s"] = cpu_s_of(gateway.pid or 0) - before_s
+                while not {"updates_s", "reads_s"} <= set(found):
+                    await trio.sleep(0.1)
+                found["cut_off"] = await _no_clients(http)
+                gone.set()
+    finally:
+        await stop_all([gateway])
+    return {**found, "confirmations": took}
+
+
+async def measure(folder: Path, authorities: int, count: int, updates: int, reads: int, seconds: float,
+                  rounds: int) -> dict[str, Any]:
+    """By turns, since a machine's own speed changes: alone, beside, alone, ..."""
+    keys = [payer(number) for number in range(PAYERS)]
+    alone: list[list[float]] = []
+    found: list[dict[str, Any]] = []
     async with running(folder, benchmark_genesis(authorities, keys, MONEY, 1)) as cluster, \
             connect(cluster.addresses[-1:]) as client:
         accounts = [Account(key, cluster.genesis.chain_id, 0) for key in keys]
-        await confirmations(client, accounts, WARM_S)
-        alone = await confirmations(client, accounts, seconds)
-        gateway = Child("gateway", [sys.executable, "-m", "gridtokenx.cli", "gateway", str(folder / "egat"), "--http",
-                                    "127.0.0.1:9690", "--requests", "1000000", "--connections", "4096"],
-                        folder / "gateway.log")
-        gateway.start()
-        try:
-            async with httpx.AsyncClient(base_url=url, timeout=30) as http:
-                await _until(lambda: _answers(http))
-                before_s = cpu_s_of(gateway.pid or 0)
-                gone = trio.Event()
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(never_reads, url, gone)
-                    nursery.start_soon(child, ["clients", url, str(count), str(seconds)],
-                                       lambda answer: found.update(clients=answer))
-                    nursery.start_soon(child, ["readers", url, str(reads), str(seconds + WARM_S)],
-                                       lambda answer: found.update(readers=answer))
-                    await trio.sleep(WARM_S)
-                    beside = await confirmations(client, accounts, seconds)
-                    while len(found) < 2:
-                        await trio.sleep(0.1)
-                    cut_off = await _no_clients(http)
-                    gone.set()
-                used_s = cpu_s_of(gateway.pid or 0) - before_s
-        finally:
-            await stop_all([gateway])
-    one, two = quantile(alone, 0.99), quantile(beside, 0.99)
-    return {**found, "gateway_cpu_s": round(used_s, 1),
-            "slow_client_cut_off": cut_off,
-            "alone_p50_ms": statistics.median(alone), "alone_p99_ms": one, "beside_p50_ms": statistics.median(beside),
-            "beside_p99_ms": two, "p99_ratio": two / one}
+        pay = partial(confirmations, client, accounts, count * PAYERS / updates)
+        await pay(WARM_S)
+        for _ in range(rounds):
+            alone.append(await pay(seconds))
+            found.append(await beside(folder, partial(pay, seconds), count, reads, seconds))
+    both = [one.pop("confirmations") for one in found]
+    ratios = [quantile(two, 0.99) / quantile(one, 0.99) for one, two in zip(alone, both, strict=True)]
+    return {
+        "updates_s": round(statistics.mean(one["updates_s"] for one in found)),
+        "least_of_one": min(one["least_of_one"] for one in found),
+        "block_age_p50_ms": statistics.median(one["block_age_p50_ms"] for one in found),
+        "reads_s": round(statistics.mean(one["reads_s"] for one in found)),
+        "read_p50_ms": statistics.median(one["p50_ms"] for one in found),
+        "read_p99_ms": max(one["p99_ms"] for one in found),
+        "gateway_cpu_share": round(sum(one["gateway_cpu_s"] for one in found) / (rounds * seconds), 2),
+        **{name: sum(one[name] for one in found) for name in ("lost", "failed", "cut_off")},
+        **_confirmed("alone", alone), **_confirmed("beside", both),
+        "p99_ratio": statistics.median(ratios), "p99_ratios": ratios, "rounds": found}
+
+
+def _confirmed(name: str, turns: list[list[float]]) -> dict[str, Any]:
+    took = [one for turn in turns for one in turn]
+    return {f"{name}_confirmations": len(took), f"{name}_p50_ms": round(statistics.median(took)),
+            f"{name}_p99_ms": round(quantile(took, 0.99))}
 
 
 async def _answers(http: httpx.AsyncClient) -> bool:
@@ -257,32 +322,43 @@ async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
 @click.group(invoke_without_command=True)
 @click.option("--authorities", type=click.IntRange(1, 5), default=5, show_default=True)
 @click.option("--clients", "count", type=click.IntRange(1, 1000), default=200, show_default=True)
-@click.option("--updates", type=click.IntRange(1), default=10_000, show_default=True, help="A second, in all: the aim.")
+@click.option("--updates", type=click.IntRange(1), default=10_000, show_default=True,
+              help="A second, in all: accounts pay as often as that takes.")
 @click.option("--reads", type=click.IntRange(1), default=2_000, show_default=True, help="A second: what is asked for.")
-@click.option("--seconds", type=click.FloatRange(2), default=30.0, show_default=True)
+@click.option("--seconds", type=click.FloatRange(2), default=10.0, show_default=True, help="Of each turn.")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_context
-def main(context: click.Context, authorities: int, count: int, updates: int, reads: int, seconds: float,
+def main(context: click.Context, authorities: int, count: int, updates: int, reads: int, seconds: float, rounds: int,
          as_json: bool) -> None:
     """Clients and readers at a gateway, and what the authorities notice."""
     if context.invoked_subcommand is not None:
         return
     with tempfile.TemporaryDirectory() as folder:
-        found = trio.run(measure, Path(folder), authorities, count, reads, seconds)
+        found = trio.run(measure, Path(folder), authorities, count, updates, reads, seconds, rounds)
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
-    told, read = found["clients"], found["readers"]
-    click.echo(f"{count} WebSocket clients took {told['updates_s']:,} updates/s of {updates:,} aimed at; "
-               f"{told['lost']} lost, the least one had {told['least_of_one']:,}; a block was "
-               f"{told['block_age_p50_ms']} ms old (median; a gateway sees checkpoints)")
-    click.echo(f"{read['reads_s']:,} reads/s of {reads:,} asked for, {read['failed']} failed; "
-               f"p50 {read['p50_ms']} ms, p99 {read['p99_ms']} ms")
-    click.echo(f"the gateway used {found['gateway_cpu_s']} s of CPU; the client that never reads was "
-               f"{'cut off' if found['slow_client_cut_off'] else 'NOT cut off'}")
-    click.echo(f"confirmation alone p50 {found['alone_p50_ms']:.0f} ms, p99 {found['alone_p99_ms']:.0f} ms; beside all "
-               f"that p50 {found['beside_p50_ms']:.0f} ms, p99 {found['beside_p99_ms']:.0f} ms: p99 x "
-               f"{found['p99_ratio']:.2f} (the aim is at most 1.25)")
+    click.echo(f"{count} WebSocket clients took {found['updates_s']:,} updates/s of {updates:,} or more; "
+               f"{found['lost']} lost, the least one had {found['least_of_one']:,}; a block was "
+               f"{found['block_age_p50_ms']:.0f} ms old (median; a gateway sees checkpoints)")
+    click.echo(f"{found['reads_s']:,} reads/s of {reads:,} asked for, {found['failed']} failed; "
+               f"p50 {found['read_p50_ms']} ms, p99 {found['read_p99_ms']} ms; the gateway had "
+               f"{found['gateway_cpu_share']:.0%} of one core")
+    click.echo(f"the client that never reads was cut off in {found['cut_off']} of {rounds} rounds")
+    for name in ("alone", "beside"):
+        click.echo(f"{found[f'{name}_confirmations']:,} confirmations {name}: p50 {found[f'{name}_p50_ms']} ms, "
+                   f"p99 {found[f'{name}_p99_ms']} ms")
+    turns = ", ".join(f"{one:.2f}" for one in found["p99_ratios"])
+    click.echo(f"p99 x {found['p99_ratio']:.2f}, the median of {turns} (the aim is at most 1.25)")
+
+
+def _give_way() -> None:
+    """Only the time that nobody else wants."""
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(19)
 
 
 @main.command("clients", hidden=True)
@@ -290,7 +366,7 @@ def main(context: click.Context, authorities: int, count: int, updates: int, rea
 @click.argument("count", type=int)
 @click.argument("seconds", type=float)
 def clients_command(url: str, count: int, seconds: float) -> None:
-    os.nice(LOWEST)
+    _give_way()
     click.echo(json.dumps(trio.run(clients, url, count, seconds)))
 
 
@@ -299,7 +375,7 @@ def clients_command(url: str, count: int, seconds: float) -> None:
 @click.argument("reads_s", type=float)
 @click.argument("seconds", type=float)
 def readers_command(url: str, reads_s: float, seconds: float) -> None:
-    os.nice(LOWEST)
+    _give_way()
     click.echo(json.dumps(trio.run(readers, url, reads_s, seconds)))
 
 

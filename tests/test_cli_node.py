@@ -361,6 +361,28 @@ async def test_the_client_tells_refusal_error_and_disconnection_apart(node: Runn
                 pass
 
 
+async def test_who_stops_to_follow_blocks_may_follow_them_again(node: RunningNode) -> None:
+    """As often as one likes in a session, which has few subscriptions at a time."""
+    async with connect([node.address]) as client:
+        status, owner = await client.status(), await client.account(testnet_key("issuer").public)
+        assert owner is not None
+        account = Account(testnet_key("issuer"), status["chain_id"], owner["nonce"])
+
+        async def next_block(scope: trio.CancelScope) -> None:
+            async for _ in client.blocks():
+                scope.cancel()
+
+        with trio.fail_after(60):
+            for _ in range(10):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(next_block, nursery.cancel_scope)
+                    while True:
+                        signed = account.sign([Transfer(testnet_key("tax").public, 1)],
+                                              valid_until_height=1 << 40, fee_uthb=FEE_UTHB)
+                        await client.submit([signed.raw])
+                        await trio.sleep(0.05)
+
+
 def test_a_second_node_on_the_same_data_is_refused(node: RunningNode) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "gridtokenx.cli", "start", "--config", str(node.config)], capture_output=True,

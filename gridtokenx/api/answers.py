@@ -50,24 +50,33 @@ def tagged(request: Request, tag: str, cache: str, body: Callable[[], bytes]) ->
     """304 if the client has what `tag` names already, else the body, which is made only then."""
     quoted = f'"{tag}"'
     headers = {"etag": quoted, "cache-control": cache}
-    known = request.headers.get("if-none-match", "")
-    if known and (known.strip() == "*" or quoted in (part.strip().removeprefix("W/") for part in known.split(","))):
+    if is_known(request.headers.get("if-none-match", ""), quoted):
         return Response(status_code=304, headers=headers)
     return Response(body(), headers=headers, media_type="application/json")
+
+
+def is_known(if_none_match: str, quoted: str) -> bool:
+    """Whether a client names what it would get, as RFC 9110, 13.1.2 has it."""
+    return if_none_match.strip() == "*" or quoted in (part.strip().removeprefix("W/")
+                                                      for part in if_none_match.split(","))
+
+
+def head_tag(reads: Reads) -> str:
+    """Of answers about the newest final block."""
+    header = reads.view.head
+    return f"{header.height}-{header.state_root.hex()[:16]}"
 
 
 async def at_head(request: Request, reads: Reads, look: Callable[[], Any]) -> Response:
     """The answer of `look` at the newest final block; it stays the same until there is another one."""
     async with reads.view.lock:
-        header = reads.view.head
-        return tagged(request, f"{header.height}-{header.state_root.hex()[:16]}", FRESH, lambda: to_json(look()))
+        return tagged(request, head_tag(reads), FRESH, lambda: to_json(look()))
 
 
 async def at_depth(request: Request, backend: Backend, window: int, look: Callable[[WindowDepth], Any]) -> Response:
     """The same of what needs the books of a window."""
     def answer(depth: WindowDepth) -> Response:
-        header = backend.reads.view.head
-        return tagged(request, f"{header.height}-{header.state_root.hex()[:16]}", FRESH, lambda: to_json(look(depth)))
+        return tagged(request, head_tag(backend.reads), FRESH, lambda: to_json(look(depth)))
 
     return await backend.depths.read(window, answer)
 
@@ -75,9 +84,9 @@ async def at_depth(request: Request, backend: Backend, window: int, look: Callab
 async def at_length(request: Request, reads: Reads, look: Callable[..., Any], *arguments: Any) -> Response:
     """The same of what takes a while: on a thread."""
     async with reads.view.lock:
-        header = reads.view.head
+        tag = head_tag(reads)
     answer = await reads.at_length(look, *arguments)
-    return tagged(request, f"{header.height}-{header.state_root.hex()[:16]}", FRESH, lambda: to_json(answer))
+    return tagged(request, tag, FRESH, lambda: to_json(answer))
 
 
 def to_address(text: str) -> bytes:

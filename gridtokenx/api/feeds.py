@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 import trio
@@ -36,6 +37,8 @@ MAX_CHANNELS = 4096
 MAX_WINDOWS = 24
 """Whose books are followed; `node.depths` keeps a few more for queries."""
 MAX_REPLAY = 10_000
+KEPT_FACTS = 64
+"""Blocks whose contents are at hand for those who come back and ask for the last ones again."""
 REPLAY_SLICE = 16
 HEARTBEAT_S = 10.0
 
@@ -99,6 +102,7 @@ class Feeds:
         self._follower = follower
         self._metrics = metrics
         self._channels: dict[tuple[Any, ...], Channel] = {}
+        self._facts = lru_cache(KEPT_FACTS)(partial(BlockFacts, backend.reads))
         self._windows: Counter[int] = Counter()         # whose books are followed, and by how many channels
         self.outboxes: set[Outbox] = set()
         follower.listeners.append(self._block)
@@ -120,7 +124,7 @@ class Feeds:
     # ------------------------------------------------------------ telling
 
     def _block(self, height: int) -> None:
-        facts = BlockFacts(self._reads, height)
+        facts = self._facts(height)
         for channel in self._channels.values():
             if isinstance(channel, EventChannel):
                 message = channel.event(facts, channel.after)
@@ -178,7 +182,7 @@ class Feeds:
                 return
             async with self._reads.view.lock:
                 for height in range(told + 1, min(self.height, told + REPLAY_SLICE) + 1):
-                    message = channel.event(BlockFacts(self._reads, height), channel.after)
+                    message = channel.event(self._facts(height), channel.after)
                     if message is not None:
                         channel.after = height
                         outbox.put(message)

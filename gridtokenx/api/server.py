@@ -9,10 +9,12 @@ from typing import cast
 import trio
 
 from gridtokenx import __version__
+from gridtokenx.api.answers import head_tag
 from gridtokenx.api.app import make_app, with_route_names
 from gridtokenx.api.backend import Backend
 from gridtokenx.api.feeds import Feeds
 from gridtokenx.api.follower import Follower
+from gridtokenx.api.kept_answers import KeptAnswers
 from gridtokenx.api.listener import HttpServer
 from gridtokenx.api.metrics import Metrics
 from gridtokenx.api.protection import App, Protection
@@ -28,7 +30,8 @@ async def serving(backend: Backend, settings: HttpSettings) -> AsyncIterator[Htt
     app = cast(App, described)
     follower = Follower(backend.reads)
     feeds = Feeds(backend, follower, metrics)
-    inner = WebSockets(with_route_names(app), feeds, settings, metrics)
+    kept = KeptAnswers(app, lambda: head_tag(backend.reads))
+    inner = WebSockets(with_route_names(kept), feeds, settings, metrics)
     server = HttpServer(Protection(inner, settings, metrics.request), settings)
     metrics.watch(lambda: server.connections, lambda: server.refused)
     follower.listeners.append(lambda height: metrics.block(backend.reads.block(height)))

@@ -14,7 +14,7 @@ what became of the ids not yet seen. Submitting the same bytes twice is harmless
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 from attrs import define, frozen
@@ -23,10 +23,12 @@ from gridtokenx.client.errors import BadAnswer, Disconnected, NoNode, RequestFai
 from gridtokenx.ledger.receipts import Code
 from gridtokenx.network.client import RpcClient
 from gridtokenx.network.client import connect as open_session
+from gridtokenx.network.framing import shielded
 from gridtokenx.network.settings import NetworkError, RemoteError
 
 CONNECT_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
+UNSUBSCRIBE_S = 1.0
 _ACCEPTED = (0, int(Code.DUPLICATE_TRANSACTION))
 FINAL = "final"
 REFUSED = "refused"
@@ -151,6 +153,9 @@ class Client:
                     yield _block(push.data)
         except NetworkError as error:
             raise Disconnected(f"{self.address}: {error}") from error
+        finally:                        # who stops to follow may follow again: a session has few subscriptions
+            with shielded(UNSUBSCRIBE_S), suppress(RequestFailed, Disconnected):
+                await self.call("unsubscribe", subscription, timeout_s=UNSUBSCRIBE_S)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ Its checksum finds any four wrong characters, and there is one text per key: low
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import xor
 
 from gridtokenx.crypto.keys import PUBLIC_KEY_BYTES
@@ -15,6 +15,8 @@ from gridtokenx.errors import GridTokenXError
 
 PREFIX = "gtx"
 MAX_TEXT = 90
+KEPT_TEXTS = 4096
+"""Addresses whose texts are at hand: the same few stand in most answers."""
 ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _VALUES = {character: value for value, character in enumerate(ALPHABET)}
 _BECH32M = 0x2BC830A3
@@ -84,6 +86,7 @@ def bech32m_decode(text: str) -> tuple[str, list[int]]:
     return prefix, groups[:-_CHECKSUM]
 
 
+@lru_cache(KEPT_TEXTS)
 def encode_address(public: bytes) -> str:
     """The address `gtx1…` (62 characters) of a 32-byte public key. Raises AddressError for another length."""
     if len(public) != PUBLIC_KEY_BYTES:
