@@ -9,19 +9,25 @@ cdef extern from "Python.h":
 ATTRIBUTES = {
     "Account": ("nonce", "balance", "bids", "proceeds", "collateral", "credit", "locked", "released", "freed", "height",
                 "participant", "threshold", "dues"),
+    "Band": ("low", "high"),
+    "Counters": ("participants", "meters", "orders", "sequence", "open_orders", "closed_orders", "height"),
+    "Deferred": ("window", "kind", "order_id", "owner", "order", "amendment", "agreed", "borrowed", "place_borrowed",
+                 "loaded", "fills_worst", "outcome"),
     "Energy": ("minted", "delivered", "received", "burned", "supplied", "taken"),
     "Lot": ("zone", "source", "minted_wh", "delivered_wh", "claimed_wh"),
     "Meter": ("owner", "participant", "key", "zone", "network", "source", "tariff", "injection_w", "withdrawal_w",
               "since_ms", "boundary"),
     "Order": ("meter", "participant", "zone", "side", "price", "quantity_wh", "remaining_wh", "expires_ms", "sequence",
               "term", "vat_ppm", "height", "source", "profile", "self_trade", "display_wh", "hidden_wh"),
+    "Participant": ("account", "licence", "role", "zone", "expires_ms", "credit"),
     "Position": ("sold", "bought", "open_sell", "open_buy", "height", "freed_sell", "freed_buy", "new_sold", "new_bought"),
     "Prices": ("energy", "ft", "buy_back", "short", "long", "vat_ppm"),
     "Reading": ("injected_wh", "withdrawn_wh", "quality", "revision", "height"),
     "Settlement": ("owner", "zone", "injected", "withdrawn", "bought", "sold", "supplied", "taken", "quality", "revision",
                    "lines"),
     "SignedReading": ("meter", "window", "injected_wh", "withdrawn_wh", "quality", "revision", "signature"),
-    "Traded": ("purchase_uthb", "wheel_uthb", "fee_uthb", "vat_uthb", "sale_uthb", "collateral_uthb", "lost_wh")}
+    "Traded": ("purchase_uthb", "wheel_uthb", "fee_uthb", "vat_uthb", "sale_uthb", "collateral_uthb", "lost_wh"),
+    "WindowRules": ("opens_ms", "gate_ms", "band", "vat_ppm", "short_cap")}
 
 
 cdef Shape shape_of(dict classes, str name):

@@ -328,6 +328,16 @@ CONSERVATION: list[Mutation] = [
 
 ENERGY: list[Mutation] = [
     ("energy sold twice", "            if free < needed:\n", "            if False:\n"),
+    ("energy sold twice, in the kernel", "                if free < quantity or max(0, a[BALANCE] - a[DUES]) < locked",
+     "                if max(0, a[BALANCE] - a[DUES]) < locked"),
+    ("energy bought twice, in the kernel", "                if free < quantity or max(0, a[BALANCE] - a[DUES]) < held",
+     "                if max(0, a[BALANCE] - a[DUES]) < held"),
+    ("more than the source gives, in the kernel",
+     "                    if p[SOLD] + p[OPEN_SELL] + p[FREED_SELL] + quantity > injection // QUARTERS:\n",
+     "                    if False:\n"),
+    ("bought without money, in the kernel", " or max(0, a[BALANCE] - a[DUES]) < held or a[BIDS]", " or a[BIDS]"),
+    ("another's meter, in the kernel", " is not self.meter.cls or self.meter.get(meter, OWNER) != sender:\n",
+     " is not self.meter.cls:\n"),
     ("reading above injection capacity", "if reading.injected_wh > most_in or reading.withdrawn_wh > most_out:",
      "if reading.withdrawn_wh > most_out:"),
     ("reading above withdrawal capacity", "if reading.injected_wh > most_in or reading.withdrawn_wh > most_out:",
@@ -386,6 +396,7 @@ SETS = {
     "conservation": (CONSERVATION, ["test_conservation_native.py"]),
     "energy": (ENERGY, [
         "test_energy_truth.py::test_energy_cannot_be_sold_twice",
+        "test_placing_kernel.py::test_the_kernel_does_what_the_rules_say",
         "test_energy_truth.py::test_a_reading_above_capacity_is_refused",
         "test_energy_truth.py::test_a_lot_cannot_be_spent_twice",
         "test_certificate_operations.py::test_retired_once_and_for_good",
@@ -401,7 +412,7 @@ SETS = {
         "test_certificate_claims.py::test_a_meter_with_many_trades_is_shared_in_bounded_pieces"]),
 }
 QUICK = 3       # of the order book's
-KERNELS = ("contributions.pyx", "readings.pyx")     # that say what is plain, where the energy set also looks
+KERNELS = ("contributions.pyx", "placing.pyx", "readings.pyx")      # that say what is plain: of the energy set too
 PROFILE = '''"""Loaded before the tests: random tests start from a fixed seed and stop at the first failing example."""
 from hypothesis import Phase, settings
 settings.register_profile("mutations", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))

@@ -203,11 +203,19 @@ class BlockRun:
         charge(self.session, transaction, account)
         self._fees += transaction.fee_uthb
         self._weight += weights.TRANSACTION + weights.SIGNATURE * len(transaction.signatures)
-        if transaction.all_or_nothing:
-            outcomes = self._all_or_nothing(transaction)
-        else:
-            outcomes = [self._operation(transaction.sender, operation) for operation in transaction.operations]
+        outcomes = self._all_or_nothing(transaction) if transaction.all_or_nothing else self._one_by_one(transaction)
         self._applied.append(_Applied(transaction, transaction.fee_uthb, outcomes))
+
+    def _one_by_one(self, transaction: Transaction) -> list[Outcome | Deferred]:
+        operations, outcomes = transaction.operations, list[Outcome | Deferred]()
+        while len(outcomes) < len(operations):
+            if operations[len(outcomes)][0] == PlaceOrder.KIND:
+                placed = self.desk.place_plain(transaction.sender, operations, len(outcomes))
+                self._weight += len(placed) * PlaceOrder.WEIGHT
+                outcomes += placed
+            if len(outcomes) < len(operations):
+                outcomes.append(self._operation(transaction.sender, operations[len(outcomes)]))
+        return outcomes
 
     def _operation(self, sender: bytes, fields: tuple[Any, ...]) -> Outcome | Deferred:
         session, desk = self.session, self.desk

@@ -15,12 +15,14 @@ from attrs import define, field, frozen
 from numpy.typing import NDArray
 
 from gridtokenx._native.orderbook import OPERATION, Kind
+from gridtokenx._native.placing import Placing
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import funds, spaces, weights
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.market_records import WorkLeft
 from gridtokenx.ledger.receipts import Code, Failed
-from gridtokenx.ledger.records import Meter, Order, Participant, WindowBook
+from gridtokenx.ledger.records import Account, Counters, Meter, Order, Participant, Position, WindowBook
+from gridtokenx.ledger.spaces import MAX_WINDOW, Space
 from gridtokenx.market import amending, halts, positions
 from gridtokenx.market.book import Books, WindowContent
 from gridtokenx.market.clock import gate_ms, opens_ms
@@ -31,6 +33,7 @@ from gridtokenx.market.loading import WORK_FIELDS, window_content
 from gridtokenx.market.money import buy_escrow, collateral_rate
 from gridtokenx.market.orders import (
     BUY,
+    PLACE_ORDER,
     POST_ONLY_FLAG,
     SELL,
     Terms,
@@ -44,7 +47,7 @@ from gridtokenx.market.places import counters, number_order
 from gridtokenx.market.posting import Fill, Posting
 from gridtokenx.market.rates import window_rates
 from gridtokenx.market.reference import rates_band, short_cap
-from gridtokenx.market.tariffs import Band
+from gridtokenx.market.tariffs import LOT_WH, PRICE_MOST, TICK, Band
 from gridtokenx.market.work import Work, read_timed_key, timed_key
 
 UNCROSS_SHARE = 4
@@ -58,6 +61,14 @@ class WindowRules:
     band: Band
     vat_ppm: int
     short_cap: int          # mTHB/kWh
+
+
+KERNEL = Placing(
+    {record.__name__: record for record in (Account, Band, Counters, Deferred, Meter, Order, Participant, Position,
+                                            WindowRules)},
+    Space.__members__, counters_key=spaces.COUNTERS, kind=Kind.PLACE, place=PLACE_ORDER, lot=LOT_WH, tick=TICK,
+    price_most=PRICE_MOST, fills_most=weights.MOST_FILLS, window_most=MAX_WINDOW)
+"""Does with a plain order what `ledger.operations.PlaceOrder`, the check of dues and `Desk.place` do."""
 
 
 @define
@@ -93,6 +104,19 @@ class Desk:
         self._uncross_visits = min(parameters.uncross_visits, share // weights.VISIT)
 
     # ------------------------------------------------------------ operations
+
+    def place_plain(self, sender: bytes, operations: tuple[tuple[Any, ...], ...], index: int) -> list[Deferred]:
+        """Places orders from the operation at `index` on, up to one that is not plain."""
+        if self._group is not None:
+            return []
+        parameters, before = self.context.parameters, len(self._pending)
+        self._fills_worst += KERNEL.orders(
+            self.context.session, sender, operations, index, self._rules, self._touched, self.context.now_ms,
+            parameters.max_open_orders, parameters.order_most_wh, parameters.fee_ppm, self._placed, self._rows,
+            self._pending)
+        placed = self._pending[before:]
+        self._queued += len(placed)
+        return placed
 
     def place(self, sender: bytes, terms: Terms) -> Deferred:
         """Checks and funds an order and queues it for the engine. Raises Failed; then the caller rolls back."""

@@ -8,10 +8,11 @@ from gridtokenx._native.orderbook import MOST_SLICES, Force, SelfTrade, Side
 from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.market.tariffs import LOT_WH, PRICE_MOST, TICK, Band
 
-__all__ = ["BUY", "MARKET_FLAG", "POST_ONLY_FLAG", "SELL", "Force", "SelfTrade", "Side", "Terms"]
+__all__ = ["BUY", "MARKET_FLAG", "PLACE_ORDER", "POST_ONLY_FLAG", "SELL", "Force", "SelfTrade", "Side", "Terms"]
 
 BUY = Side.BUY
 SELL = Side.SELL
+PLACE_ORDER = 20        # the operation
 POST_ONLY_FLAG = 4      # beside the self-trade mode in the two low bits
 MARKET_FLAG = 8
 

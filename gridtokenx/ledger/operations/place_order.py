@@ -12,7 +12,7 @@ from gridtokenx.ledger.operations.base import Block, check_count, integer
 from gridtokenx.ledger.receipts import Code, Failed
 from gridtokenx.ledger.spaces import MAX_WINDOW
 from gridtokenx.market.deferred import Deferred
-from gridtokenx.market.orders import MARKET_FLAG, POST_ONLY_FLAG, Force, SelfTrade, Side
+from gridtokenx.market.orders import MARKET_FLAG, PLACE_ORDER, POST_ONLY_FLAG, Force, SelfTrade, Side
 
 _NAMES = ("meter", "window", "side", "price_mthb_kwh", "quantity_wh", "time_in_force", "expires_ms", "flags",
           "minimum_wh", "display_wh", "profile")
@@ -47,7 +47,7 @@ class PlaceOrder:
     post_only: bool = False
     market: bool = False
 
-    KIND: ClassVar[int] = 20
+    KIND: ClassVar[int] = PLACE_ORDER
     NAME: ClassVar[str] = "place order"
     WEIGHT: ClassVar[int] = 50
     IS_ORDER: ClassVar[bool] = True
