@@ -17,7 +17,7 @@ from gridtokenx.ledger.records import WindowBook
 from gridtokenx.market import monthly
 from gridtokenx.market.clearing import clear_window, forget_window
 from gridtokenx.market.clock import gate_ms
-from gridtokenx.market.closing import lapse
+from gridtokenx.market.closing import Closing, lapse
 from gridtokenx.market.deadlines import after_halt
 from gridtokenx.market.desk import Desk
 from gridtokenx.market.halts import trading
@@ -89,11 +89,13 @@ class TimedWork:
         raise InvariantError(f"timed work of kind {kind}")
 
     def _gate(self, window: int) -> bool:
-        session = self.context.session
+        session, closing = self.context.session, Closing(self.context)
         for key, order in session.scan(spaces.orders_of_window(window)):
             if not self._spend(weights.RELEASE):
+                closing.post()
                 return False
-            lapse(self.context, int.from_bytes(key[1:], "big"), order)
+            closing.lapse(int.from_bytes(key[1:], "big"), order)
+        closing.post()
         if not self._spend(weights.PUBLISH):
             return False
         publish(session, self.context.parameters, window)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from gridtokenx.ledger import funds, spaces
 from gridtokenx.ledger.context import Context
-from gridtokenx.ledger.records import Meter, Order
+from gridtokenx.ledger.records import Order
 from gridtokenx.ledger.session import Session
+from gridtokenx.ledger.tariff_records import Indicative
 from gridtokenx.market import places, positions
 from gridtokenx.market.clock import gate_ms
-from gridtokenx.market.indicative import left_at_gate
+from gridtokenx.market.indicative import count_order
 from gridtokenx.market.money import buy_escrow
 from gridtokenx.market.orders import BUY
 from gridtokenx.market.work import Work, timed_key
@@ -34,36 +35,82 @@ def remove_order(session: Session, order_id: int, order: Order, owner: bytes) ->
         session.put(timed_key(order.expires_ms, Work.EXPIRY, order_id), None)
 
 
-def lapse(context: Context, order_id: int, order: Order) -> None:
-    """Closes an order whose time has come: by a sweep, lazily, or because a search met it.
+class Closing:
+    """Orders that leave state together. What they held comes back in sums with `post`, each record written once."""
 
-    What was due by the parent's time can be spent at once, anything later from the next block on, so that it makes
-    no difference which of the three it was.
-    """
-    left_at_gate(context.session, spaces.window_of(order_id), order)
-    close(context, order_id, order)
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._session = context.session
+        self._places = 0
+        self._accounts: dict[bytes, list[int]] = {}             # bids, collateral
+        self._positions: dict[tuple[int, int], list[int]] = {}  # Wh of sells, of buys
+        self._resting: dict[bytes, Indicative] = {}
+
+    def lapse(self, order_id: int, order: Order) -> None:
+        """Closes an order whose time has come: by a sweep, lazily, or because a search met it.
+
+        What was due by the parent's time can be spent at once, anything later from the next block on, so that it makes
+        no difference which of the three it was.
+        """
+        window = spaces.window_of(order_id)
+        if not order.expires_ms or order.expires_ms >= gate_ms(window):     # it stood until the gate
+            key = spaces.indicative(window, order.zone)
+            resting = self._resting.get(key) or self._session.get(key) or Indicative()
+            self._resting[key] = count_order(resting, order)
+        self.close(order_id, order)
+
+    def close(self, order_id: int, order: Order) -> None:
+        """Takes an order out of state; what it held comes back."""
+        session, window, quantity = self._session, spaces.window_of(order_id), order.remaining_wh
+        owner = session.get(spaces.meter(order.meter)).owner
+        remove_order(session, order_id, order, owner)
+        if due_ms(order, window) <= self._context.parent_ms:
+            places.give_back(session, 1, now=True)
+            positions.return_now(session, window, order.meter, order.side, quantity)
+            if order.side == BUY:
+                funds.return_now(session, owner, bids=escrow_of(order, quantity))
+            else:
+                funds.return_now(session, owner, collateral=order.term * quantity)
+            return
+        self._places += 1
+        money = self._accounts.get(owner)
+        if money is None:
+            money = self._accounts[owner] = [0, 0]
+        energy = self._positions.get((window, order.meter))
+        if energy is None:
+            energy = self._positions[window, order.meter] = [0, 0]
+        if order.side == BUY:
+            money[0] += escrow_of(order, quantity)
+            energy[1] += quantity
+        else:
+            money[1] += order.term * quantity
+            energy[0] += quantity
+
+    def post(self) -> None:
+        """Writes what came back."""
+        session = self._session
+        for key, resting in self._resting.items():
+            session.put(key, resting)
+        for (window, meter), (sells, buys) in self._positions.items():
+            positions.apply_moves(session, window, meter, [0, 0, sells, buys])
+        for owner, (bids, collateral) in self._accounts.items():
+            funds.apply_moves(session, owner, bids=-bids, released=bids, freed=collateral)
+        if self._places:
+            places.give_back(session, self._places, now=False)
+
+
+def lapse(context: Context, order_id: int, order: Order) -> None:
+    """Closes one order whose time has come."""
+    closing = Closing(context)
+    closing.lapse(order_id, order)
+    closing.post()
 
 
 def close(context: Context, order_id: int, order: Order) -> None:
-    """Takes an order out of state and gives back what it held."""
-    session, window, quantity = context.session, spaces.window_of(order_id), order.remaining_wh
-    meter: Meter = session.get(spaces.meter(order.meter))
-    remove_order(session, order_id, order, meter.owner)
-    now = due_ms(order, window) <= context.parent_ms
-    places.give_back(session, 1, now=now)
-    if now:
-        positions.return_now(session, window, order.meter, order.side, quantity)
-        if order.side == BUY:
-            funds.return_now(session, meter.owner, bids=escrow_of(order, quantity))
-        else:
-            funds.return_now(session, meter.owner, collateral=order.term * quantity)
-    elif order.side == BUY:
-        held = escrow_of(order, quantity)
-        positions.apply_moves(session, window, order.meter, [0, 0, 0, quantity])
-        funds.apply_moves(session, meter.owner, bids=-held, released=held)
-    else:
-        positions.apply_moves(session, window, order.meter, [0, 0, quantity, 0])
-        funds.apply_moves(session, meter.owner, freed=order.term * quantity)
+    """Takes one order out of state and gives back what it held."""
+    closing = Closing(context)
+    closing.close(order_id, order)
+    closing.post()
 
 
 def due_orders(context: Context, owner: bytes) -> list[int]:

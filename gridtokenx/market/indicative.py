@@ -14,7 +14,6 @@ from gridtokenx.ledger.parameters import Parameters
 from gridtokenx.ledger.records import Corridor, Market, Order
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.tariff_records import Indicative
-from gridtokenx.market.clock import gate_ms
 from gridtokenx.market.corridors import corridor_window
 from gridtokenx.market.money import PPM, round_half_up
 from gridtokenx.market.orders import BUY
@@ -119,13 +118,6 @@ def priced(session: Session, pricing: Pricing, window: int, zone: int, resting: 
         0, resting.demand_wh + market.traded_wh, resting.supply_wh + market.traded_wh,
         resting.renewable_wh + market.renewable_wh, zone_utilisation_ppm(session, window, zone))
     return evolve(energy, price_mthb_kwh=indicative_mthb_kwh(pricing, energy))
-
-
-def left_at_gate(session: Session, window: int, order: Order) -> None:
-    """Counts an order that stood until the gate, whoever closes it."""
-    if not order.expires_ms or order.expires_ms >= gate_ms(window):
-        key = spaces.indicative(window, order.zone)
-        session.put(key, count_order(session.get(key) or _NONE, order))
 
 
 def publish(session: Session, parameters: Parameters, window: int) -> None:
