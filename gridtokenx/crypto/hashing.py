@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from hashlib import sha256
 
 from gridtokenx._native.hashing import tagged
 
@@ -41,9 +40,4 @@ class Domain(IntEnum):
 
 def digest(domain: Domain, *parts: bytes) -> bytes:
     """SHA-256 over the tag byte and the parts, in order; the caller makes parts unambiguous."""
-    if len(parts) == 1 and type(parts[0]) is bytes:
-        return tagged(domain, parts[0])
-    hasher = sha256(bytes((domain,)))
-    for part in parts:
-        hasher.update(part)
-    return hasher.digest()
+    return tagged(domain, parts[0] if len(parts) == 1 and type(parts[0]) is bytes else b"".join(parts))

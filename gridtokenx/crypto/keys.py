@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from hashlib import sha256
 
 import nacl.exceptions
 from nacl import _sodium, bindings
 from nacl.utils import random as random_bytes
 
+from gridtokenx._native.hashing import sha256
 from gridtokenx._native.signatures import verify_many
 from gridtokenx.crypto.hashing import Domain
 from gridtokenx.errors import GridTokenXError, InvariantError
@@ -73,7 +73,7 @@ _taken: set[bytes] = set()
 
 def verify_known(signed: list[tuple[bytes, bytes, bytes]]) -> list[bool]:
     """`verify_all`, remembering good signatures: a peer sees the same one at submission, building and execution."""
-    names = [sha256(public + signature + message).digest() for public, signature, message in signed]
+    names = [sha256(public + signature + message) for public, signature, message in signed]
     fresh = [index for index, name in enumerate(names) if name not in _known_good and name not in _taken]
     answers = [True] * len(signed)
     if len(_known_good) + len(fresh) > _KNOWN_MOST:
@@ -90,7 +90,7 @@ def verify_known(signed: list[tuple[bytes, bytes, bytes]]) -> list[bool]:
 def taken_as_good(signed: list[tuple[bytes, bytes, bytes]]) -> Iterator[None]:
     """Meanwhile `verify_known` finds these good, whatever they are: for forks, where one process acts for everybody.
     The message names the chain, so it holds for no other one."""
-    names = {sha256(public + signature + message).digest() for public, signature, message in signed}
+    names = {sha256(public + signature + message) for public, signature, message in signed}
     _taken.update(names)
     try:
         yield

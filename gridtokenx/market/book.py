@@ -124,7 +124,7 @@ class Books:
         bounds = {"uncross_fills": uncross_fills, "uncross_visits": uncross_visits}
         self._begun()
         # Before the call: a MemoryError may come after the match.
-        self._worked.update(np.unique(operations["window"]).tolist())
+        self._worked.update(operations["window"].tolist())
         try:
             return self._engine.process(operations, now_ms=now_ms, next_sequence=next_sequence, **bounds)
         except EngineFull:
