@@ -337,8 +337,8 @@ async def attack_node(inputs: int, seed: int, done: Counter[str]) -> None:
                 await trio.sleep(11)  # what never greeted is gone by then
                 await pays(target)
                 memory.append(cluster.own_mib())
-            for told, mib in zip(("before", *(f"after pass {number + 1}" for number in range(PASSES))), memory, strict=True):
-                done[f"node MiB {told}"] = int(mib)
+            for number, mib in enumerate(memory):
+                done[f"node MiB after pass {number}" if number else "node MiB before"] = int(mib)
             assert memory[-1] < memory[0] + 120, f"the node's memory grew from {memory[0]:.0f} to {memory[-1]:.0f} MiB"
 
 
