@@ -177,6 +177,7 @@ async def test_on_a_phone_in_the_dark_in_thai(shown: tuple[ApiNode, Page]) -> No
     await page.value("document.querySelector('.choices button').click()")
     await page.until("document.documentElement.lang === 'th' && document.body.innerText.includes('บล็อกล่าสุด')", "Thai")
     await page.until("document.querySelectorAll('#blocks tbody tr').length > 3", "the latest blocks")
+    await page.until("document.querySelector('svg.diagram') !== null", "the zones")
     assert await page.value("document.documentElement.scrollWidth") <= 360
     assert await page.value("getComputedStyle(document.body).backgroundColor") != light
     # What a screen reader needs: names for what can be used, a text for each picture, one heading of the page.
