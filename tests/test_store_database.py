@@ -154,6 +154,35 @@ with Database.open_read_only(Path(sys.argv[1])) as database:
 """
 
 
+WHILE_WRITING = """
+import sys, threading
+from pathlib import Path
+from gridtokenx.store.database import Database
+writing, done = threading.Event(), threading.Event()
+def write():
+    with database._write():
+        writing.set()
+        done.wait()
+with Database.open(Path(sys.argv[1])) as database:
+    thread = threading.Thread(target=write)
+    thread.start()
+    writing.wait()
+    with Database.open_read_only(Path(sys.argv[1])) as reader:
+        print(reader.executed_height)
+    done.set()
+    thread.join()
+"""
+
+
+@pytest.mark.processes
+def test_a_reader_opens_while_another_thread_of_its_process_writes(tmp_path: Path) -> None:
+    """In a process of its own: one in which LMDB stands still cannot even report it."""
+    make(tmp_path).close()
+    done = subprocess.run([sys.executable, "-c", WHILE_WRITING, str(tmp_path)], capture_output=True, timeout=60,
+                          check=True)
+    assert done.stdout == b"0\n"
+
+
 @pytest.mark.processes
 def test_a_reader_in_another_process(tmp_path: Path) -> None:
     database = make(tmp_path)

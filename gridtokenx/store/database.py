@@ -41,6 +41,7 @@ from gridtokenx.store.environment import (
     extend_file,
     open_tables,
     release_environment,
+    tables_once,
     translate,
     translated,
 )
@@ -107,6 +108,12 @@ class Usage:
         return self.fraction > ALARM_FRACTION
 
 
+def _checked_tables(environment: lmdb.Environment, place: Path, writable: bool) -> Tables:
+    check_size(environment, place)
+    bring_up_to_date(environment, place, writable=writable)
+    return open_tables(environment, place)
+
+
 @define(eq=False)
 class Database:
     """An open data directory. Make it with `create`, `open` or `open_read_only`; methods may be called from any
@@ -153,7 +160,7 @@ class Database:
                 extend_file(environment, place)
                 sync_directory(place)
                 sync_directory(path)
-                return cls._opened(path, environment, tables, lock, chain_id, None)
+                return cls._opened(path, environment, tables_once(environment, lambda: tables), lock, chain_id, None)
             except BaseException:
                 release_environment(environment)
                 raise
@@ -193,9 +200,7 @@ class Database:
         environment = acquire_environment(place, writable=lock is not None, map_bytes=map_bytes)
         try:
             with translated(place):
-                check_size(environment, place)
-                bring_up_to_date(environment, place, writable=lock is not None)
-                tables = open_tables(environment, place)
+                tables = tables_once(environment, lambda: _checked_tables(environment, place, lock is not None))
             return cls._opened(path, environment, tables, lock, expected_chain_id, known_rules)
         except BaseException:
             release_environment(environment)

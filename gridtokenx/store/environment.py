@@ -6,14 +6,14 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeAlias
 
 import lmdb
-from attrs import define
+from attrs import define, field
 
 from gridtokenx.store.errors import (
     DatabaseDamaged,
@@ -86,6 +86,8 @@ class _Shared:
     environment: lmdb.Environment
     writable: bool
     users: int = 0
+    tables: Tables | None = None
+    opening: Lock = field(factory=Lock)
 
 
 # LMDB's locks belong to the process: the same file must not be opened twice in one, so its users share it.
@@ -130,6 +132,20 @@ def release_environment(environment: lmdb.Environment) -> None:
                     del _open[place]
                     environment.close()
                 return
+
+
+def tables_once(environment: lmdb.Environment, opened: Callable[[], Tables]) -> Tables:
+    """The handles of an environment's tables: what `opened` returns to the first of its users in this process.
+
+    py-lmdb's `open_db` waits for the writer without letting go of the interpreter. Called while another thread of
+    this process writes, it would never return; so a second user must not call it.
+    """
+    with _open_lock:
+        [shared] = [shared for shared in _open.values() if shared.environment is environment]
+    with shared.opening:
+        if shared.tables is None:
+            shared.tables = opened()
+        return shared.tables
 
 
 def _sizes(environment: lmdb.Environment, path: Path) -> tuple[int, int]:
