@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 from ledger_support import ISSUER, REGISTRAR, START_MS, TAX, THB, genesis, key
 
 import gridtokenx
@@ -95,6 +96,21 @@ def test_meters_get_keys_of_the_fork_when_they_report(chain: Chain) -> None:
         chain.report(window, {ROOF: (1, 2), HOME: (0, 100)})
     with pytest.raises(ForkError, match="2 of 2 readings were refused: meter 1 READING_KNOWN, meter 2 as well"):
         chain.report(window, {ROOF: (1, 2), HOME: (0, 10**6)})
+
+
+def test_keys_are_given_again_when_a_meter_that_reported_has_another_one(chain: Chain) -> None:
+    chain.advance(2)
+    start = chain.snapshot()
+    chain.report(chain.window - 1, {ROOF: (1, 2), HOME: (0, 3)})
+    given = chain.record(spaces.meter(ROOF)).key
+    for undo in (lambda: chain.revert(start),
+                 lambda: chain.edit(lambda session: session.put(
+                     spaces.meter(ROOF), evolve(session.get(spaces.meter(ROOF)), key=key("strange").public)))):
+        undo()
+        assert chain.record(spaces.meter(ROOF)).key != given
+        chain.advance()
+        chain.report(chain.window - 1, {ROOF: (1, 2), HOME: (0, 3)})
+        assert chain.record(spaces.meter(ROOF)).key == given
 
 
 def test_balances_are_minted_and_burned(chain: Chain) -> None:

@@ -14,6 +14,7 @@ from gridtokenx.ledger.operations import (
     KINDS,
     Deposit,
     Operation,
+    PlaceOrder,
     RegisterMeter,
     RegisterParticipant,
     SetAccountKeys,
@@ -24,6 +25,7 @@ from gridtokenx.ledger.operations import (
 from gridtokenx.ledger.receipts import Code, Failed, InvalidBlock, decode_receipt
 from gridtokenx.ledger.records import Totals
 from gridtokenx.ledger.transaction import FLAG_ALL_OR_NOTHING
+from gridtokenx.market.orders import Side
 
 A, B = key("a"), key("b")
 
@@ -36,6 +38,10 @@ def test_kinds_are_distinct_and_read_back() -> None:
     assert len({kind.KIND for kind in KINDS}) == len(KINDS)
     operation = Transfer(A.public, 5, b"memo")
     assert parse_operation(tuple(operation.fields())) == operation
+    orders = [PlaceOrder(7, 30, Side.BUY, 2_000, 200), PlaceOrder(7, 31, Side.SELL, 10, 100)]
+    assert [parse_operation(made) for made in PlaceOrder.plain_fields(
+        7, (30, 31), (0, 1), (2_000, 10), (200, 100))] == orders
+    assert PlaceOrder.plain_fields(7, (31,), (1,), (10,), (100,)) == [tuple(orders[1].fields())]
 
 
 def test_transfer() -> None:

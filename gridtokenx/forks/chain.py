@@ -6,7 +6,7 @@ the caller says so. Whoever holds the chain may act as any account.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from itertools import count
@@ -25,7 +25,7 @@ from gridtokenx.forks.dump import dump
 from gridtokenx.forks.edits import Edit, edit_block
 from gridtokenx.forks.errors import ForkError, OperationFailed
 from gridtokenx.forks.layers import Growing, compact
-from gridtokenx.forks.metering import report
+from gridtokenx.forks.metering import Adopted, report, report_columns
 from gridtokenx.forks.mined import Mined, Refusal, mined_from
 from gridtokenx.forks.override import Override
 from gridtokenx.forks.parties import Party, address_of
@@ -95,6 +95,7 @@ class Chain:
     _points: dict[int, _Point] = field(factory=dict)
     _keys: dict[str, PrivateKey] = field(factory=dict)
     meter_keys: dict[int, bytes] = field(factory=dict, init=False)      # public ones of the fork's own, once needed
+    adopted: Adopted | None = field(default=None, init=False)           # the meters that reported last
     _growing: Growing | None = field(default=None, init=False)          # while blocks have no state root
 
     def __attrs_post_init__(self) -> None:
@@ -195,6 +196,12 @@ class Chain:
                                    FLAG_ALL_OR_NOTHING if all_or_nothing else 0))
         return ticket
 
+    def submit_fields(self, sender: bytes, operations: tuple[tuple[Any, ...], ...]) -> int:
+        """`submit` for whoever has the fields of operations without the operations: (kind, field, ...), all tuples."""
+        ticket = next(self._tickets)
+        self._pool.append(_Waiting(ticket, sender, operations, None, 0))
+        return ticket
+
     def send(self, sender: Party, *operations: Operation, fee_uthb: int | None = None) -> list[tuple[Any, ...]]:
         """Submits one transaction and mines until it is in a block; returns the data of each operation.
 
@@ -219,6 +226,11 @@ class Chain:
         nobody here has the real ones. Raises ForkError naming the readings that were refused; the others are taken.
         """
         report(self, window, readings)
+
+    def report_columns(self, window: int, meters: Sequence[int], injected_wh: Sequence[int],
+                       withdrawn_wh: Sequence[int]) -> None:
+        """`report` of many meters, ascending."""
+        report_columns(self, window, meters, injected_wh, withdrawn_wh)
 
     @property
     def waiting(self) -> int:
@@ -337,16 +349,20 @@ class Chain:
             yield
         finally:
             if outermost:
-                self._root()
-                self._growing = None
+                self._end_growing()
 
     def _root(self) -> None:
         """Gives the head its state root when it has none."""
-        if self._growing is None or not self._growing.holds(self.head):
+        if self._growing is not None and self._growing.holds(self.head):
+            self._end_growing()
+            self._growing = Growing(self.head)
+
+    def _end_growing(self) -> None:
+        growing, self._growing = self._growing, None
+        if growing is None or not growing.holds(self.head):
             return
         before = self.head.header
-        self.head = self._growing.rooted(self.head)
-        self._growing = Growing(self.head)
+        self.head = growing.rooted(self.head)
         self._books.at(before.hash)
         self._books.commit(self.head.header.hash, before.hash, ())
         self.blocks[-1] = evolve(self.blocks[-1], header=self.head.header)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from itertools import repeat
 from typing import TYPE_CHECKING
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from gridtokenx.crypto.hashing import Domain
 from gridtokenx.crypto.keys import NO_SIGNATURE, PrivateKey, unsigned_as_good
@@ -24,24 +25,36 @@ if TYPE_CHECKING:
     from gridtokenx.forks.chain import Chain
 
 READINGS_OF_A_TRANSACTION = 256
-Readings = Mapping[int, tuple[int, int]]
 NAMED_MOST = 3
 ALL_ZONES = (1 << 64) - 1
 
 
 def report(chain: Chain, window: int, readings: Mapping[int, tuple[int, int]]) -> None:
     """Reports readings of a window, as `Chain.report` says. Raises ForkError."""
+    numbers = sorted(readings)
+    energies = [readings[number] for number in numbers]
+    report_columns(chain, window, numbers, [injected for injected, _ in energies],
+                   [withdrawn for _, withdrawn in energies])
+
+
+def report_columns(chain: Chain, window: int, numbers: Sequence[int], injected: Sequence[int],
+                   withdrawn: Sequence[int]) -> None:
+    """`report` of meters, ascending. Raises ForkError."""
     if window >= chain.window:
         raise ForkError(f"window {window} is not over; the one that is running is {chain.window}")
-    numbers = sorted(readings)
     _adopt(chain, numbers)
     collector = _collector(chain, -(-len(numbers) // READINGS_OF_A_TRANSACTION))
-    made = _signed(chain, window, readings, numbers) if chain.signs else tuple(
-        SignedReading(number, window, *readings[number], int(Quality.MEASURED), 0, NO_SIGNATURE) for number in numbers)
-    sent: dict[int, list[int]] = {}
+    sent: dict[int, Sequence[int]] = {}
     for first in range(0, len(numbers), READINGS_OF_A_TRANSACTION):
         part = slice(first, first + READINGS_OF_A_TRANSACTION)
-        sent[chain.submit(collector, ReportReadings(made[part]))] = numbers[part]
+        rows = zip(numbers[part], repeat(window), injected[part], withdrawn[part], repeat(int(Quality.MEASURED)),
+                   repeat(0), strict=False)
+        if chain.signs:
+            ticket = chain.submit(collector, ReportReadings(tuple(_signed(chain, row) for row in rows)))
+        else:
+            ticket = chain.submit_fields(collector, ((ReportReadings.KIND, tuple([
+                (*row, NO_SIGNATURE) for row in rows])),))
+        sent[ticket] = numbers[part]
     refused: list[tuple[int, str]] = []
     with nullcontext() if chain.signs else unsigned_as_good(Domain.METER_READING, chain.chain_id):
         for mined in chain.flush():
@@ -53,13 +66,12 @@ def report(chain: Chain, window: int, readings: Mapping[int, tuple[int, int]]) -
         raise ForkError(f"{len(refused)} of {len(numbers)} readings were refused: {named}")
 
 
-def _signed(chain: Chain, window: int, readings: Readings, numbers: list[int]) -> tuple[SignedReading, ...]:
-    """As the meters would send them to a chain that verifies."""
-    return tuple(sign_reading(meter_key(chain, number), chain.chain_id, number, window, *readings[number],
-                              int(Quality.MEASURED), 0) for number in numbers)
+def _signed(chain: Chain, row: tuple[int, int, int, int, int, int]) -> SignedReading:
+    """As the meter would send it to a chain that verifies."""
+    return sign_reading(meter_key(chain, row[0]), chain.chain_id, *row)
 
 
-def _refused(receipt: Receipt | Refusal, numbers: list[int]) -> list[tuple[int, str]]:
+def _refused(receipt: Receipt | Refusal, numbers: Sequence[int]) -> list[tuple[int, str]]:
     """(meter, why) of what a transaction of readings did not bring in."""
     if isinstance(receipt, Refusal):
         return [(number, receipt.code.name) for number in numbers]
@@ -75,8 +87,25 @@ def meter_key(chain: Chain, number: int) -> PrivateKey:
     return chain.key(f"meter {number}")
 
 
-def _adopt(chain: Chain, numbers: list[int]) -> None:
-    """Gives meters keys of the fork, those that do not have them yet."""
+@frozen
+class Adopted:
+    """Meters with keys of the fork: their keys in state, and what is there."""
+
+    numbers: tuple[int, ...]
+    keys: list[bytes]
+    values: list[bytes | None]
+
+
+def _adopt(chain: Chain, numbers: Sequence[int]) -> None:
+    """Gives meters keys of the fork, those that do not have them yet. Mostly they are those that reported last."""
+    last, asked = chain.adopted, tuple(numbers)
+    keys = last.keys if last is not None and last.numbers == asked else [spaces.meter(number) for number in asked]
+    if last is None or last.keys is not keys or last.values != [chain.head.get(key) for key in keys]:
+        _give_keys(chain, asked)
+        chain.adopted = Adopted(asked, keys, [chain.head.get(key) for key in keys])
+
+
+def _give_keys(chain: Chain, numbers: Sequence[int]) -> None:
     strange: dict[int, Meter] = {}
     known = chain.meter_keys
     for number in numbers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import cbor2
@@ -72,6 +73,7 @@ _TABLE = (
 
 REGISTRY: tuple[Parameter, ...] = tuple(Parameter(*line) for line in _TABLE)
 BY_NAME: dict[str, Parameter] = {parameter.name: parameter for parameter in REGISTRY}
+_KEYS = [spaces.parameter(parameter.number) for parameter in REGISTRY]
 
 
 def check(name: str, value: Any) -> int:
@@ -127,13 +129,15 @@ assert tuple(BY_NAME) == tuple(attribute.name for attribute in fields(Parameters
 
 def read_parameters(state: StateReader) -> Parameters:
     """The parameters in force in `state`. Raises ParameterError when one is missing: not a state of this chain."""
-    values = []
-    for parameter in REGISTRY:
-        raw = state.get(spaces.parameter(parameter.number))
-        if raw is None:
-            raise ParameterError(f"parameter {parameter.name} is not in this state")
-        values.append(cbor2.loads(raw))
-    return Parameters(*values)
+    raws = [state.get(key) for key in _KEYS]
+    if None in raws:
+        raise ParameterError(f"parameter {REGISTRY[raws.index(None)].name} is not in this state")
+    return _parameters(*raws)
+
+
+@lru_cache(maxsize=16)      # every block asks for them, and they hardly ever change
+def _parameters(*raws: bytes) -> Parameters:
+    return Parameters(*(cbor2.loads(raw) for raw in raws))
 
 
 def encode_parameter(name: str, value: int) -> tuple[bytes, bytes]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 from attrs import define, evolve
 
 from gridtokenx.forks import Chain, fork, new_chain
@@ -76,17 +77,23 @@ class Simulation:
     def _sessions(self, progress: Progress | None) -> Iterator[range]:
         chain, windows, houses, floor = self.chain, self.windows, self.houses, self.floor
         start, size = windows.start, self.scenario.trading.session_windows
+        order = np.argsort([house.meter for house in houses])
+        meters = [houses[number].meter for number in order.tolist()]
+        net = np.array([house.net_wh for house in houses], np.int64)
+        with_battery = [(number, house) for number, house in enumerate(houses) if house.battery is not None]
         span = _span(windows)
         for done, present in enumerate(span, 1):
             chain.advance()
             over = present - 1
             if over > start - LEAD:     # meters begin to measure in the window after their registration
                 at = over - start
+                read = np.zeros(len(houses), np.int64)
                 if at in range(len(windows)):
-                    read = zip(houses, floor.position_wh[:, at].tolist(), strict=True)
-                    chain.report(over, {house.meter: _reading(house.read(at, position)) for house, position in read})
-                else:
-                    chain.report(over, {house.meter: (0, 0) for house in houses})
+                    read[:] = net[:, at]
+                    for number, house in with_battery:
+                        read[number] = house.read(at, int(floor.position_wh[number, at]))
+                read = read[order]
+                chain.report_columns(over, meters, read.clip(min=0).tolist(), (-read).clip(min=0).tolist())
             offset = present + LEAD - 1 - start
             if 0 <= offset < len(windows) and offset % size == 0:
                 session = windows[offset:offset + size]
@@ -150,11 +157,6 @@ def _begin(scenario: Scenario, chain: Chain, launch: Launch | None) -> Simulatio
 def _span(windows: range) -> range:
     """The windows that pass in a run."""
     return range(windows.start - LEAD + 1, windows.stop + SETTLING_WINDOWS)
-
-
-def _reading(net_wh: int) -> tuple[int, int]:
-    """(injected, withdrawn) of a meter that sees what house and roof together give or take."""
-    return (net_wh, 0) if net_wh > 0 else (0, -net_wh)
 
 
 def _settled(chain: Chain, windows: range) -> bool:

@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import polars as pl
 from attrs import define, field, frozen
 from numpy.typing import NDArray
 
+from gridtokenx._native.canonical import tuples
 from gridtokenx.errors import GridTokenXError
 from gridtokenx.forks import Chain, Mined, Refusal
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.operations import AmendOrder, BilateralTrade, CancelOrder, Operation, PlaceOrder
-from gridtokenx.ledger.receipts import Code
+from gridtokenx.ledger.receipts import SUCCESS, Code, Outcome
 from gridtokenx.ledger.records import Market, Order, Position
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
@@ -54,11 +56,30 @@ class Tally:
 
 @frozen
 class _Sent:
-    """An operation in flight: whose and of which window of the horizon."""
+    """A transaction in flight: whose, and of each operation its name and the place of its window in the horizon."""
 
     house: int
-    place: int
-    operation: Operation
+    places: list[int]
+    names: list[str]
+
+
+@define(eq=False)
+class _Making:
+    """Operations of a house: their fields, names and places."""
+
+    fields: list[tuple[Any, ...]] = field(factory=list)
+    names: list[str] = field(factory=list)
+    places: list[int] = field(factory=list)
+
+    def add(self, place: int, operation: Operation) -> None:
+        self.fields.append(tuples(operation.fields()))
+        self.names.append(operation.NAME)
+        self.places.append(place)
+
+    def place(self, places: list[int], orders: list[tuple[Any, ...]]) -> None:
+        self.fields += orders
+        self.names += [PlaceOrder.NAME] * len(orders)
+        self.places += places
 
 
 @define(eq=False)
@@ -158,32 +179,43 @@ class Floor:
 
     def send(self, operations: Mapping[int, Sequence[tuple[int, Operation]]]) -> None:
         """Sends (window, operation) of houses by meter, and takes in what they bring."""
-        sent: dict[int, list[_Sent]] = {}
+        sent: dict[int, _Sent] = {}
         for meter, some in operations.items():
-            number = self._by_meter[meter]
-            self._submit(number, [_Sent(number, window - self.windows.start, each) for window, each in some], sent)
+            made = _Making()
+            for window, operation in some:
+                made.add(window - self.windows.start, operation)
+            self._submit(self._by_meter[meter], made, sent)
         self._take(self.chain.flush(), sent)
 
-    def _submit(self, number: int, operations: list[_Sent], sent: dict[int, list[_Sent]]) -> None:
-        for start in range(0, len(operations), MAX_OPERATIONS):
-            packed = operations[start:start + MAX_OPERATIONS]
-            sent[self.chain.submit(self.houses[number].address, *(each.operation for each in packed))] = packed
+    def _submit(self, number: int, made: _Making, sent: dict[int, _Sent]) -> None:
+        for start in range(0, len(made.fields), MAX_OPERATIONS):
+            part = slice(start, start + MAX_OPERATIONS)
+            ticket = self.chain.submit_fields(self.houses[number].address, tuple(made.fields[part]))
+            sent[ticket] = _Sent(number, made.places[part], made.names[part])
 
     def _round(self, windows: range, round_: int) -> None:
         first = windows.start - self.windows.start
-        sent: dict[int, list[_Sent]] = {}
+        sent: dict[int, _Sent] = {}
         for number, house, orders, sensible in self.ask(windows, round_):
             self._submit(number, self._operations(number, house, first, orders, sensible), sent)
         self._take(self.chain.flush(), sent)
 
     def _operations(self, number: int, house: House, first: int, orders: Orders,
-                    sensible: NDArray[np.bool_]) -> list[_Sent]:
+                    sensible: NDArray[np.bool_]) -> _Making:
         """What brings a house's open orders in line with `orders`."""
         wanted = self.wanted(house, orders, sensible)
         self.note(number, first, wanted, orders.price)
-        wholes, prices = wanted.tolist(), orders.price.tolist()
-        held = self.open[number, first:first + len(wholes)].tolist()
-        made: list[_Sent] = []
+        open_ = self.open[number, first:first + len(wanted)]
+        made = _Making()
+        if not open_.any():
+            asking, = np.nonzero(wanted)
+            places, asked = first + asking, wanted[asking]
+            made.place(places.tolist(), PlaceOrder.plain_fields(
+                house.meter, (self.windows.start + places).tolist(),
+                np.where(asked > 0, int(Side.SELL), int(Side.BUY)).tolist(), orders.price[asking].tolist(),
+                (np.abs(asked) // LOT_WH * LOT_WH).tolist()))
+            return made
+        wholes, prices, held = wanted.tolist(), orders.price.tolist(), open_.tolist()
         for at, (quantity, price, order_id) in enumerate(zip(wholes, prices, held, strict=True)):
             place = first + at
             record: Order | None = self.chain.record(spaces.order(order_id)) if order_id else None
@@ -193,31 +225,27 @@ class Floor:
                 total = (record.quantity_wh - record.remaining_wh + abs(quantity)) // LOT_WH * LOT_WH
                 if quantity and record.side == side:
                     if (record.price, record.quantity_wh) != (price, total):
-                        made.append(_Sent(number, place, AmendOrder(order_id, price, total)))
+                        made.add(place, AmendOrder(order_id, price, total))
                     continue
-                made.append(_Sent(number, place, CancelOrder(order_id)))
+                made.add(place, CancelOrder(order_id))
             if quantity:
-                made.append(_Sent(number, place, PlaceOrder(
+                made.add(place, PlaceOrder(
                     house.meter, self.windows.start + place, Side.SELL if quantity > 0 else Side.BUY, price,
-                    abs(quantity) // LOT_WH * LOT_WH)))
+                    abs(quantity) // LOT_WH * LOT_WH))
         return made
 
-    def _take(self, blocks: Iterable[Mined], sent: dict[int, list[_Sent]]) -> None:
+    def _take(self, blocks: Iterable[Mined], sent: dict[int, _Sent]) -> None:
         """Takes in what blocks brought: orders that rest, energy that was traded, what failed."""
         for mined in blocks:
             for ticket, receipt in mined.receipts.items():
-                for at, each in enumerate(sent.get(ticket, ())):
-                    if isinstance(receipt, Refusal):
-                        self._failed(each, receipt.code)
-                    elif not receipt.outcomes[at].ok:
-                        self._failed(each, Code(receipt.outcomes[at].code))
-                    else:
-                        self.tally.done[each.operation.NAME] += 1
-                        order_id, *left = receipt.outcomes[at].data
-                        if isinstance(each.operation, BilateralTrade):
-                            continue
-                        resting = len(left) > 1 and left[1]         # a cancel has no more than what it cancelled
-                        self.open[each.house, each.place] = order_id if resting else 0
+                each = sent.get(ticket)
+                if each is None:
+                    continue
+                if isinstance(receipt, Refusal):
+                    for name in each.names:
+                        self._failed(name, receipt.code)
+                else:
+                    self._outcomes(each, receipt.outcomes)
             for fill in mined.fills:
                 place = fill.window - self.windows.start
                 if 0 <= place < len(self.windows):
@@ -227,8 +255,21 @@ class Floor:
                         if house is not None:
                             self.position_wh[house, place] += moved
 
-    def _failed(self, sent: _Sent, code: Code) -> None:
-        self.tally.failed[f"{sent.operation.NAME}: {code.name}"] += 1
+    def _outcomes(self, sent: _Sent, outcomes: Sequence[Outcome]) -> None:
+        places, order_ids = [], []
+        for place, name, outcome in zip(sent.places, sent.names, outcomes, strict=True):
+            if outcome.code not in SUCCESS:
+                self._failed(name, Code(outcome.code))
+                continue
+            self.tally.done[name] += 1
+            if name != BilateralTrade.NAME:
+                data = outcome.data                             # a cancel's has no more than what it cancelled
+                places.append(place)
+                order_ids.append(data[0] if len(data) > 2 and data[2] else 0)
+        self.open[sent.house, places] = order_ids               # of several of a window the last one counts
+
+    def _failed(self, name: str, code: Code) -> None:
+        self.tally.failed[f"{name}: {code.name}"] += 1
 
     # ------------------------------------------------------------ prices
 
