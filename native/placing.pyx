@@ -6,17 +6,10 @@ Plain is an order until the gate without conditions, in a window that the block 
 meter who has the energy, and the money without anything that was to be released first.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint16_t, uint32_t
 from libc.string cimport memset
 
-include "plain.pxi"
-
-cdef extern from *:
-    """
-    typedef __int128 wide_t;
-    """
-    ctypedef int64_t wide_t
+include "moves.pxi"
 
 cdef enum:
     FIELDS = 7
@@ -25,29 +18,7 @@ cdef enum:
     FILL_LEAST_WH = 50
     BUY = 0
     SELL = 1
-    # Attributes of an account.
-    BALANCE = 1
-    BIDS = 2
-    COLLATERAL = 4
-    CREDIT = 5
-    LOCKED = 6
-    RELEASED = 7
-    FREED = 8
-    HEIGHT = 9
-    DUES = 12
-    ACCOUNT_SIZE = 13
-    # Of a position.
-    SOLD = 0
-    BOUGHT = 1
-    OPEN_SELL = 2
-    OPEN_BUY = 3
-    POSITION_HEIGHT = 4
-    FREED_SELL = 5
-    FREED_BUY = 6
-    NEW_SOLD = 7
-    NEW_BOUGHT = 8
-    POSITION_SIZE = 9
-    # Of a meter.
+    # Attributes of a meter.
     OWNER = 0
     PARTICIPANT = 1
     ZONE = 3
@@ -62,10 +33,6 @@ cdef enum:
     COUNTERS_HEIGHT = 6
     COUNTERS_SIZE = 7
 
-cdef int64_t MOST = <int64_t>1 << 59                # of an amount; what is more is left to numbers without bounds
-cdef int64_t ORDINARY = <int64_t>1 << 36            # of an order's price and energy
-cdef int64_t PPM = 1_000_000
-
 
 # A record of the engine's OPERATION: gridtokenx.market.deferred packs the same.
 cdef packed struct Row:
@@ -78,28 +45,6 @@ cdef packed struct Row:
     uint8_t[3] others
     uint16_t group
     uint32_t end
-
-
-cdef inline void write(uint8_t* at, uint64_t number, int size) noexcept:
-    cdef int i
-    for i in range(size):
-        at[i] = <uint8_t>(number >> (8 * (size - 1 - i)))
-
-
-cdef bytes key_of(uint8_t space, uint64_t number):
-    cdef bytes key = PyBytes_FromStringAndSize(NULL, 5)
-    cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(key)
-    at[0] = space
-    write(at + 1, number, 4)
-    return key
-
-
-cdef object record_of(Shape shape, int64_t* numbers):
-    cdef object record = shape.new()
-    cdef Py_ssize_t i
-    for i in range(shape.size):
-        shape.set(record, i, numbers[i])
-    return record
 
 
 cdef class Placing:
@@ -142,18 +87,12 @@ cdef class Placing:
         cdef uint64_t order_id
         cdef Py_ssize_t count = len(operations), i, first = index
         cdef bytes account_key = bytes((self.account_space,)) + sender, key
-        cdef uint8_t* at
         cdef Row row
         if not 0 <= fee_ppm <= PPM or not read_all(self.account, get(account_key), MOST, 0, ACCOUNT_SIZE, a):
             return 0
         if a[DUES] > a[CREDIT] or not read_all(self.counters, get(self.counters_key), MOST, 0, COUNTERS_SIZE, c):
             return 0
-        if a[HEIGHT] < height and (a[RELEASED] or a[FREED]):        # funds.settled
-            a[COLLATERAL] -= a[FREED]
-            locked = max(0, a[COLLATERAL] - a[CREDIT])
-            a[BALANCE] += a[RELEASED] + a[LOCKED] - locked
-            a[LOCKED] = locked
-            a[RELEASED] = a[FREED] = 0
+        settle_account(a, height)
         if c[CLOSED_ORDERS] and c[COUNTERS_HEIGHT] < height:        # places.counters
             c[OPEN_ORDERS] -= c[CLOSED_ORDERS]
             c[CLOSED_ORDERS] = 0
@@ -196,21 +135,15 @@ cdef class Placing:
             if not (opens <= now_ms < gate and low <= price <= high):
                 break
 
-            key = PyBytes_FromStringAndSize(NULL, 9)
-            at = <uint8_t*>PyBytes_AS_STRING(key)
-            at[0] = self.position_space
-            write(at + 1, window, 4)
-            write(at + 5, number, 4)
+            key = window_key(self.position_space, window, number)
             if not read_all(self.position, get(key), ORDINARY, 0, POSITION_SIZE, p):
                 break
-            if p[POSITION_HEIGHT] < height:                         # positions.settled
-                p[FREED_SELL] = p[FREED_BUY] = p[NEW_SOLD] = p[NEW_BOUGHT] = 0
+            settle_position(p, height)
             order_source = 0
             if side == BUY:
                 free = withdrawal // QUARTERS + p[SOLD] - p[NEW_SOLD] - p[BOUGHT] - p[OPEN_BUY] - p[FREED_BUY]
                 term, order_vat = fee_ppm, vat
-                held = <int64_t>((<wide_t>(price * quantity) * (PPM + fee_ppm) * (PPM + vat) + <wide_t>PPM * PPM - 1)
-                                 // (<wide_t>PPM * PPM))
+                held = escrow_of(price, quantity, fee_ppm, vat)
                 if free < quantity or max(0, a[BALANCE] - a[DUES]) < held or a[BIDS] >= MOST:
                     break
                 p[OPEN_BUY] += quantity

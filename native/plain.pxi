@@ -19,6 +19,7 @@ ATTRIBUTES = {
               "since_ms", "boundary"),
     "Order": ("meter", "participant", "zone", "side", "price", "quantity_wh", "remaining_wh", "expires_ms", "sequence",
               "term", "vat_ppm", "height", "source", "profile", "self_trade", "display_wh", "hidden_wh"),
+    "Outcome": ("code", "data"),
     "Participant": ("account", "licence", "role", "zone", "expires_ms", "credit"),
     "Position": ("sold", "bought", "open_sell", "open_buy", "height", "freed_sell", "freed_buy", "new_sold", "new_bought"),
     "Prices": ("energy", "ft", "buy_back", "short", "long", "vat_ppm"),

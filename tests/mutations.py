@@ -386,6 +386,11 @@ ENERGY: list[Mutation] = [
      "    if False and (reading.injected_wh, reading.withdrawn_wh, reading.quality) != (\n"),
     ("claims that the lot did not give, in the check", "if lot is not None and lot.claimed_wh != claim.issued_wh:",
      "if False:"),
+    ("sales that lapse give their energy back", "energy.moves[2] += o[REMAINING]", "pass"),
+    ("bids that lapse give their money back", "money.moves[2] += held", "pass"),
+    ("what was sold is on offer no more, natively", "p[OPEN_SELL] -= m[0] + m[2]", "p[OPEN_SELL] -= m[2]"),
+    ("an order with trades is no plain one", "if index in busy or made in named:", "if made in named:"),
+    ("an order that another met is no plain one", "if index in busy or made in named:", "if index in busy:"),
     ("claims on their way to buyers, in the check", "                    sums.meter(claiming.meter, HELD, index, sign",
      "                    False and sums.meter(claiming.meter, HELD, index, sign"),
 ]
@@ -397,6 +402,7 @@ SETS = {
     "energy": (ENERGY, [
         "test_energy_truth.py::test_energy_cannot_be_sold_twice",
         "test_placing_kernel.py::test_the_kernel_does_what_the_rules_say",
+        "test_moves_kernel.py",
         "test_energy_truth.py::test_a_reading_above_capacity_is_refused",
         "test_energy_truth.py::test_a_lot_cannot_be_spent_twice",
         "test_certificate_operations.py::test_retired_once_and_for_good",
@@ -412,7 +418,8 @@ SETS = {
         "test_certificate_claims.py::test_a_meter_with_many_trades_is_shared_in_bounded_pieces"]),
 }
 QUICK = 3       # of the order book's
-KERNELS = ("contributions.pyx", "placing.pyx", "readings.pyx")      # that say what is plain: of the energy set too
+# Those that say what is plain: of the energy set too.
+KERNELS = ("contributions.pyx", "moves.pyx", "placing.pyx", "readings.pyx")
 PROFILE = '''"""Loaded before the tests: random tests start from a fixed seed and stop at the first failing example."""
 from hypothesis import Phase, settings
 settings.register_profile("mutations", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))

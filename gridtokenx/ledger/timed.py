@@ -90,13 +90,9 @@ class TimedWork:
 
     def _gate(self, window: int) -> bool:
         session, closing = self.context.session, Closing(self.context)
-        for key, order in session.scan(spaces.orders_of_window(window)):
-            if not self._spend(weights.RELEASE):
-                closing.post()
-                return False
-            closing.lapse(int.from_bytes(key[1:], "big"), order)
+        done = closing.gate(window, session.scan(spaces.orders_of_window(window)), self._spend)
         closing.post()
-        if not self._spend(weights.PUBLISH):
+        if not done or not self._spend(weights.PUBLISH):
             return False
         publish(session, self.context.parameters, window)
         book: WindowBook = session.get(spaces.window(window))

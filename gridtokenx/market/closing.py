@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from gridtokenx.ledger import funds, spaces
+from collections.abc import Callable, Iterable
+
+from gridtokenx.ledger import funds, spaces, weights
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.records import Order
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.tariff_records import Indicative
-from gridtokenx.market import places, positions
+from gridtokenx.market import moves, places, positions
 from gridtokenx.market.clock import gate_ms
 from gridtokenx.market.indicative import count_order
 from gridtokenx.market.money import buy_escrow
+from gridtokenx.market.moves import KERNEL, AccountMoves, PositionMoves
 from gridtokenx.market.orders import BUY
 from gridtokenx.market.work import Work, timed_key
 
@@ -42,9 +45,31 @@ class Closing:
         self._context = context
         self._session = context.session
         self._places = 0
-        self._accounts: dict[bytes, list[int]] = {}             # bids, collateral
-        self._positions: dict[tuple[int, int], list[int]] = {}  # Wh of sells, of buys
+        self._accounts: AccountMoves = {}
+        self._positions: PositionMoves = {}
         self._resting: dict[bytes, Indicative] = {}
+
+    def gate(self, window: int, orders: Iterable[tuple[bytes, Order]], spend: Callable[[int], bool]) -> bool:
+        """Closes a window's orders (key, order) at its gate as far as `spend` has room; whether that was all."""
+        gate = gate_ms(window)
+        if gate <= self._context.parent_ms:     # what comes back can be spent at once
+            for key, order in orders:
+                if not spend(weights.RELEASE):
+                    return False
+                self.lapse(int.from_bytes(key[1:], "big"), order)
+            return True
+        resting: dict[int, list[int]] = {}
+        closed, done = KERNEL.lapse(self._session, orders, window, gate, spend, weights.RELEASE, self._accounts,
+                                    self._positions, resting, self.lapse)
+        self._places += closed
+        for zone, (demand, supply, renewable) in resting.items():
+            e = self._stood(key := spaces.indicative(window, zone))
+            self._resting[key] = Indicative(e.price_mthb_kwh, e.demand_wh + demand, e.supply_wh + supply,
+                                            e.renewable_wh + renewable, e.utilisation_ppm)
+        return done
+
+    def _stood(self, key: bytes) -> Indicative:
+        return self._resting.get(key) or self._session.get(key) or Indicative()
 
     def lapse(self, order_id: int, order: Order) -> None:
         """Closes an order whose time has come: by a sweep, lazily, or because a search met it.
@@ -55,8 +80,7 @@ class Closing:
         window = spaces.window_of(order_id)
         if not order.expires_ms or order.expires_ms >= gate_ms(window):     # it stood until the gate
             key = spaces.indicative(window, order.zone)
-            resting = self._resting.get(key) or self._session.get(key) or Indicative()
-            self._resting[key] = count_order(resting, order)
+            self._resting[key] = count_order(self._stood(key), order)
         self.close(order_id, order)
 
     def close(self, order_id: int, order: Order) -> None:
@@ -75,26 +99,25 @@ class Closing:
         self._places += 1
         money = self._accounts.get(owner)
         if money is None:
-            money = self._accounts[owner] = [0, 0]
+            money = self._accounts[owner] = [0, 0, 0, 0]
         energy = self._positions.get((window, order.meter))
         if energy is None:
-            energy = self._positions[window, order.meter] = [0, 0]
+            energy = self._positions[window, order.meter] = [0, 0, 0, 0]
         if order.side == BUY:
-            money[0] += escrow_of(order, quantity)
-            energy[1] += quantity
+            held = escrow_of(order, quantity)
+            money[0] -= held
+            money[2] += held
+            energy[3] += quantity
         else:
-            money[1] += order.term * quantity
-            energy[0] += quantity
+            money[3] += order.term * quantity
+            energy[2] += quantity
 
     def post(self) -> None:
         """Writes what came back."""
         session = self._session
         for key, resting in self._resting.items():
             session.put(key, resting)
-        for (window, meter), (sells, buys) in self._positions.items():
-            positions.apply_moves(session, window, meter, [0, 0, sells, buys])
-        for owner, (bids, collateral) in self._accounts.items():
-            funds.apply_moves(session, owner, bids=-bids, released=bids, freed=collateral)
+        moves.apply(session, self._accounts, self._positions)
         if self._places:
             places.give_back(session, self._places, now=False)
 

@@ -15,19 +15,21 @@ from gridtokenx._native.orderbook import Code as EngineCode
 from gridtokenx._native.orderbook import Kind, Reason
 from gridtokenx.errors import InvariantError
 from gridtokenx.grid.kinds import RENEWABLE, TradeKind
-from gridtokenx.ledger import funds, spaces
+from gridtokenx.ledger import spaces
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.market_records import Trading
 from gridtokenx.ledger.receipts import Code, Outcome
 from gridtokenx.ledger.records import Market, Meter, Order, Trade, WindowBook
-from gridtokenx.market import places, positions
+from gridtokenx.market import moves, places
 from gridtokenx.market.book import Books
 from gridtokenx.market.claims import note_trade
+from gridtokenx.market.clock import gate_ms
 from gridtokenx.market.closing import due_ms, escrow_of, lapse, remove_order
 from gridtokenx.market.corridors import corridor_window, directions, moved
 from gridtokenx.market.deferred import Amendment, Deferred
 from gridtokenx.market.halts import trading
 from gridtokenx.market.money import fee_and_vat
+from gridtokenx.market.moves import KERNEL
 from gridtokenx.market.orders import BUY
 from gridtokenx.market.wheeling import network_parts
 from gridtokenx.market.work import Work, timed_key
@@ -89,8 +91,8 @@ class Posting:
         self.lapsed: set[int] = set()       # met by a search after their time
         self.known: dict[int, tuple[Order, bytes]] = {}     # orders touched, as they were in state
         self.live: dict[int, _Live] = {}
-        self.accounts: dict[bytes, list[int]] = {}
-        self.positions: dict[tuple[int, int], list[int]] = {}
+        self.accounts: moves.AccountMoves = {}
+        self.positions: moves.PositionMoves = {}
         self.markets: dict[tuple[int, int], Market] = {}
         self.windows: dict[int, int] = {}
         self.turnover: dict[int, list[Any]] = {}    # of continuous trades: injected Wh, value, buyers, sellers
@@ -101,10 +103,14 @@ class Posting:
              pending: list[Deferred]) -> None:
         """The engine's answer to the operations `pending`, whose outcomes are set. Raises InvariantError."""
         made, entries = trades[_TRADE_FIELDS].tolist(), closed[_CLOSED_FIELDS].tolist()
+        answers = results[_RESULT_FIELDS].tolist()
         trade_count, closed_count = len(made), len(entries)
+        busy = {*trades["operation"].tolist(), *closed["operation"].tolist()}
+        named = {*trades["maker_id"].tolist(), *trades["taker_id"].tolist(), *closed["order_id"].tolist(),
+                 *[deferred.order_id for deferred in pending if deferred.kind is not Kind.PLACE]}
         trade = entry = 0
-        for index, result in enumerate(results[_RESULT_FIELDS].tolist()):
-            deferred = pending[index]
+        for index in KERNEL.rest(self.session, answers, pending, busy, named, gate_ms):
+            deferred, result = pending[index], answers[index]
             if deferred.kind is Kind.PLACE:
                 order = deferred.order
                 assert order is not None
@@ -407,10 +413,7 @@ class Posting:
                 o.meter, o.participant, o.zone, o.side, o.price, o.quantity_wh, live.remaining, o.expires_ms,
                 live.sequence, o.term, o.vat_ppm, o.height, o.source, o.profile, o.self_trade, o.display_wh,
                 live.hidden))
-        for address, (bids, proceeds, released, freed) in self.accounts.items():
-            funds.apply_moves(session, address, bids=bids, proceeds=proceeds, released=released, freed=freed)
-        for (window, meter), moves in self.positions.items():
-            positions.apply_moves(session, window, meter, moves)
+        moves.apply(session, self.accounts, self.positions)
         for (window, zone), market in self.markets.items():
             session.put(spaces.market(window, zone), market)
         for (window, number), (forward, backward) in self.flows.items():
