@@ -342,7 +342,7 @@ def test_the_same_failure_of_connections_is_traced_once() -> None:
 def test_a_gateway_gives_way_to_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[int] = []
     monkeypatch.setattr(os, "nice", given.append)
-    assert run(tmp_path / "no node's", HttpSettings(host="127.0.0.1", port=0)) == 2
+    assert run(tmp_path / "no node's", HttpSettings(host="127.0.0.1", port=0), 50) == 2
     assert given == [10]
 
 

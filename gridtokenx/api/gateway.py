@@ -1,8 +1,8 @@
 """`gridtokenx gateway`: the interface over a data directory that a node writes; a process of its own that only reads.
 
 LMDB's readers never block its writer, so that what strangers ask here costs the node nothing but the machine's time,
-and of that it takes what the node leaves: it runs at a lower priority. It sees checkpoint after checkpoint: by default
-every 64 blocks, or five seconds.
+and of that it takes a share (`budget`), and only what the node leaves: it runs at a lower priority. It sees checkpoint
+after checkpoint: by default every 64 blocks, or five seconds.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import trio
 
 from gridtokenx import __version__
 from gridtokenx.api.backend import StoredFacts
+from gridtokenx.api.budget import keep_within
 from gridtokenx.api.listener import HttpServer
 from gridtokenx.api.server import serving
 from gridtokenx.api.settings import HttpSettings
@@ -61,22 +62,28 @@ async def _follow(view: StoredView, names: dict[bytes, str]) -> None:
         await trio.sleep(LOOK_S)
 
 
-async def _until_signalled(directory: Path, settings: HttpSettings) -> None:
+async def _until_signalled(directory: Path, settings: HttpSettings, cpu_percent: int) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with gateway(directory, settings) as server:
-            structlog.get_logger("gateway").info("started", directory=str(directory), port=server.port)
+        async with gateway(directory, settings) as server, trio.open_nursery() as nursery:
+            nursery.start_soon(keep_within, cpu_percent)
+            structlog.get_logger("gateway").info("started", directory=str(directory), port=server.port,
+                                                 cpu_percent=cpu_percent)
             async for _ in signals:
+                nursery.cancel_scope.cancel()
                 return
 
 
-def run(directory: Path, settings: HttpSettings) -> int:
-    """Runs until SIGTERM or Ctrl-C. Exit codes: 0 stopped on request, 2 it cannot run."""
+def run(directory: Path, settings: HttpSettings, cpu_percent: int) -> int:
+    """Runs until SIGTERM or Ctrl-C, within `cpu_percent` of one processor.
+
+    Exit codes: 0 stopped on request, 2 it cannot run.
+    """
     sys.setswitchinterval(0.0005)
     if hasattr(os, "nice"):             # not on every system
         os.nice(NICE)
     code = 0
     try:
-        trio.run(_until_signalled, directory, settings)
+        trio.run(_until_signalled, directory, settings, cpu_percent)
     except* GridTokenXError as group:
         code = EXIT_CANNOT
         for error in leaves(group):

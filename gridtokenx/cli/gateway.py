@@ -44,13 +44,17 @@ def _networks(_: click.Context, parameter: click.Parameter, values: tuple[str, .
               help="Let pages of this origin read; * for all. May be repeated. Default: none.")
 @click.option("--trusted-proxy", "proxies", metavar="NETWORK", multiple=True, callback=_networks,
               help="Believe X-Forwarded-For from here, such as 127.0.0.1/32. May be repeated.")
+@click.option("--cpu", "cpu_percent", type=click.IntRange(1, 100), metavar="PERCENT",
+              help="Of one core, at most: the node beside it keeps the rest. Default: an eighth of all cores, at most "
+                   "one whole.")
 @click.option("--log-json", is_flag=True, help="Write logs as JSON.")
 def gateway(directory: Path, listen: tuple[str, int], requests: int, connections: int, origins: tuple[str, ...],
-            proxies: tuple[Any, ...], log_json: bool) -> None:
+            proxies: tuple[Any, ...], cpu_percent: int | None, log_json: bool) -> None:
     """Serve the HTTP and WebSocket interface of the chain in a node's data DIRECTORY, without taking transactions.
 
     The node may be running, and goes on undisturbed. Ends on SIGTERM or Ctrl-C.
     """
+    from gridtokenx.api.budget import default_percent
     from gridtokenx.api.gateway import run
     from gridtokenx.api.settings import HttpSettings
     from gridtokenx.node.logs import configure
@@ -58,4 +62,5 @@ def gateway(directory: Path, listen: tuple[str, int], requests: int, connections
     configure("gateway", "info", "json" if log_json else "pretty", None)
     sys.exit(run(directory, HttpSettings(
         host=listen[0], port=listen[1], max_requests_per_s=requests, max_connections=connections,
-        max_connections_per_client=max(1, connections // 8), cors_origins=origins, trusted_proxies=proxies)))
+        max_connections_per_client=max(1, connections // 8), cors_origins=origins, trusted_proxies=proxies),
+        cpu_percent or default_percent()))
