@@ -9,8 +9,8 @@ page has one form: which leaves are collapsed to where follows from the slots.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t
-from libc.stdlib cimport free, malloc, qsort
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from gridtokenx.errors import GridTokenXError
@@ -43,6 +43,7 @@ cdef enum:
     CHILD = 2
     MAX_NIBBLES = 64
     MAX_PAGE_BYTES = 1028  # 4 + 16 * 64
+    ALL = 0xFFFF           # mask of all slots
 
 TAGS = (TAG_LEAF, TAG_INNER, TAG_KEY, TAG_VALUE)
 
@@ -60,11 +61,15 @@ cdef struct Change:
     uint8_t value[32]
     int removed
 
-# A subtree while a page is folded: nothing, one leaf not hashed yet, or a hash.
+# A subtree while a page is folded: nothing, one leaf (of this slot) not hashed yet, or a hash.
 cdef struct Node:
     int kind
-    const uint8_t* leaf
+    int leaf
     uint8_t hash[32]
+
+cdef struct Page:
+    Slot slots[16]
+    Node inner[14]  # what the slots come to, as `fold` leaves it: eight, four, two
 
 
 cdef inline int nibble(const uint8_t* key, int depth) noexcept nogil:
@@ -104,15 +109,15 @@ cdef inline void leaf_hash(const uint8_t* leaf, uint8_t* out) noexcept nogil:
     gtx_sha256_pair(TAG_LEAF, leaf, leaf + 32, out)
 
 
-cdef inline const uint8_t* node_hash(Node* node) noexcept nogil:
+cdef inline const uint8_t* node_hash(Slot* slots, Node* node) noexcept nogil:
     if node.kind == LEAF:
-        leaf_hash(node.leaf, node.hash)
+        leaf_hash(slots[node.leaf].data, node.hash)
     elif node.kind == EMPTY:
         memset(node.hash, 0, 32)
     return node.hash
 
 
-# What `combine_all` has to hash of its nodes: at most each of them as a leaf, then each pair.
+# What `combine` has to hash of its nodes: at most each of them as a leaf, then each pair.
 cdef struct Jobs:
     gtx_sha256_pair_job leaves[32]
     gtx_sha256_pair_job pairs[16]
@@ -120,59 +125,67 @@ cdef struct Jobs:
     int pair_count
 
 
-cdef inline void hash_later(Node* node, Jobs* jobs) noexcept nogil:
+cdef inline void hash_later(Slot* slots, Node* node, Jobs* jobs) noexcept nogil:
     cdef gtx_sha256_pair_job* job
     if node.kind == LEAF:
         job = &jobs.leaves[jobs.leaf_count]
-        job.tag, job.left, job.right, job.out = TAG_LEAF, node.leaf, node.leaf + 32, node.hash
+        job.tag, job.out = TAG_LEAF, node.hash
+        job.left, job.right = slots[node.leaf].data, slots[node.leaf].data + 32
         jobs.leaf_count += 1
     elif node.kind == EMPTY:
         memset(node.hash, 0, 32)
 
 
-cdef void combine_all(Node* nodes, Node* out, int pairs) noexcept nogil:
-    """Each of `out` becomes the parent of two of `nodes`, of which there are twice as many; they lie apart."""
+cdef int combine(Slot* slots, Node* nodes, Node* out, int pairs, int stale) noexcept nogil:
+    """Each of `out` becomes the parent of two of `nodes`, of which there are twice as many; they lie apart.
+
+    Only parents of those in the mask `stale` do; returns which parents that are.
+    """
     cdef Jobs jobs
     cdef gtx_sha256_pair_job* job
     cdef Node* left
     cdef Node* right
-    cdef int index
+    cdef int index, parents = 0
     jobs.leaf_count = jobs.pair_count = 0
     for index in range(pairs):
+        if not stale >> 2 * index & 3:
+            continue
+        parents |= 1 << index
         left, right = &nodes[2 * index], &nodes[2 * index + 1]
         if left.kind == EMPTY and right.kind != CHILD:
             out[index] = right[0]
         elif right.kind == EMPTY and left.kind != CHILD:
             out[index] = left[0]
         else:
-            hash_later(left, &jobs)
-            hash_later(right, &jobs)
+            hash_later(slots, left, &jobs)
+            hash_later(slots, right, &jobs)
             job = &jobs.pairs[jobs.pair_count]
             job.tag, job.left, job.right, job.out = TAG_INNER, left.hash, right.hash, out[index].hash
             jobs.pair_count += 1
             out[index].kind = CHILD
-            out[index].leaf = NULL
     gtx_sha256_pairs(jobs.leaves, jobs.leaf_count)
     gtx_sha256_pairs(jobs.pairs, jobs.pair_count)
+    return parents
 
 
 cdef void load_nodes(Slot* slots, Node* nodes) noexcept nogil:
     cdef int index
     for index in range(16):
         nodes[index].kind = slots[index].kind
-        nodes[index].leaf = slots[index].data
+        nodes[index].leaf = index
         if slots[index].kind == CHILD:
             memcpy(nodes[index].hash, slots[index].data, 32)
 
 
-cdef void fold(Slot* slots, Node* result) noexcept nogil:
-    """The subtree that sixteen slots make: empty, one leaf, or a hash."""
-    cdef Node nodes[30]     # sixteen, eight, four, two
-    load_nodes(slots, nodes)
-    combine_all(nodes, nodes + 16, 8)
-    combine_all(nodes + 16, nodes + 24, 4)
-    combine_all(nodes + 24, nodes + 28, 2)
-    combine_all(nodes + 28, result, 1)
+cdef void fold(Page* page, int stale, Node* result) noexcept nogil:
+    """The subtree that sixteen slots make: empty, one leaf, or a hash. `page.inner` fits all slots but those of the
+    mask `stale`, and is made to fit these."""
+    cdef Node nodes[16]
+    load_nodes(page.slots, nodes)
+    stale = combine(page.slots, nodes, page.inner, 8, stale)
+    stale = combine(page.slots, page.inner, page.inner + 8, 4, stale)
+    stale = combine(page.slots, page.inner + 8, page.inner + 12, 2, stale)
+    combine(page.slots, page.inner + 12, result, 1, 3)
 
 
 cdef int parse(bytes raw, const uint8_t* prefix, int depth, Slot* slots) except -1:
@@ -248,70 +261,83 @@ cdef bytes fetch(object read_page, bytes path):
     return raw
 
 
-cdef bint walk(object read_page, int depth, bytes old, Slot* seed, Change** changes, Py_ssize_t count, dict out,
-               Slot* result) except -1:
+include "trie_memo.pxi"
+
+
+cdef bint walk(object read_page, Memo memo, int depth, const uint8_t* hash, bytes raw, Slot* seed, Change** changes,
+               Py_ssize_t count, dict out, Slot* result) except -1:
     """Applies the changes (sorted, all below one path of `depth` nibbles) to one page and those under it.
 
-    `old` are the page's bytes or None; `seed` a leaf of the parent's slot that moves down, or NULL. `result` gets
-    what the parent's slot becomes. Returns False when nothing changed (`result` is not written then).
+    `hash` is that of the page's subtree, or NULL if there is no page yet; `raw` its bytes, if they were read; `seed` a leaf of the parent's slot that moves
+    down, or NULL. `result` gets what the parent's slot becomes. Returns False when nothing changed (`result` is not
+    written then).
     """
-    cdef Slot slots[16]
+    cdef Page page
     cdef Slot below
     cdef Slot* slot
     cdef Change* change
     cdef Node folded
     cdef Py_ssize_t start = 0, end
-    cdef int index, keys = 0
-    cdef bint changed
+    cdef int index, keys = 0, changed = 0, stale = ALL
     cdef bytes path, new
     if depth >= MAX_NIBBLES:
         raise TrieError("two different keys have one hash")
-    if old is not None:
-        parse(old, changes[0].key, depth, slots)
+    if hash != NULL:
+        if memo is not None and memo.find(changes[0].key, depth, hash, &page):
+            stale = 0
+        else:
+            if raw is None:
+                raw = fetch(read_page, path_of(changes[0].key, depth))
+            parse(raw, changes[0].key, depth, page.slots)
     else:
         for index in range(16):
-            slots[index].kind = EMPTY
+            page.slots[index].kind = EMPTY
         if seed != NULL:
-            slots[nibble(seed.data, depth)] = seed[0]
+            page.slots[nibble(seed.data, depth)] = seed[0]
     while start < count:
         index = nibble(changes[start].key, depth)
         end = start + 1
         while end < count and nibble(changes[end].key, depth) == index:
             end += 1
-        slot = &slots[index]
+        slot = &page.slots[index]
         change = changes[start]
         if slot.kind == CHILD:
-            path = path_of(change.key, depth + 1)
-            if walk(read_page, depth + 1, fetch(read_page, path), NULL, changes + start, end - start, out, &below):
+            if walk(read_page, memo, depth + 1, slot.data, None, NULL, changes + start, end - start, out, &below):
                 slot[0] = below
+                changed |= 1 << index
         elif end == start + 1 and (slot.kind == EMPTY or memcmp(slot.data, change.key, 32) == 0):
             if change.removed:
+                changed |= (slot.kind != EMPTY) << index
                 slot.kind = EMPTY
-            else:
+            elif slot.kind == EMPTY or memcmp(slot.data + 32, change.value, 32) != 0:
                 slot.kind = LEAF
                 memcpy(slot.data, change.key, 32)
                 memcpy(slot.data + 32, change.value, 32)
+                changed |= 1 << index
         elif end == start + 1 and change.removed:
             pass  # the slot's leaf is another key
         else:
-            changed = walk(read_page, depth + 1, None, slot if slot.kind == LEAF else NULL, changes + start,
-                           end - start, out, &below)
+            walk(read_page, memo, depth + 1, NULL, None, slot if slot.kind == LEAF else NULL, changes + start,
+                 end - start, out, &below)
+            if slot.kind != below.kind or (slot.kind == LEAF and memcmp(slot.data, below.data, 64) != 0):
+                changed |= 1 << index
             slot[0] = below
         start = end
-    for index in range(16):
-        keys += 1 if slots[index].kind == LEAF else 2 if slots[index].kind == CHILD else 0
-    path = path_of(changes[0].key, depth)
-    new = build(slots) if keys >= (2 if depth else 1) else None
-    if old is not None and new is not None and old == new:
+    if hash != NULL and not changed:
         return False
-    if new is not None or old is not None:
-        out[path] = new
-    fold(slots, &folded)
+    for index in range(16):
+        keys += 1 if page.slots[index].kind == LEAF else 2 if page.slots[index].kind == CHILD else 0
+    new = build(page.slots) if keys >= (2 if depth else 1) else None
+    if new is not None or hash != NULL:
+        out[path_of(changes[0].key, depth)] = new
+    fold(&page, stale | changed, &folded)
     result.kind = folded.kind
     if folded.kind == LEAF:
-        memcpy(result.data, folded.leaf, 64)
+        memcpy(result.data, page.slots[folded.leaf].data, 64)
     elif folded.kind == CHILD:
         memcpy(result.data, folded.hash, 32)
+        if memo is not None:
+            memo.keep(changes[0].key, depth, folded.hash, &page)
     return True
 
 
@@ -340,7 +366,7 @@ cdef bytes root_page(object read_page, bytes root):
     return raw
 
 
-def update(object read_page, bytes root not None, object changes not None):
+def update(object read_page, bytes root not None, object changes not None, Memo memo=None):
     """`gridtokenx.ledger.trie.update`."""
     cdef Py_ssize_t count = len(changes)
     cdef Py_ssize_t index = 0
@@ -349,7 +375,8 @@ def update(object read_page, bytes root not None, object changes not None):
     cdef Slot result
     cdef uint8_t hash[32]
     cdef dict out = {}
-    cdef bytes old = root_page(read_page, root)
+    cdef bytes raw = None if memo is not None and memo.has_root(root) else root_page(read_page, root)
+    cdef const uint8_t* old = NULL if root == bytes(32) else <const uint8_t*> PyBytes_AS_STRING(root)
     if count == 0:
         return root, out
     pool = <Change*> malloc(count * sizeof(Change))
@@ -377,7 +404,7 @@ def update(object read_page, bytes root not None, object changes not None):
         for index in range(1, count):
             if memcmp(order[index - 1].key, order[index].key, 32) == 0:
                 raise TrieError("two changes of one key; give each key once")
-        if not walk(read_page, 0, old, NULL, order, count, out, &result):
+        if not walk(read_page, memo, 0, old, raw, NULL, order, count, out, &result):
             return root, out
         root_of(&result, hash)
         return hash[:32], out
@@ -389,12 +416,12 @@ def update(object read_page, bytes root not None, object changes not None):
 def page_hash(bytes path not None, bytes raw not None):
     """The hash of the subtree that page `raw` at `path` holds. Raises TrieError if it is malformed."""
     cdef uint8_t prefix[32]
-    cdef Slot slots[16]
+    cdef Page page
     cdef Node folded
     cdef int depth = read_path(path, prefix)
-    parse(raw, prefix, depth, slots)
-    fold(slots, &folded)
-    return node_hash(&folded)[:32]
+    parse(raw, prefix, depth, page.slots)
+    fold(&page, ALL, &folded)
+    return node_hash(page.slots, &folded)[:32]
 
 
 def page_entries(bytes path not None, bytes raw not None):
@@ -437,7 +464,7 @@ def page_proof(int depth, bytes raw not None, bytes key not None):
     load_nodes(slots, &levels[15])
     while first:
         index = first >> 1
-        combine_all(&levels[first], &levels[index], index + 1)
+        combine(slots, &levels[first], &levels[index], index + 1, ALL)
         first = index
     target = nibble(hashed, depth)
     at = 0
@@ -446,11 +473,11 @@ def page_proof(int depth, bytes raw not None, bytes key not None):
             break
         node = &levels[2 * at + 1 + (target >> index & 1)]
         other = &levels[2 * at + 2 - (target >> index & 1)]
-        siblings.append(node_hash(other)[:32])
+        siblings.append(node_hash(slots, other)[:32])
         at = 2 * at + 1 + (target >> index & 1)
-    subtree = node_hash(&levels[0])[:32]
+    subtree = node_hash(slots, &levels[0])[:32]
     if levels[at].kind == EMPTY:
         return subtree, siblings, None
     if levels[at].kind == LEAF:
-        return subtree, siblings, (levels[at].leaf[:32], levels[at].leaf[32:64])
+        return subtree, siblings, (slots[levels[at].leaf].data[:32], slots[levels[at].leaf].data[32:64])
     return subtree, siblings, levels[at].hash[:32]

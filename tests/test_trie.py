@@ -89,6 +89,8 @@ def _clustered_keys() -> list[bytes]:
 
 
 KEYS = _clustered_keys()
+MEMO = trie.Memo()
+"""One for all examples: it knows pages of other tries, and of states that this one left."""
 BATCH = st.dictionaries(st.sampled_from(KEYS), st.none() | st.binary(max_size=3), max_size=30)
 
 
@@ -105,7 +107,10 @@ def test_any_history_equals_the_model(batches: list[dict[bytes, bytes | None]], 
     for batch in batches:
         changes = list(batch.items())
         random.shuffle(changes)  # type: ignore[attr-defined]
+        before = root
         root, changed = trie.update(pages.get, root, changes)
+        for _ in range(2):      # what the first makes is known to the second only below what it changed
+            assert trie.update(pages.get, before, changes, MEMO) == (root, changed)
         pages = apply(pages, changed)
         for key, value in batch.items():
             if value is None:
@@ -149,6 +154,29 @@ def test_many_keys_equal_the_model_and_each_page_is_read_once() -> None:
     root, changed = trie.update(apply(pages, changed).get, root, [(key, None) for key in content])
     assert root == trie.EMPTY_ROOT
     assert set(changed.values()) == {None}
+
+
+def test_a_memo_knows_pages_by_their_hash() -> None:
+    content = {number.to_bytes(8, "big"): b"%d" % number for number in range(20_000)}
+    memo = trie.Memo()
+    root, changed = trie.update({}.get, trie.EMPTY_ROOT, list(content.items()), memo)
+    pages = apply({}, changed)
+    reads: list[bytes] = []
+
+    def read(path: bytes) -> bytes | None:
+        reads.append(path)
+        return pages.get(path)
+
+    touched = [number.to_bytes(8, "big") for number in range(0, 20_000, 300)]
+    rivals = [[(key, text) for key in touched] for text in (b"one", b"two", None)]
+    for changes in rivals:      # blocks of one parent: each finds what the one before left as it was
+        assert trie.update(read, root, changes, memo) == trie.update(pages.get, root, changes)
+    after, changed = trie.update(read, root, rivals[2], memo)
+    below, reads = len([path for path in reads if path[0] > 3]), []
+    assert below                # deep pages share places
+    pages = apply(pages, changed)
+    trie.update(read, after, rivals[0], memo)
+    assert not [path for path in reads if path[0] <= 3]
 
 
 def test_the_deepest_shared_prefix_spans_several_pages() -> None:

@@ -48,6 +48,8 @@ from gridtokenx.market.work import read_timed_key
 
 Mark = tuple[int, int, int, int, int, int]
 _NOT_APPLIED = Outcome(Code.NOT_APPLIED)
+_MEMO = trie.Memo()
+"""Pages of the tries that blocks were executed on lately: a page's hash says all that is in it."""
 
 
 @frozen
@@ -296,8 +298,10 @@ class BlockRun:
         check_changes(session, changes)
         encoded = encode_changes(changes)
         header = self.parent.header
-        state_root, pages = trie.update(
-            self.parent.page, header.state_root, list(encoded.items())) if inputs.rooted else (header.state_root, {})
+        state_root = header.state_root
+        pages: dict[bytes, bytes | None] = {}
+        if inputs.rooted:
+            state_root, pages = trie.update(self.parent.page, header.state_root, list(encoded.items()), _MEMO)
         receipts = tuple(self._receipt(applied) for applied in self._applied)
         receipts_raw = tuple(receipt.encode() for receipt in receipts)
         peaks: Peaks = session.get(spaces.PEAKS)

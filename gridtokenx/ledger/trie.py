@@ -18,11 +18,11 @@ from attrs import frozen
 
 from gridtokenx import codec
 from gridtokenx._native import trie as native
-from gridtokenx._native.trie import TrieError, page_entries, page_hash
+from gridtokenx._native.trie import Memo, TrieError, page_entries, page_hash
 from gridtokenx.crypto.hashing import HASH_BYTES, ZERO_HASH, Domain, digest
 
-__all__ = ["EMPTY_ROOT", "ROOT_PATH", "PageReader", "Proof", "TrieError", "decode_proof", "leaves", "page_entries",
-           "page_hash", "prove", "update", "verify_proof"]
+__all__ = ["EMPTY_ROOT", "ROOT_PATH", "Memo", "PageReader", "Proof", "TrieError", "decode_proof", "leaves",
+           "page_entries", "page_hash", "prove", "update", "verify_proof"]
 
 PageReader = Callable[[bytes], bytes | None]
 
@@ -82,15 +82,16 @@ def decode_proof(raw: bytes) -> Proof:
 
 
 def update(
-    read_page: PageReader, root: bytes, changes: Sequence[tuple[bytes, bytes | None]],
+    read_page: PageReader, root: bytes, changes: Sequence[tuple[bytes, bytes | None]], memo: Memo | None = None,
 ) -> tuple[bytes, dict[bytes, bytes | None]]:
     """Applies `changes` (key, new value or None to remove), each key at most once, in any order.
 
     Returns the new root and the pages that differ, by path; None marks a page that is gone. Removing an absent
     key changes nothing. Only the root page is compared with `root`; `read_page` answers for the others
-    (`audit` and `prove` check them). Raises TrieError for a page that is missing or malformed, or a repeated key.
+    (`audit` and `prove` check them). Pages that `memo` knows by their hash are not asked for, and it gets
+    to know those that are made. Raises TrieError for a page that is missing or malformed, or a repeated key.
     """
-    return native.update(read_page, root, changes)
+    return native.update(read_page, root, changes, memo)
 
 
 def prove(read_page: PageReader, root: bytes, key: bytes) -> Proof:
