@@ -145,6 +145,18 @@ def test_values_that_were_seen_lately_are_not_read_again_and_bounded() -> None:
             values.decode(key_, raws[0])
 
 
+def test_values_that_are_seldom_read_are_not_remembered() -> None:
+    values = Values({4: Account.decode, 5: Account.decode}, 1, {}, {Account: Account.encode}, 9, frozenset({5}))
+    account = Account(balance=3)
+    raw = account.encode()
+    changes = [(b"\x04a", None, account), (b"\x04b", account, None), (b"\x05a", None, account)]
+    assert values.encode_changes(changes) == {b"\x04a": raw, b"\x04b": None, b"\x05a": raw}
+    assert values.decode(b"\x04a", raw) is account
+    read = values.decode(b"\x05a", raw)
+    assert read == account
+    assert read is not account
+
+
 def test_every_space_has_a_reader() -> None:
     view = genesis().view()
     for where, raw in view.scan(b""):

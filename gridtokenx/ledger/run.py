@@ -350,18 +350,25 @@ class BlockRun:
         """Takes orders out of the engine that left state without it; returns the windows whose orders changed."""
         touched: set[int] = set()
         gone: dict[int, list[int]] = {}
+        closed: set[int] = set()            # windows of which an order is gone, and whose gate has passed
+        prefix, window, trades = b"", -1, False
         for key, _, now in of_space(changes, Space.ORDER):
-            order_id = int.from_bytes(key[1:], "big")
-            window = spaces.window_of(order_id)
-            touched.add(window)
-            if now is None and not self.desk.in_engine(order_id):
-                gone.setdefault(window, []).append(order_id)
+            if key[1:4] != prefix:          # keys ascend: window by window
+                prefix = key[1:4]
+                window = int.from_bytes(prefix, "big")
+                trades = gate_ms(window) > self.context.now_ms
+                touched.add(window)
+            if now is None and window not in closed and not self.desk.in_engine(order_id := int.from_bytes(key[1:],
+                                                                                                        "big")):
+                if trades:
+                    gone.setdefault(window, []).append(order_id)
+                else:
+                    closed.add(window)
         for space in (Space.CORRIDOR_WINDOW, Space.TRADING, Space.WORK_LEFT):
             touched.update(int.from_bytes(key[1:5], "big") for key, _, _ in of_space(changes, space))
         for window in sorted(gone):
-            if gate_ms(window) > self.context.now_ms:
-                self.books.remove(window, gone[window])
-        for window in self._timed.gated | {window for window in gone if gate_ms(window) <= self.context.now_ms}:
+            self.books.remove(window, gone[window])
+        for window in self._timed.gated | closed:
             self.books.forget(window)
         return frozenset(touched)
 

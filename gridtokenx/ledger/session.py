@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gridtokenx._native.state import Working
-from gridtokenx.ledger.schema import VALUES, encode_value
+from gridtokenx.ledger.schema import VALUES
 from gridtokenx.ledger.state import StateReader
 
 
@@ -42,4 +42,4 @@ def of_space(changes: list[tuple[bytes, Any, Any]], space: int) -> list[tuple[by
 
 def encode_changes(changes: list[tuple[bytes, Any, Any]]) -> dict[bytes, bytes | None]:
     """The changeset's new values as bytes; None where the key is gone."""
-    return {key: None if now is None else encode_value(key, now) for key, _, now in changes}
+    return VALUES.encode_changes(changes)

@@ -79,8 +79,8 @@ def report(context: Context, sender: bytes,
                 others[index] = _check(context, settling, sender, zones, readings[index])
             except Failed as failure:
                 refused[index] = failure
-    good = _verified(chain_id, [(others.get(index, meter), reading)
-                                for index, (meter, reading) in enumerate(zip(meters, readings, strict=True))])
+    of_each = [others.get(index, meter) for index, meter in enumerate(meters)] if others else meters
+    good = _verified(chain_id, list(zip(of_each, readings, strict=True)))
     corrected = index = 0
     while (index := KERNEL.take(session, readings, meters, good, index, in_time)) < len(readings):
         if index not in refused:
@@ -102,6 +102,8 @@ def _verified(chain_id: bytes, readings: list[tuple[Meter | None, SignedReading]
     prefix = signed_bytes(Domain.METER_READING, chain_id, b"")
     if is_unsigned_good(prefix):
         good = [meter is not None and reading.signature == NO_SIGNATURE for meter, reading in readings]
+        if all(good):
+            return good
     else:
         good = [False] * len(readings)
     asked = [index for index, (meter, _) in enumerate(readings) if meter is not None and not good[index]]
