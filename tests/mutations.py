@@ -389,8 +389,7 @@ ENERGY: list[Mutation] = [
     ("sales that lapse give their energy back", "energy.moves[2] += o[REMAINING]", "pass"),
     ("bids that lapse give their money back", "money.moves[2] += held", "pass"),
     ("what was sold is on offer no more, natively", "p[OPEN_SELL] -= m[0] + m[2]", "p[OPEN_SELL] -= m[2]"),
-    ("an order with trades is no plain one", "if index in busy or made in named:", "if made in named:"),
-    ("an order that another met is no plain one", "if index in busy or made in named:", "if index in busy:"),
+    ("an order that closed another is no plain one", "if index in busy or made in named:", "if made in named:"),
     ("claims on their way to buyers, in the check", "                    sums.meter(claiming.meter, HELD, index, sign",
      "                    False and sums.meter(claiming.meter, HELD, index, sign"),
 ]

@@ -23,7 +23,7 @@ from gridtokenx.market import closing, moves, posting
 from gridtokenx.market.clock import WINDOW_MS, gate_ms
 from gridtokenx.market.closing import Closing
 from gridtokenx.market.deferred import Deferred
-from gridtokenx.market.orders import Force, Side
+from gridtokenx.market.orders import Force, SelfTrade, Side
 
 HOUSES, METERS = 6, 9
 CHAIN = trading_chain(HOUSES)
@@ -147,7 +147,8 @@ def traded(seed: int) -> list[bytes]:
                     operations.append(PlaceOrder(
                         house + 1, first + random.randrange(3), random.choice((Side.BUY, Side.SELL)),
                         random.choice((3_000, 3_500, 4_000)), 100 * random.randrange(1, 20), force,
-                        chain.now_ms + 60_000 if force == Force.GOOD_TILL_TIME else 0, display_wh=display))
+                        chain.now_ms + 60_000 if force == Force.GOOD_TILL_TIME else 0, display_wh=display,
+                        self_trade=random.choice((SelfTrade.CANCEL_NEWEST, SelfTrade.CANCEL_OLDEST))))
             chain.send(key(f"house {house}"), *operations, fee=10**6)
         chain.block()
         if random.random() < 0.3:
