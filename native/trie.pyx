@@ -268,9 +268,9 @@ cdef bint walk(object read_page, Memo memo, int depth, const uint8_t* hash, byte
                Py_ssize_t count, dict out, Slot* result) except -1:
     """Applies the changes (sorted, all below one path of `depth` nibbles) to one page and those under it.
 
-    `hash` is that of the page's subtree, or NULL if there is no page yet; `raw` its bytes, if they were read; `seed` a leaf of the parent's slot that moves
-    down, or NULL. `result` gets what the parent's slot becomes. Returns False when nothing changed (`result` is not
-    written then).
+    `hash` is that of the page's subtree, or NULL if there is no page yet; `raw` its bytes, if they were read; `seed` a
+    leaf of the parent's slot that moves down, or NULL. `result` gets what the parent's slot becomes. Returns False when
+    nothing changed (`result` is not written then).
     """
     cdef Page page
     cdef Slot below
