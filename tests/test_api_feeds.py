@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -22,6 +23,7 @@ from test_node_rpc import HOUSES, client, running
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, open_websocket_url
 
 from gridtokenx.api import app, errors_of
+from gridtokenx.api import gateway as gateway_process
 from gridtokenx.api.feeds import Outbox
 from gridtokenx.api.gateway import gateway, run
 from gridtokenx.api.listener import _Traces
@@ -344,6 +346,21 @@ def test_a_gateway_gives_way_to_the_node(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "nice", given.append)
     assert run(tmp_path / "no node's", HttpSettings(host="127.0.0.1", port=0), 50) == 2
     assert given == [10]
+
+
+async def test_a_gateway_is_held_to_its_share_and_ends_when_told(tmp_path: Path,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+
+    async def keep(percent: int) -> None:
+        held.append(percent)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(gateway_process, "keep_within", keep)
+    async with api_node(tmp_path / "egat") as node:
+        with trio.fail_after(60):
+            await gateway_process._until_signalled(node.folder / "data", HttpSettings(host="127.0.0.1", port=0), 37)
+    assert held == [37]
 
 
 def test_who_asks_while_the_description_is_made_waits_for_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
