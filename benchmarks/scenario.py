@@ -1,22 +1,32 @@
 """One simulated day of a town: 96 windows with trading, metering, settlement, conservation check and Parquet.
 
-    python -m benchmarks.scenario [--houses 100 500 1000] [--repeat 1] [--stages]
+    python -m benchmarks.scenario [--houses 100 500 1000] [--repeat 1] [--stages] [--assume PYTHON] [--limit 300]
 
 Half of the houses have 5 kW of panels; all are zero-intelligence traders of one zone, in one day-ahead session. Printed
 is CPU time of this process (all of its threads) from the scenario's text to the written result, imports and shipped
 profiles left out: they are loaded before. With `--stages` also where it went, each stage without those inside it.
+
+With `--assume` the market simulator ASSUME is given the same day by turns with ours, under the interpreter of an
+environment of its own (`python -m venv assume-env; assume-env/bin/pip install assume-framework`): the same houses with
+the same limit orders in 96 windows, once as a market that opens for the whole day and once as one that opens for each
+window. Its CPU time is that of its process from the orders in memory to the cleared day. It has `--limit` seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from attrs import define, field
+
+from benchmarks import scenario_peer
 from benchmarks.clock import StageClock
 from gridtokenx.forks import metering
 from gridtokenx.forks.chain import Chain
@@ -54,12 +64,75 @@ STAGES: dict[tuple[Any, str], str] = {
     (run, "check_changes"): "conservation", (trie, "update"): "state root", (Result, "write"): "tables and Parquet"}
 
 
-def day(houses: int, folder: Path) -> tuple[int, int]:
-    """(trades, blocks) of one day."""
-    with run_scenario(parse_scenario(TEXT.format(roofs=houses // 2, homes=houses - houses // 2))) as result:
-        result.write(folder)
+OPENINGS = {WINDOWS: "one opening for the day", 1: "an opening for each window"}
+LACKS = ("ASSUME clears the market and books dispatch and cash flow in memory; it has no losses, wheeling or taxes, no "
+         "metering, no settlement, no conservation check, no ledger, and here it writes no result.")
+
+
+@define
+class Day:
+    """What came of our day. `crossing_wh` is what a market with one price trades of the same orders."""
+
+    trades: int
+    blocks: int
+    traded_wh: int
+    crossing_wh: int = 0
+
+
+@define
+class Peer:
+    """ASSUME under an interpreter: its CPU seconds and answers by the windows that its market opens for together."""
+
+    interpreter: str
+    version: str
+    most_s: float
+    cpu_s: dict[int, list[float]] = field(factory=lambda: {together: [] for together in OPENINGS})
+    told: dict[int, dict[str, Any] | str] = field(factory=dict)
+
+    def turn(self, orders: Path) -> None:
+        for together in OPENINGS:
+            if isinstance(self.told.get(together), str):
+                continue                    # it failed before
+            try:
+                found = scenario_peer.play(self.interpreter, orders, together, self.most_s)
+            except scenario_peer.Unfinished as error:
+                self.told[together] = str(error)
+            else:
+                self.told[together] = found
+                self.cpu_s[together].append(found["cpu_s"])
+
+    def say(self, ours_s: float, day: Day) -> None:
+        for together, name in OPENINGS.items():
+            told, start = self.told[together], f"        ASSUME {self.version}, {name}: "
+            if isinstance(told, str):
+                print(start + told)
+                continue
+            spent = self.cpu_s[together]
+            print(f"{start}{_figures(spent)}, ours is {ours_s / median(spent):.2f} times that; "
+                  f"{told['traded_wh'] / 1000:.1f} kWh of {told['orders']:,} orders (where their "
+                  f"curves cross: {day.crossing_wh / 1000:.1f})")
+
+
+def day(houses: int, folder: Path, clock: StageClock | None = None, orders: Path | None = None) -> tuple[float, Day]:
+    """(CPU seconds, what came of it) of one day; the houses' orders go to `orders` for others."""
+    scenario = TEXT.format(roofs=houses // 2, homes=houses - houses // 2)
+    gc.collect()
+    with ExitStack() as stack:
+        with nullcontext() if clock is None else timing(clock):
+            begin = time.process_time()
+            result = stack.enter_context(run_scenario(parse_scenario(scenario)))
+            result.write(folder)
+            spent = time.process_time() - begin
         assert result.table("settlements").filter(quality=0).height >= houses * WINDOWS
-        return result.trades.height, len(result.chain.blocks)
+        came = Day(result.trades.height, len(result.chain.blocks), result.trades["delivered_wh"].sum())
+        if orders is not None:
+            came.crossing_wh = scenario_peer.write_orders(result, orders)
+    return spent, came
+
+
+def _figures(spent: list[float]) -> str:
+    return f"{median(spent):.2f} CPU-s" + (f" ({min(spent):.2f} to {max(spent):.2f} of {len(spent)})"
+                                           if len(spent) > 1 else "")
 
 
 @contextmanager
@@ -73,24 +146,38 @@ def main() -> None:
     parser.add_argument("--houses", type=int, nargs="+", default=list(TARGETS))
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--stages", action="store_true")
+    parser.add_argument("--assume", metavar="PYTHON", help="the interpreter of an environment with assume-framework")
+    parser.add_argument("--limit", type=float, default=300, help="seconds that one run of ASSUME may take")
     arguments = parser.parse_args()
+    try:
+        version = scenario_peer.version(arguments.assume) if arguments.assume else ""
+    except scenario_peer.NoPeer as error:
+        parser.error(str(error))
     shipped()
     optional("scipy.optimize", "the optimum of welfare")
-    with tempfile.TemporaryDirectory() as folder:
-        day(2, Path(folder) / "warm")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        day(2, folder / "warm")
         for houses in arguments.houses:
-            best, trades, blocks = float("inf"), 0, 0
-            clock = StageClock()
+            peer = Peer(arguments.assume, version, arguments.limit) if arguments.assume else None
+            clock = StageClock() if arguments.stages else None
+            all_spent = []
             for number in range(arguments.repeat):
-                with timing(clock) if arguments.stages else nullcontext():
-                    begin = time.process_time()
-                    trades, blocks = day(houses, Path(folder) / f"{houses}-{number}")
-                    best = min(best, time.process_time() - begin)
+                orders = folder / f"{houses}-{number}.npz" if peer else None
+                spent, came = day(houses, folder / f"{houses}-{number}", clock, orders)
+                all_spent.append(spent)
+                if peer and orders:
+                    peer.turn(orders)
+            ours = median(all_spent)
             aim = f", aim {TARGETS[houses]}" if houses in TARGETS else ""
-            print(f"{houses:>5} houses: {best:7.2f} CPU-s{aim}; {best / houses / WINDOWS * 1e6:.0f} us per house and "
-                  f"window; {trades:,} trades, {blocks} blocks")
-            for stage, spent in sorted(clock.cpu_s.items(), key=lambda entry: -entry[1]):
-                print(f"        {spent / arguments.repeat:7.2f} s  {stage}")
+            print(f"{houses:>5} houses: {_figures(all_spent)}{aim}; {ours / houses / WINDOWS * 1e6:.0f} us per house "
+                  f"and window; {came.trades:,} trades, {came.traded_wh / 1000:.1f} kWh, {came.blocks} blocks")
+            for stage, cpu_s in sorted(clock.cpu_s.items() if clock else (), key=lambda entry: -entry[1]):
+                print(f"        {cpu_s / arguments.repeat:7.2f} s  {stage}")
+            if peer:
+                peer.say(ours, came)
+    if arguments.assume:
+        print(LACKS)
 
 
 if __name__ == "__main__":
