@@ -1,10 +1,11 @@
 """A month of meters through a node: readings, trading, settlement, claims and the audit, in CPU seconds by stage.
 
-    python -m benchmarks.metering [--meters 80] [--days 30] [--json]
+    python -m benchmarks.metering [--meters 80] [--days 30] [--report-windows 4] [--json]
 
 Households of the testnet (real 15-minute profiles, `gridtokenx/scenario/data/README.md`) trade every window with a
-forecast error, the orders of an hour in a transaction, and report every reading, signed by its meter; one in a hundred
-is corrected later. Supply points of all zones report too. One authority builds each block, as a leader does:
+forecast error, the orders of an hour in a transaction. Every meter reports each hour, its four readings under one
+signature of it (`--report-windows 1`: each quarter of an hour, every reading with its own); one reading in a hundred is
+corrected later. Supply points of all zones report too. One authority builds each block, as a leader does:
 transactions are decoded, their signatures and the readings' verified, the block executed and checked for conservation,
 made final and written. Then `gridtokenx audit` derives all of it once more, from blocks alone, as a process of its own.
 
@@ -34,7 +35,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.clock import StageClock
-from benchmarks.month import AHEAD, CORRECTIONS_MS, OUTSIDE, Month, month_genesis
+from benchmarks.month import AHEAD, CORRECTIONS_MS, HOUR, OUTSIDE, Month, month_genesis
 from benchmarks.stages import Peer
 from gridtokenx.crypto.hashing import Domain
 from gridtokenx.crypto.keys import signed_bytes, verify_all
@@ -65,13 +66,13 @@ WATCHED: dict[tuple[Any, str], str] = {
 MEMORY_EVERY_S = 0.5
 
 
-def measure(meters: int, days: int, folder: Path, bar: Progress) -> dict[str, Any]:
+def measure(meters: int, days: int, folder: Path, bar: Progress, report_windows: int = HOUR) -> dict[str, Any]:
     """Runs it; data of the node are left in `folder`. Raises SystemExit when something does not add up."""
     households = load_households(meters)
     genesis, clock = month_genesis(households), StageClock()
     verification_us = _verification_us()
     peer = Peer.create(folder, genesis)
-    month = Month(genesis, peer, clock)
+    month = Month(genesis, peer, clock, report_windows)
     with clock.watching(WATCHED), collecting_less(), Memory.watched(os.getpid()) as memory:
         month.register(households)
         first = genesis.market_start_ms // WINDOW_MS + 3
@@ -98,7 +99,8 @@ def measure(meters: int, days: int, folder: Path, bar: Progress) -> dict[str, An
     walls = {name: seconds for name, seconds in clock.wall_s.items() if name != OUTSIDE}
     walls["audit"] = audit["wall_s"]
     return {
-        "meters": meters, "days": days, **asdict(month.counts), "settled_windows": settled["windows"],
+        "meters": meters, "days": days, "report_windows": report_windows, **asdict(month.counts),
+        "settled_windows": settled["windows"],
         "minted_wh": settled["minted_wh"], "supplied_wh": settled["supplied_wh"],
         "consumed_wh": settled["consumed_wh"], "losses_wh": settled["losses_wh"], "taken_wh": settled["taken_wh"],
         "claimed_wh": certificates.claimed_wh, "metered_wh": certificates.metered_wh, "state_root": root.hex(),
@@ -179,18 +181,20 @@ class Memory:
 @click.command()
 @click.option("--meters", default=80, show_default=True, type=click.IntRange(2, 200), help="Households.")
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 60))
+@click.option("--report-windows", default=str(HOUR), show_default=True, type=click.Choice(["1", "2", "4"]),
+              help="Windows that a meter's report covers, under one signature.")
 @click.option("--json", "as_json", is_flag=True)
-def main(meters: int, days: int, as_json: bool) -> None:
+def main(meters: int, days: int, report_windows: str, as_json: bool) -> None:
     """Readings, trading, settlement, claims and audit of a month: CPU seconds by stage, on one core."""
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory() as name, Progress(console=console, disable=not console.is_terminal) as bar:
-        found = measure(meters, days, Path(name) / "data", bar)
+        found = measure(meters, days, Path(name) / "data", bar, int(report_windows))
     if as_json:
         click.echo(json.dumps(found))
         return
-    click.echo(f"{meters} meters, {days} days: {found['readings']} readings and {found['boundary_readings']} of supply "
-               f"points, {found['corrections']} corrections, {found['orders']} orders, of which "
-               f"{found['failed_orders']} failed, {found['trades']} trades, "
+    click.echo(f"{meters} meters, {days} days, reports of {report_windows} windows: {found['readings']} readings and "
+               f"{found['boundary_readings']} of supply points, {found['corrections']} corrections, "
+               f"{found['orders']} orders, of which {found['failed_orders']} failed, {found['trades']} trades, "
                f"{found['transactions']} transactions in {found['blocks']} blocks")
     click.echo(f"  settled       {found['settled_windows']} windows: minted {found['minted_wh']} + supplied "
                f"{found['supplied_wh']} = consumed {found['consumed_wh']} + losses {found['losses_wh']} + taken "

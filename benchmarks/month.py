@@ -1,11 +1,12 @@
 """The load of the metering benchmark: households that trade and report through one node, and its blocks.
 
-A block a window with the readings of the window before, some corrections, and every hour the households' orders for the
-four windows of an hour, one transaction of each.
+A block a window. Every hour it has the meters' reports of the hour before and the households' orders for the four
+windows of an hour, one transaction of each; and there are some corrections.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,9 +30,10 @@ from gridtokenx.ledger.operations import (
     RegisterMeter,
     RegisterParticipant,
     ReportReadings,
-    SignedReading,
-    sign_reading,
+    SignedReport,
+    sign_report,
 )
+from gridtokenx.ledger.operations.report_readings import MAX_READINGS
 from gridtokenx.ledger.receipts import Outcome
 from gridtokenx.ledger.transaction import decode_transaction, signatures_verify
 from gridtokenx.market.clock import WINDOW_MS, MarketClock
@@ -55,6 +57,7 @@ AFTER_START_MS = 60_000         # a window's block: market time after its start
 AHEAD, PLANNED = 2, 4           # windows: orders are for those from the next but one on, an hour's at once
 CHECKPOINT_BLOCKS = 64          # as a node's default
 BATCH = 50                      # operations of a transaction that registers
+HOUR = 4                        # windows; a report may cover them all: its first reading still comes in time
 FOREVER = 1 << 40
 OUTSIDE = "households, meters, signing (outside the count)"
 
@@ -102,6 +105,7 @@ class Month:
     genesis: Genesis
     peer: Peer
     clock: StageClock
+    report_windows: int = HOUR
     counts: Counts = field(factory=Counts)
     homes: list[Home] = field(factory=list)
     supply: list[int] = field(factory=list)     # meters of the zones' supply points
@@ -195,7 +199,8 @@ class Month:
     def window(self, window: int, first: int, last: int) -> None:
         """The block of `window`. Windows from `first` to `last` are traded and read."""
         with self.clock.of(OUTSIDE):
-            raws = self._readings(window - 1) if first <= window - 1 <= last else []
+            over = range(max(first, window - self.report_windows), min(last + 1, window))
+            raws = self._reports(over) if over and (window - first) % self.report_windows == 0 else []
             corrected = window - 1 - CORRECTED_AFTER
             if first <= corrected <= last:
                 raws += self._corrections(corrected)
@@ -241,32 +246,37 @@ class Month:
 
     # ------------------------------------------------------------ meters
 
-    def _readings(self, window: int) -> list[bytes]:
-        chain_id = self.genesis.chain_id
-        flows: list[list[Flow]] = [[] for _ in self.genesis.zones]
-        signed: list[SignedReading] = []
-        for home in self.homes:
-            flow = drawn(home.household, window, None, SEED)
-            flows[home.zone].append(flow)
-            signed.append(sign_reading(testnet_key(f"meter {home.household.index}"), chain_id, home.meter, window,
-                                       flow.injected_wh, flow.withdrawn_wh))
-        for meter, zone, inside in zip(self.supply, self.genesis.zones, flows, strict=True):
-            flow = supply_point(inside, [], zone)
-            signed.append(sign_reading(testnet_key(f"supply point {zone.name}"), chain_id, meter, window,
-                                       flow.injected_wh, flow.withdrawn_wh))
-        self.counts.readings += len(self.homes)
-        self.counts.boundary_readings += len(self.supply)
-        return [self._signed(self._collector, ReportReadings(tuple(signed)))]
+    def _reports(self, windows: Sequence[int]) -> list[bytes]:
+        """What every meter says of windows that follow each other, under one signature of it."""
+        energies: defaultdict[str, list[int]] = defaultdict(list)
+        for window in windows:
+            flows: list[list[Flow]] = [[] for _ in self.genesis.zones]
+            for home in self.homes:
+                flow = drawn(home.household, window, None, SEED)
+                flows[home.zone].append(flow)
+                energies[f"meter {home.household.index}"] += (flow.injected_wh, flow.withdrawn_wh)
+            for zone, inside in zip(self.genesis.zones, flows, strict=True):
+                flow = supply_point(inside, [], zone)
+                energies[f"supply point {zone.name}"] += (flow.injected_wh, flow.withdrawn_wh)
+        meters = [home.meter for home in self.homes] + self.supply
+        self.counts.readings += len(windows) * len(self.homes)
+        self.counts.boundary_readings += len(windows) * len(self.supply)
+        signed = tuple(sign_report(testnet_key(name), self.genesis.chain_id, meter, windows[0], shown)
+                       for meter, (name, shown) in zip(meters, energies.items(), strict=True))
+        each = MAX_READINGS // len(windows)
+        return [self._signed(self._collector, ReportReadings(signed[start:start + each]))
+                for start in range(0, len(signed), each)]
 
     def _corrections(self, window: int) -> list[bytes]:
         """Some meters had shown a tenth less than was drawn."""
-        signed = []
+        signed: list[SignedReport] = []
         for home in self.homes:
             if self._draw.random() * CORRECTED_ONE_IN < 1:
                 flow = drawn(home.household, window, None, SEED)
-                signed.append(sign_reading(
-                    testnet_key(f"meter {home.household.index}"), self.genesis.chain_id, home.meter, window,
-                    flow.injected_wh, min(flow.withdrawn_wh * 11 // 10, home.household.withdrawal_w // 4), 2, 1))
+                most = home.household.withdrawal_w // 4
+                shown = (flow.injected_wh, min(flow.withdrawn_wh * 11 // 10, most))
+                signed.append(sign_report(testnet_key(f"meter {home.household.index}"), self.genesis.chain_id,
+                                          home.meter, window, shown, 2, 1))
         self.counts.corrections += len(signed)
         return [self._signed(self._collector, ReportReadings(tuple(signed)))] if signed else []
 

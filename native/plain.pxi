@@ -26,7 +26,7 @@ ATTRIBUTES = {
     "Reading": ("injected_wh", "withdrawn_wh", "quality", "revision", "height"),
     "Settlement": ("owner", "zone", "injected", "withdrawn", "bought", "sold", "supplied", "taken", "quality", "revision",
                    "lines"),
-    "SignedReading": ("meter", "window", "injected_wh", "withdrawn_wh", "quality", "revision", "signature"),
+    "SignedReport": ("meter", "window", "quality", "revision", "energies", "signature"),
     "Traded": ("purchase_uthb", "wheel_uthb", "fee_uthb", "vat_uthb", "sale_uthb", "collateral_uthb", "lost_wh"),
     "WindowRules": ("opens_ms", "gate_ms", "band", "vat_ppm", "short_cap")}
 

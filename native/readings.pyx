@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Readings of a transaction, hundreds at a time: those that are plain, which are nearly all. What is not, and whatever is
+"""Reports of readings, hundreds in a transaction: those that are plain, which are nearly all. What is not, and whatever is
 wrong, is left to the rules of `gridtokenx.market.readings`.
 
-Plain is a first reading of a household's meter, within its capacity, reported by one who may, before the deadline.
+Plain is a report whose every reading is its window's first, of a household's meter, within its capacity, reported by one
+who may, before the deadline.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -12,13 +13,18 @@ from libc.string cimport memcpy
 include "plain.pxi"
 
 cdef enum:
-    FIELDS = 7
-    SIGNATURE = 6
+    METER = 0           # attributes of a report
+    WINDOW = 1
+    QUALITY = 2
+    REVISION = 3
+    ENERGIES = 4
+    SIGNATURE = 5
+    FIELDS = 6
+    MOST_WINDOWS = 96
     CORRECTED = 2
     HEAD_MOST = 9
     QUARTERS = 4
-    # Attributes of a meter.
-    OWNER = 0
+    OWNER = 0           # attributes of a meter
     KEY = 2
     ZONE = 3
     INJECTION = 7
@@ -27,147 +33,189 @@ cdef enum:
     BOUNDARY = 10
 
 
-cdef inline uint8_t* put(uint8_t* at, uint64_t value) noexcept:
-    """An unsigned integer in its shortest form."""
+cdef inline uint8_t* put(uint8_t* at, uint8_t major, uint64_t value) noexcept:
+    """The head of an item in its shortest form: of an unsigned integer, or of an array."""
     cdef int size, i
     if value < 24:
-        at[0] = <uint8_t>value
+        at[0] = major | <uint8_t>value
         return at + 1
     size = 1 if value < 0x100 else 2 if value < 0x10000 else 4 if value < <uint64_t>0x100000000 else 8
-    at[0] = <uint8_t>(24 if size == 1 else 25 if size == 2 else 26 if size == 4 else 27)
+    at[0] = major | <uint8_t>(24 if size == 1 else 25 if size == 2 else 26 if size == 4 else 27)
     for i in range(size):
         at[1 + i] = <uint8_t>(value >> (8 * (size - 1 - i)))
     return at + 1 + size
 
 
+cdef inline bytes key_of(uint8_t space, int64_t window, int64_t meter):
+    cdef bytes key = PyBytes_FromStringAndSize(NULL, 9)
+    cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(key)
+    cdef int i
+    at[0] = space
+    for i in range(4):
+        at[1 + i] = <uint8_t>(window >> (24 - 8 * i))
+        at[5 + i] = <uint8_t>(meter >> (24 - 8 * i))
+    return key
+
+
 cdef class Readings:
-    """The kernel; made once, with the records' classes by name, their spaces, and the greatest numbers that fields of an
-    operation may have, in their order. ValueError when a class has other attributes than it knows."""
+    """The kernel; made once, with the records' classes by name, their spaces, the greatest numbers that the first fields
+    of a report may have, in their order, and the greatest energy. ValueError when a class has other attributes than it
+    knows."""
 
-    cdef Shape meter, reading, signed
+    cdef Shape meter, reading, report
     cdef uint8_t meter_space, reading_space
-    cdef int64_t window_ms
-    cdef int64_t[SIGNATURE] most
-    cdef Py_ssize_t signature_bytes
+    cdef int64_t window_ms, most_wh
+    cdef int64_t[ENERGIES] most
+    cdef Py_ssize_t signature_bytes, windows
 
-    def __init__(self, dict classes not None, spaces not None, tuple most not None, *, window_ms, signature_bytes):
+    def __init__(self, dict classes not None, spaces not None, tuple most not None, *, most_wh, report_windows, window_ms,
+                 signature_bytes):
         cdef int i
-        self.meter, self.reading, self.signed = (shape_of(classes, name) for name in ("Meter", "Reading", "SignedReading"))
+        self.meter, self.reading, self.report = (shape_of(classes, name) for name in ("Meter", "Reading", "SignedReport"))
         self.meter_space, self.reading_space = spaces["METER"], spaces["READING"]
-        self.window_ms, self.signature_bytes = window_ms, signature_bytes
-        for i in range(SIGNATURE):
+        self.most_wh, self.windows, self.window_ms = most_wh, report_windows, window_ms
+        self.signature_bytes = signature_bytes
+        if not 0 < self.windows <= MOST_WINDOWS:
+            raise ValueError(f"reports of {report_windows} windows; the kernel knows at most {MOST_WINDOWS}")
+        for i in range(ENERGIES):
             self.most[i] = most[i]
 
-    cdef int64_t number(self, object reading, int field) except? -1:
-        """A field of a reading that `parse` made."""
-        return self.signed.get(reading, field)
+    cdef int64_t number(self, object report, int field) except? -1:
+        """A field of a report that `parse` made."""
+        return self.report.get(report, field)
 
     def parse(self, tuple entries not None):
-        """The readings that the fields of an operation hold; None when one of them is not what it must be."""
+        """The reports that the fields of an operation hold; None when one of them is not what it must be."""
         cdef list made = []
-        cdef object entry, reading, signature
-        cdef int64_t number
+        cdef object entry, energy, report, signature
+        cdef tuple energies
+        cdef int64_t number, numbers[ENERGIES]
         cdef int i
         for entry in entries:
             if type(entry) is not tuple or len(<tuple>entry) != FIELDS:
                 return None
-            for i in range(SIGNATURE):
-                if not read_between((<tuple>entry)[i], i == 0, self.most[i], &number):
+            for i in range(ENERGIES):
+                if not read_between((<tuple>entry)[i], i == METER, self.most[i], &numbers[i]):
+                    return None
+            if type((<tuple>entry)[ENERGIES]) is not tuple:
+                return None
+            energies = (<tuple>entry)[ENERGIES]
+            if len(energies) % 2 or not 2 <= len(energies) <= 2 * self.windows or (
+                    numbers[WINDOW] + len(energies) // 2 - 1 > self.most[WINDOW]):
+                return None
+            for energy in energies:
+                if not read_between(energy, 0, self.most_wh, &number):
                     return None
             signature = (<tuple>entry)[SIGNATURE]
             if type(signature) is not bytes or PyBytes_GET_SIZE(signature) != self.signature_bytes:
                 return None
-            reading = self.signed.new()
+            report = self.report.new()
             for i in range(FIELDS):
-                self.signed.set(reading, i, (<tuple>entry)[i])
-            made.append(reading)
+                self.report.set(report, i, (<tuple>entry)[i])
+            made.append(report)
         return tuple(made)
 
-    def check(self, session, readings, bytes sender not None, uint64_t zones, opened):
-        """Of each reading its meter, or None where the reading is not plain; `opened(window)` says for windows whether
+    def check(self, session, reports, bytes sender not None, uint64_t zones, opened):
+        """Of each report its meter, or None where the report is not plain; `opened(window)` says for windows whether
         readings of them can be."""
         cdef list found = []
-        cdef object get = session.get, meter, reading
+        cdef dict known = {}
+        cdef object get = session.get, meter, report, is_open
+        cdef tuple energies
         cdef bytes key
-        cdef int64_t window = -1, of, numbers[4], zone, since, boundary, injection, withdrawal
+        cdef int64_t number, window, zone, since, boundary, injection, withdrawal
         cdef uint8_t* at
-        cdef bint is_open = False
-        cdef int i
-        for reading in readings:
+        cdef Py_ssize_t i
+        cdef bint plain
+        for report in reports:
             found.append(None)
-            if type(reading) is not self.signed.cls:
+            if type(report) is not self.report.cls:
                 continue
-            for i in range(4):
-                numbers[i] = self.number(reading, i)
-            of = numbers[1]
-            if of != window:
-                window, is_open = of, opened(of)
-            if not is_open:
+            number, window, energies = self.number(report, METER), self.number(report, WINDOW), self.report.get(report, ENERGIES)
+            plain = True
+            for i in range(len(energies) // 2):
+                is_open = known.get(window + i)
+                if is_open is None:
+                    is_open = known[window + i] = opened(window + i)
+                plain = plain and is_open
+            if not plain:
                 continue
             key = PyBytes_FromStringAndSize(NULL, 5)
             at = <uint8_t*>PyBytes_AS_STRING(key)
             at[0] = self.meter_space
             for i in range(4):
-                at[1 + i] = <uint8_t>(numbers[0] >> (24 - 8 * i))
+                at[1 + i] = <uint8_t>(number >> (24 - 8 * i))
             meter = get(key)
             if type(meter) is not self.meter.cls:
                 continue
             zone, since, boundary = self.meter.get(meter, ZONE), self.meter.get(meter, SINCE), self.meter.get(meter, BOUNDARY)
             injection, withdrawal = self.meter.get(meter, INJECTION), self.meter.get(meter, WITHDRAWAL)
-            if boundary or of * self.window_ms < since or not (
+            if boundary or window * self.window_ms < since or not (
                     (0 <= zone < 64 and zones >> zone & 1) or self.meter.get(meter, OWNER) == sender):
                 continue
-            if numbers[2] > injection // QUARTERS or numbers[3] > withdrawal // QUARTERS or (
-                    self.number(reading, 4) == CORRECTED) != (self.number(reading, 5) > 0):
+            if (self.number(report, QUALITY) == CORRECTED) != (self.number(report, REVISION) > 0):
                 continue
-            found[len(found) - 1] = meter
+            for i in range(0, len(energies), 2):
+                if <int64_t>energies[i] > injection // QUARTERS or <int64_t>energies[i + 1] > withdrawal // QUARTERS:
+                    plain = False
+            if plain:
+                found[len(found) - 1] = meter
         return found
 
-    def signed_by(self, meter, reading, bytes prefix not None):
-        """(the meter's key, the signature, what it is over) of a reading: `prefix` and its payload."""
+    def signed_by(self, meter, report, bytes prefix not None):
+        """(the meter's key, the signature, what it is over) of a report: `prefix` and its payload."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(prefix)
-        cdef uint8_t payload[1 + 5 * HEAD_MOST]
+        cdef uint8_t payload[1 + (4 + 2 * MOST_WINDOWS) * HEAD_MOST]
         cdef uint8_t* at = payload + 1
+        cdef tuple energies = self.report.get(report, ENERGIES)
+        cdef object energy
         cdef bytes message
         cdef int i
-        payload[0] = 0x85
-        for i in range(1, SIGNATURE):
-            at = put(at, self.number(reading, i))
+        payload[0] = 0x84
+        for i in range(WINDOW, ENERGIES):
+            at = put(at, 0, self.number(report, i))
+        at = put(at, 0x80, len(energies))
+        for energy in energies:
+            at = put(at, 0, energy)
         message = PyBytes_FromStringAndSize(NULL, size + (at - payload))
         memcpy(PyBytes_AS_STRING(message), PyBytes_AS_STRING(prefix), size)
         memcpy(PyBytes_AS_STRING(message) + size, payload, at - payload)
-        return self.meter.get(meter, KEY), self.signed.get(reading, SIGNATURE), message
+        return self.meter.get(meter, KEY), self.report.get(report, SIGNATURE), message
 
-    def take(self, session, readings, list meters not None, list good not None, Py_ssize_t index, in_time):
-        """Puts readings from the one at `index` on into state, up to one that is not plain, whose signature is not good, or
-        whose window's deadline has passed; returns the index of that one."""
-        cdef object get = session.get, put_ = session.put, reading, made, key, height = session.height
-        cdef int64_t window = -1, number, of
-        cdef uint8_t* at
-        cdef bint due = False
-        cdef Py_ssize_t count = len(readings)
-        cdef int i
+    def take(self, session, reports, list meters not None, list good not None, Py_ssize_t index, in_time):
+        """Puts readings of reports from the one at `index` on into state, up to a report that is not plain, whose
+        signature is not good, or that has a reading which is there or whose window's deadline has passed; returns the
+        index of that one, of which nothing is put."""
+        cdef object get = session.get, put_ = session.put, report, made, is_in_time, height = session.height
+        cdef dict known = {}
+        cdef list keys
+        cdef tuple energies
+        cdef bytes key
+        cdef int64_t window, number
+        cdef Py_ssize_t i, count = len(reports)
         while index < count:
-            reading = readings[index]
+            report = reports[index]
             if meters[index] is None or not good[index]:
                 break
-            of, number = self.number(reading, 1), self.number(reading, 0)
-            if of != window:
-                window, due = of, not in_time(of)
-            if due:
-                break
-            key = PyBytes_FromStringAndSize(NULL, 9)
-            at = <uint8_t*>PyBytes_AS_STRING(key)
-            at[0] = self.reading_space
-            for i in range(4):
-                at[1 + i] = <uint8_t>(of >> (24 - 8 * i))
-                at[5 + i] = <uint8_t>(number >> (24 - 8 * i))
-            if get(key) is not None:
-                break
-            made = self.reading.new()
-            for i in range(4):
-                self.reading.set(made, i, self.signed.get(reading, 2 + i))
-            self.reading.set(made, 4, height)
-            put_(key, made)
+            number, window, energies = self.number(report, METER), self.number(report, WINDOW), self.report.get(report, ENERGIES)
+            keys = []
+            for i in range(len(energies) // 2):
+                is_in_time = known.get(window + i)
+                if is_in_time is None:
+                    is_in_time = known[window + i] = in_time(window + i)
+                if not is_in_time:
+                    return index
+                key = key_of(self.reading_space, window + i, number)
+                if get(key) is not None:
+                    return index
+                keys.append(key)
+            for i in range(len(keys)):
+                made = self.reading.new()
+                self.reading.set(made, 0, energies[2 * i])
+                self.reading.set(made, 1, energies[2 * i + 1])
+                self.reading.set(made, 2, self.report.get(report, QUALITY))
+                self.reading.set(made, 3, self.report.get(report, REVISION))
+                self.reading.set(made, 4, height)
+                put_(keys[i], made)
             index += 1
         return index

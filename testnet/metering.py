@@ -11,7 +11,7 @@ from attrs import define, field
 
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.ledger.genesis import Genesis
-from gridtokenx.ledger.operations import ReportReadings, SignedReading, sign_reading
+from gridtokenx.ledger.operations import ReportReadings, SignedReport, sign_reading
 from gridtokenx.ledger.receipts import Code
 from gridtokenx.units import WINDOW_SECONDS
 from testnet.agents import Agent
@@ -67,7 +67,7 @@ class Metering:
         else:
             self.tally.incomplete.append(window)
 
-    async def _hand_in(self, readings: list[SignedReading]) -> bool:
+    async def _hand_in(self, readings: list[SignedReport]) -> bool:
         """Until they are on the chain, or it says that they are too late: its time may lag behind this program's clock,
         a transaction may be lost, and without finality it takes nothing for a while. True iff it took them all."""
         for attempt in count():
@@ -86,14 +86,14 @@ class Metering:
         self.tally.refused += len(readings)
         return False
 
-    def read(self, window: int, trades: Sequence[Any]) -> tuple[list[SignedReading], tuple[int, int]]:
+    def read(self, window: int, trades: Sequence[Any]) -> tuple[list[SignedReport], tuple[int, int]]:
         """What all meters show of `window`, signed; and what the households' show of it, (injected, withdrawn).
 
         Meters registered after it began measure from the next one on.
         """
         start_ms = window * WINDOW_SECONDS * 1000
         truth: dict[str, list[Flow]] = {zone.name: [] for zone in self.genesis.zones}
-        readings: list[SignedReading] = []
+        readings: list[SignedReport] = []
         injected = withdrawn = 0
         for one in self.enrolled:
             if one.since_ms > start_ms:
@@ -122,7 +122,7 @@ class Metering:
             readings.append(self._signed(boundary.name, boundary.meter, window, flow))
         return readings, (injected, withdrawn)
 
-    def _signed(self, name: str, meter: int, window: int, flow: Flow) -> SignedReading:
+    def _signed(self, name: str, meter: int, window: int, flow: Flow) -> SignedReport:
         key = self._keys.get(name)
         if key is None:
             key = self._keys[name] = testnet_key(name)

@@ -57,7 +57,7 @@ from gridtokenx.ledger.operations import (
     Transfer,
     TransferCertificate,
     Withdraw,
-    sign_reading,
+    sign_report,
 )
 from gridtokenx.ledger.parameters import BY_NAME
 from gridtokenx.ledger.receipts import Code
@@ -308,10 +308,11 @@ class Adversary:
         for _ in range(rng.choice((1, 3, 12, 12))):
             number = rng.randrange(1, len(self.meters) + 1)
             revision = rng.choice((0, 0, 0, 1, 2, 3, 65_535))
-            readings.append(sign_reading(
+            energies = [rng.choice(choice) for _ in range(rng.choice((1, 1, 1, 2, 4)))
+                        for choice in ((0, 1, 99, 1_000, 4_000, 2_000_000), (0, 1, 300, 4_000, 10_000))]
+            readings.append(sign_report(
                 self.meters[number - 1][0], self.chain.genesis.chain_id, number,
-                max(0, now - rng.choice((0, 1, 1, 1, 2, 2, 3, 5, 6, 7, 9, 30))),
-                rng.choice((0, 1, 99, 1_000, 4_000, 2_000_000)), rng.choice((0, 1, 300, 4_000, 10_000)),
+                max(0, now - rng.choice((0, 1, 1, 1, 2, 2, 3, 5, 6, 7, 9, 30))), energies,
                 rng.choice((2, 2, 2, 1)) if revision else rng.choice((0, 0, 0, 1)), revision))
         if rng.random() < 0.05:
             readings[0] = evolve(readings[0], signature=bytes(64))

@@ -26,8 +26,8 @@ from gridtokenx.ledger.operations import (
     RegisterMeter,
     RegisterParticipant,
     ReportReadings,
-    SignedReading,
-    sign_reading,
+    SignedReport,
+    sign_report,
 )
 from gridtokenx.ledger.parameters import REGISTRY, Parameters
 from gridtokenx.ledger.receipts import Code, Outcome, Receipt
@@ -229,10 +229,15 @@ class Chain:
     # ------------------------------------------------------------ meters
 
     def signed(self, meter: int, window: int, injected: int, withdrawn: int, revision: int = 0,
-               quality: int | None = None, signer: PrivateKey | None = None) -> SignedReading:
+               quality: int | None = None, signer: PrivateKey | None = None) -> SignedReport:
         """A reading of the household meter with this id, by its own key."""
-        return sign_reading(signer or key(f"meter {meter - 1}"), self.genesis.chain_id, meter, window, injected,
-                            withdrawn, (2 if revision else 0) if quality is None else quality, revision)
+        return self.signed_report(meter, window, (injected, withdrawn), revision, quality, signer)
+
+    def signed_report(self, meter: int, window: int, energies: tuple[int, ...], revision: int = 0,
+                      quality: int | None = None, signer: PrivateKey | None = None) -> SignedReport:
+        """Readings of windows that follow each other."""
+        return sign_report(signer or key(f"meter {meter - 1}"), self.genesis.chain_id, meter, window, energies,
+                           (2 if revision else 0) if quality is None else quality, revision)
 
     def report(self, window: int, readings: dict[int, tuple[int, int]], revision: int = 0) -> list[Outcome]:
         """All of them in one transaction of a collector, in a block of its own."""

@@ -23,7 +23,7 @@ from gridtokenx.ledger.operations import (
     RegisterMeter,
     RegisterParticipant,
     ReportReadings,
-    SignedReading,
+    SignedReport,
     sign_reading,
 )
 from gridtokenx.ledger.tariff_records import MonthlyBill, Series, block_tariff, tariff
@@ -87,7 +87,7 @@ def the_chain() -> Chain:
 def report(chain: Chain, windows: range) -> None:
     """All households' readings of these windows, reported by a household's own account each."""
     for number, house in enumerate(HOUSES):
-        made: list[SignedReading] = [
+        made: list[SignedReport] = [
             sign_reading(key(f"meter {house}"), chain.genesis.chain_id, number + 1, window, *reading(house, window))
             for window in windows]
         chain.send(key(house), ReportReadings(tuple(made)))

@@ -17,7 +17,7 @@ from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import funds, spaces
 from gridtokenx.ledger.conservation import check_changes
 from gridtokenx.ledger.metering_records import Due, Lot, Reading
-from gridtokenx.ledger.operations import PlaceOrder, ReportReadings, SignedReading
+from gridtokenx.ledger.operations import PlaceOrder, ReportReadings, SignedReport
 from gridtokenx.ledger.receipts import Code
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
@@ -45,7 +45,7 @@ def test_energy_cannot_be_sold_twice() -> None:
     assert [o.code for o in chain.do(H[0], sold)] == [Code.NO_CAPACITY]
 
 
-def report(chain: Chain, *readings: SignedReading) -> Code:
+def report(chain: Chain, *readings: SignedReport) -> Code:
     [outcome] = chain.do(H[0], ReportReadings(readings))
     return outcome.code
 
@@ -68,7 +68,7 @@ def test_a_reading_above_capacity_is_refused() -> None:
 def test_a_forged_meter_is_refused() -> None:
     chain, window = waiting_chain()
     assert report(chain, chain.signed(1, window, 700, 0, signer=key("meter 1"))) is Code.BAD_READING_SIGNATURE
-    raised = evolve(chain.signed(1, window, 700, 0), injected_wh=7_000)
+    raised = evolve(chain.signed(1, window, 700, 0), energies=(7_000, 0))
     assert report(chain, raised) is Code.BAD_READING_SIGNATURE
     assert report(chain, chain.signed(9, window, 700, 0)) is Code.UNKNOWN_METER
     assert chain.head.get(spaces.reading(window, 1)) is None

@@ -1,4 +1,5 @@
-"""Readings: who may report, what is refused with its own code, batches, revisions, boundary meters, weight."""
+"""Readings: who may report, what is refused with its own code, reports of many windows, batches, revisions, boundary
+meters, weight."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from ledger_support import ISSUER, REGISTRAR, START_MS, THB, Chain, genesis, key
 from gridtokenx.grid.kinds import Network, Role, Source
 from gridtokenx.ledger import spaces, weights
 from gridtokenx.ledger.admission import admit
-from gridtokenx.ledger.metering_records import BoundaryMeter, Collector, Correction, Reading
+from gridtokenx.ledger.metering_records import BoundaryMeter, Collector, Correction, Reading, Settlement
 from gridtokenx.ledger.operations import (
     Deposit,
     RegisterBoundaryMeter,
@@ -20,9 +21,10 @@ from gridtokenx.ledger.operations import (
     RegisterMeter,
     RegisterParticipant,
     ReportReadings,
-    SignedReading,
+    SignedReport,
 )
 from gridtokenx.ledger.receipts import Code, Refused
+from gridtokenx.ledger.spaces import MAX_WINDOW
 from gridtokenx.market import readings
 from gridtokenx.market.clock import WINDOW_MS, final_ms, settles_ms, window_at
 
@@ -42,7 +44,7 @@ def metered(households: int = 2, **options: int) -> tuple[Chain, int]:
     return chain, window
 
 
-def code(chain: Chain, *readings: SignedReading, sender: int = 0) -> Code:
+def code(chain: Chain, *readings: SignedReport, sender: int = 0) -> Code:
     [outcome] = chain.do(H[sender], ReportReadings(readings))
     return outcome.code
 
@@ -69,7 +71,7 @@ def test_each_reason_has_its_own_code() -> None:
     assert code(chain, chain.signed(1, window, 0, 0, revision=1, quality=0)) is Code.BAD_QUALITY
     assert code(chain, chain.signed(1, window, 0, 0, quality=2)) is Code.BAD_QUALITY
     assert code(chain, chain.signed(1, window, 0, 0, signer=key("meter 1"))) is Code.BAD_READING_SIGNATURE
-    forged = evolve(chain.signed(1, window, 300, 0), injected_wh=3000)
+    forged = evolve(chain.signed(1, window, 300, 0), energies=(3000, 0))
     assert code(chain, forged) is Code.BAD_READING_SIGNATURE
     other = trading_chain(1, rate=101)      # another chain's signature of the same meter
     assert code(chain, other.signed(1, window, 300, 0)) is Code.BAD_READING_SIGNATURE
@@ -77,13 +79,61 @@ def test_each_reason_has_its_own_code() -> None:
     assert code(chain, chain.signed(1, window, 10_000, 10_000)) is Code.OK
 
 
-@pytest.mark.parametrize("readings", [[], [[1, 1, 0, 0, 0, 0, bytes(63)]], [[0, 1, 0, 0, 0, 0, bytes(64)]],
-                                      [[1, 1, -1, 0, 0, 0, bytes(64)]], [[1, 1, 0, 0, 3, 0, bytes(64)]],
-                                      [[1, 1, 0, 0, 0, bytes(64)]], [5], 5])
-def test_malformed_readings_fail_the_operation(readings: object) -> None:
+@pytest.mark.parametrize(("reports", "refusal"), [
+    ([], Code.BAD_FIELDS), (5, Code.BAD_FIELDS), ([5], Code.BAD_FIELDS), ([[1, 1, 0, 0, [0, 0]]], Code.BAD_FIELDS),
+    ([[1, 1, 0, 0, [0, 0], bytes(63)]], Code.BAD_FIELDS), ([[1, 1, 0, 0, 0, bytes(64)]], Code.BAD_FIELDS),
+    ([[1, 1, 0, 0, [], bytes(64)]], Code.BAD_FIELDS), ([[1, 1, 0, 0, [0], bytes(64)]], Code.BAD_FIELDS),
+    ([[1, 1, 0, 0, [0] * 194, bytes(64)]], Code.BAD_FIELDS), ([[1, 1, 0, 0, [0, b""], bytes(64)]], Code.BAD_FIELDS),
+    ([[1, 1, 0, 0, [0] * 192, bytes(64)]] * 6, Code.BAD_FIELDS), ([[0, 1, 0, 0, [0, 0], bytes(64)]], Code.OUT_OF_RANGE),
+    ([[1, 1, 0, 0, [-1, 0], bytes(64)]], Code.OUT_OF_RANGE), ([[1, 1, 3, 0, [0, 0], bytes(64)]], Code.OUT_OF_RANGE),
+    ([[1, 1, 0, 65_536, [0, 0], bytes(64)]], Code.OUT_OF_RANGE),
+    ([[1, MAX_WINDOW, 0, 0, [0, 0, 0, 0], bytes(64)]], Code.OUT_OF_RANGE),
+    ([[1, MAX_WINDOW, 0, 0, [0, 0], bytes(64)]], Code.WINDOW_NOT_DELIVERED),
+    ([[1, 1, 0, 0, [0] * 192, bytes(64)]], Code.METER_NOT_THEN)])
+def test_malformed_reports_fail_the_operation(reports: object, refusal: Code) -> None:
     chain, _ = metered(1)
-    [outcome] = chain.do(H[0], [30, readings])
-    assert outcome.code in (Code.BAD_FIELDS, Code.OUT_OF_RANGE)
+    [outcome] = chain.do(H[0], [30, reports])
+    assert outcome.code is refusal
+
+
+def test_a_report_of_many_windows_has_one_signature() -> None:
+    chain, window = metered(2)
+    chain.until((window + 3) * WINDOW_MS)
+    hour = chain.signed_report(1, window, (300, 500, 0, 7, 310, 10))
+    forged = evolve(hour, energies=(300, 500, 0, 7, 311, 10))
+    assert [o.code for o in chain.do(H[0], ReportReadings((forged,)))] == [Code.BAD_READING_SIGNATURE]
+    assert [o.code for o in chain.do(H[0], ReportReadings((evolve(hour, window=window - 1),)))] == [Code.METER_NOT_THEN]
+    [outcome] = chain.do(H[0], ReportReadings((hour,)))
+    assert (outcome.code, outcome.data) == (Code.OK, (3,))
+    height = chain.head.header.height
+    assert [reading(chain, window + at, 1) for at in range(3)] == [
+        Reading(300, 500, 0, 0, height), Reading(0, 7, 0, 0, height), Reading(310, 10, 0, 0, height)]
+    assert code(chain, hour) is Code.READING_KNOWN
+
+
+def test_of_a_report_each_reading_is_taken_or_refused() -> None:
+    """Numbers count through all reports: two readings, then four."""
+    chain, window = metered(2)
+    chain.until((window + 3) * WINDOW_MS)
+    chain.do(REGISTRAR, RegisterCollector(key("collector").public, 1))
+    chain.do(ISSUER, Deposit(key("collector").public, THB))
+    [outcome] = chain.do(key("collector"), ReportReadings((chain.signed(1, window + 1, 5, 5),)))
+    assert outcome.data == (1,)
+    [outcome] = chain.do(key("collector"), ReportReadings((
+        chain.signed_report(2, window, (1, 1, 10_001, 1)), chain.signed_report(1, window, (5, 6, 5, 5, 5, 7, 5, 8)))))
+    assert outcome.data == (3, 1, Code.ABOVE_CAPACITY, 3, Code.READING_KNOWN, 5, Code.WINDOW_NOT_DELIVERED)
+    assert [reading(chain, window + at, 1) is not None for at in range(4)] == [True, True, True, False]
+
+
+def test_a_corrected_report_of_a_settled_hour() -> None:
+    chain, window = metered(1)
+    chain.until(settles_ms(window + 1))
+    chain.block()
+    assert chain.settling.window > window + 1
+    [outcome] = chain.do(H[0], ReportReadings((chain.signed_report(1, window, (0, 70, 0, 80), revision=1),)))
+    assert (outcome.code, outcome.data) == (Code.OK, (2,))
+    assert [Settlement.decode(chain.head.get(spaces.settlement(window + at, 1)) or b"").withdrawn
+            for at in range(2)] == [70, 80]
 
 
 def test_one_bad_reading_of_a_batch_fails_alone() -> None:
@@ -99,19 +149,19 @@ def test_one_bad_reading_of_a_batch_fails_alone() -> None:
                             5, Code.READING_CONFLICT)
     assert [reading(chain, window, meter) is not None for meter in (1, 2, 3, 4)] == [True, False, True, False]
     weight = chain.results[-1].weight
-    assert weight >= weights.BLOCK + len(batch) * weights.READING
+    assert weight >= weights.BLOCK + len(batch) * (weights.SIGNATURE + weights.READING)
     with pytest.raises(Refused) as refused:     # nothing new: refused at submission, by the first reading's code
         admit(chain.head, chain.transaction(key("collector"), ReportReadings(batch)), chain.head.header.height + 1)
     assert refused.value.code is Code.READING_KNOWN
 
 
 class ByRules:
-    """A kernel that leaves every reading to the rules."""
+    """A kernel that leaves every report to the rules."""
 
     parse, signed_by = readings.KERNEL.parse, readings.KERNEL.signed_by
 
     @staticmethod
-    def check(session: object, some: Sequence[SignedReading], *_: object) -> list[None]:
+    def check(session: object, some: Sequence[SignedReport], *_: object) -> list[None]:
         return [None] * len(some)
 
     @staticmethod
@@ -122,20 +172,22 @@ class ByRules:
 def test_the_kernel_takes_what_the_rules_take(monkeypatch: pytest.MonkeyPatch) -> None:
     """Revisions up and down, repeats, forgeries, too much, early, late and unknown, in one transaction and order."""
     random = Random(5)
-    made = [(random.randrange(1, 6), random.choice((-1, 0, 0, 0, 1)), random.choice((0, 7, 7, 10_001)),
-             random.choice((0, 0, 1, 2)), random.randrange(8) == 0) for _ in range(120)]
+    made = [(random.randrange(1, 6), random.choice((-1, 0, 0, 0, 1)), random.choice((
+        (0, 0), (7, 7), (7, 7), (10_001, 0), (7, 7, 3, 3), (0, 0, 0, 10_001, 7, 7), (7, 7) * 4)),
+        random.choice((0, 0, 1, 2)), random.randrange(8) == 0) for _ in range(120)]
     outcomes = []
     for kernel in (readings.KERNEL, ByRules):
         monkeypatch.setattr(readings, "KERNEL", kernel)
         chain, window = metered(4)
+        chain.until((window + 2) * WINDOW_MS)
         chain.do(REGISTRAR, RegisterCollector(key("collector").public, 1))
         chain.do(ISSUER, Deposit(key("collector").public, THB))
         found = []
         for first, market_ms in ((0, 0), (60, settles_ms(window) + 1)):
             chain.until(max(market_ms, chain.now_ms))
             found += [outcome.data for outcome in chain.do(key("collector"), ReportReadings(tuple(
-                chain.signed(meter, window + later, wh, wh, revision, signer=key("x") if forged else None)
-                for meter, later, wh, revision, forged in made[first:first + 60])))]
+                chain.signed_report(meter, window + later, energies, revision, signer=key("x") if forged else None)
+                for meter, later, energies, revision, forged in made[first:first + 60])))]
         outcomes.append((found, chain.head.header.state_root))
     assert outcomes[0] == outcomes[1]
     assert {Code.READING_SUPERSEDED, Code.READING_KNOWN, Code.BAD_READING_SIGNATURE, Code.ABOVE_CAPACITY} <= {

@@ -31,11 +31,12 @@ from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import run, spaces
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.metering_records import Settling
-from gridtokenx.ledger.operations import ReportReadings, SignedReading, sign_reading
+from gridtokenx.ledger.operations import ReportReadings, sign_reading
 from gridtokenx.ledger.records import Meter
 from gridtokenx.ledger.transaction import decode_transaction
 from gridtokenx.market import readings
 from gridtokenx.market.clock import WINDOW_MS
+from gridtokenx.market.readings import Reported
 from gridtokenx.node.chain import nonce_of
 
 TOO_MUCH = 77_777
@@ -47,7 +48,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     """TRADER has a meter of 40 kW, one window of which has ended; market time runs 1000 times as fast."""
     real = readings._check
 
-    def faulty(context: Context, settling: Settling, sender: bytes, zones: int, reading: SignedReading) -> Meter:
+    def faulty(context: Context, settling: Settling, sender: bytes, zones: int, reading: Reported) -> Meter:
         if reading.injected_wh == TOO_MUCH:
             meter: Meter = context.session.get(spaces.meter(reading.meter))
             return meter

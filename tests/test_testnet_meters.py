@@ -134,8 +134,8 @@ def test_boundary_meters_are_signed_for_once_the_meter_is_there() -> None:
     metering = Metering(collector, GENESIS, enrolled, boundaries, 1, None)
     readings, shown_wh = metering.read(TEN, [])
     assert [reading.meter for reading in readings] == [1, 2, 3, *range(10, 17)]
-    assert shown_wh == (sum(reading.injected_wh for reading in readings[:3]),
-                        sum(reading.withdrawn_wh for reading in readings[:3]))
+    assert shown_wh == (sum(reading.energies[0] for reading in readings[:3]),
+                        sum(reading.energies[1] for reading in readings[:3]))
     assert len(metering.read(TEN + 1, [])[0]) == 11
 
 

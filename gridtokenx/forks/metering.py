@@ -15,8 +15,8 @@ from gridtokenx.forks.errors import ForkError
 from gridtokenx.forks.mined import Refusal
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.metering_records import Collector, Quality
-from gridtokenx.ledger.operations import ReportReadings, sign_reading
-from gridtokenx.ledger.operations.report_readings import SignedReading
+from gridtokenx.ledger.operations import ReportReadings, sign_report
+from gridtokenx.ledger.operations.report_readings import SignedReport
 from gridtokenx.ledger.receipts import Code, Receipt
 from gridtokenx.ledger.records import Meter
 from gridtokenx.ledger.session import Session
@@ -47,8 +47,8 @@ def report_columns(chain: Chain, window: int, numbers: Sequence[int], injected: 
     sent: dict[int, Sequence[int]] = {}
     for first in range(0, len(numbers), READINGS_OF_A_TRANSACTION):
         part = slice(first, first + READINGS_OF_A_TRANSACTION)
-        rows = zip(numbers[part], repeat(window), injected[part], withdrawn[part], repeat(int(Quality.MEASURED)),
-                   repeat(0), strict=False)
+        rows = zip(numbers[part], repeat(window), repeat(int(Quality.MEASURED)), repeat(0),
+                   zip(injected[part], withdrawn[part], strict=True), strict=False)
         if chain.signs:
             ticket = chain.submit(collector, ReportReadings(tuple(_signed(chain, row) for row in rows)))
         else:
@@ -66,9 +66,10 @@ def report_columns(chain: Chain, window: int, numbers: Sequence[int], injected: 
         raise ForkError(f"{len(refused)} of {len(numbers)} readings were refused: {named}")
 
 
-def _signed(chain: Chain, row: tuple[int, int, int, int, int, int]) -> SignedReading:
+def _signed(chain: Chain, row: tuple[int, int, int, int, tuple[int, int]]) -> SignedReport:
     """As the meter would send it to a chain that verifies."""
-    return sign_reading(meter_key(chain, row[0]), chain.chain_id, *row)
+    number, window, quality, revision, energies = row
+    return sign_report(meter_key(chain, number), chain.chain_id, number, window, energies, quality, revision)
 
 
 def _refused(receipt: Receipt | Refusal, numbers: Sequence[int]) -> list[tuple[int, str]]:

@@ -1,12 +1,16 @@
 """Readings on their way into state: who may report them, what is refused, and how a later one replaces them.
 
+A meter signs a report of one window or of several that follow each other; each reading of it is taken or refused by
+itself.
+
 A reading counts from the end of its window. Until the reading deadline it is what the window is settled by; from
 then until the end of corrections it is a correction (MARKET 7.6). A higher revision replaces a lower one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from attrs import frozen
 
@@ -25,12 +29,13 @@ from gridtokenx.market.deadlines import closes_ms, deadline_ms
 from gridtokenx.market.settlement import correct, measure_again
 
 MAX_REVISION = 65_535
+MAX_REPORT_WINDOWS = 96         # a day under one signature
 MAX_INT64 = (1 << 63) - 1
 
 
 @frozen
-class SignedReading:
-    """A reading as it is reported. The meter signs window, both energies, quality and revision."""
+class Reported:
+    """One reading of a report."""
 
     meter: int
     window: int
@@ -38,25 +43,51 @@ class SignedReading:
     withdrawn_wh: int
     quality: int
     revision: int
+
+
+@frozen
+class SignedReport:
+    """Readings of one meter for windows that follow each other, as they are reported: an hour's quarters, say.
+
+    `window` is the first one's; `energies` are injected and withdrawn Wh of each in turn. The meter signs all of it
+    once: `payload` under its key, which says which meter it is.
+    """
+
+    meter: int
+    window: int
+    quality: int
+    revision: int
+    energies: tuple[int, ...]
     signature: bytes
 
     @property
-    def payload(self) -> bytes:
-        """Canonical bytes under the signature; the key says which meter it is."""
-        return encode_fields((self.window, self.injected_wh, self.withdrawn_wh, self.quality, self.revision))
+    def size(self) -> int:
+        """How many readings."""
+        return len(self.energies) // 2
+
+    def readings(self) -> Iterator[Reported]:
+        for at in range(self.size):
+            injected, withdrawn = self.energies[2 * at:2 * at + 2]
+            yield Reported(self.meter, self.window + at, injected, withdrawn, self.quality, self.revision)
 
 
-KERNEL = Readings({record.__name__: record for record in (Meter, Reading, SignedReading)}, Space.__members__,
-                  ((1 << 32) - 1, MAX_WINDOW, MAX_INT64, MAX_INT64, int(max(Quality)), MAX_REVISION),
-                  window_ms=WINDOW_MS, signature_bytes=SIGNATURE_BYTES)
-"""Does with a plain reading what `_check` and `_take` do."""
+def payload(window: int, quality: int, revision: int, energies: Sequence[int]) -> bytes:
+    """Canonical bytes that a meter signs."""
+    return encode_fields((window, quality, revision, tuple(energies)))
+
+
+KERNEL = Readings({record.__name__: record for record in (Meter, Reading, SignedReport)}, Space.__members__,
+                  ((1 << 32) - 1, MAX_WINDOW, int(max(Quality)), MAX_REVISION), most_wh=MAX_INT64,
+                  report_windows=MAX_REPORT_WINDOWS, window_ms=WINDOW_MS, signature_bytes=SIGNATURE_BYTES)
+"""Does with a report of plain readings what `_check` and `_take` do."""
 
 
 def report(context: Context, sender: bytes,
-           readings: Sequence[SignedReading]) -> tuple[list[tuple[int, Failed]], int]:
+           reports: Sequence[SignedReport]) -> tuple[list[tuple[int, Failed]], int]:
     """Takes every reading that may be taken.
 
-    Returns those refused, by index, each with its own code, and how many had the window settled again.
+    Returns those refused, by their number among all readings, each with its own code, and how many had the window
+    settled again.
     """
     session, chain_id = context.session, context.identity.chain_id
     settling: Settling = session.get(spaces.SETTLING)
@@ -71,50 +102,53 @@ def report(context: Context, sender: bytes,
         return now < deadline_ms(settling, window)
 
     refused: dict[int, Failed] = {}
-    meters: list[Meter | None] = KERNEL.check(session, readings, sender, zones, opened)
-    others: dict[int, Meter] = {}           # of readings that are not plain
+    firsts = list(accumulate((each.size for each in reports), initial=0))
+    meters: list[Meter | None] = KERNEL.check(session, reports, sender, zones, opened)
+    others: dict[int, Meter] = {}           # of reports that are not plain
     for index, plain in enumerate(meters):
         if plain is None:
-            try:
-                others[index] = _check(context, settling, sender, zones, readings[index])
-            except Failed as failure:
-                refused[index] = failure
+            for number, reading in enumerate(reports[index].readings(), firsts[index]):
+                try:
+                    others[index] = _check(context, settling, sender, zones, reading)
+                except Failed as failure:
+                    refused[number] = failure
     of_each = [others.get(index, meter) for index, meter in enumerate(meters)] if others else meters
-    good = _verified(chain_id, list(zip(of_each, readings, strict=True)))
+    good = _verified(chain_id, list(zip(of_each, reports, strict=True)))
     corrected = index = 0
-    while (index := KERNEL.take(session, readings, meters, good, index, in_time)) < len(readings):
-        if index not in refused:
-            reading, meter = readings[index], others.get(index, meters[index])
-            assert meter is not None
+    while (index := KERNEL.take(session, reports, meters, good, index, in_time)) < len(reports):
+        meter = of_each[index]
+        for number, reading in enumerate(reports[index].readings(), firsts[index]):
+            if meter is None or number in refused:
+                continue
             try:
                 if not good[index]:
                     raise Failed(Code.BAD_READING_SIGNATURE, f"the signature is not that of meter {reading.meter}'s "
                                                              "key on this chain")
                 corrected += _take(context, settling, meter, reading)
             except Failed as failure:
-                refused[index] = failure
+                refused[number] = failure
         index += 1
     return sorted(refused.items()), corrected
 
 
-def _verified(chain_id: bytes, readings: list[tuple[Meter | None, SignedReading]]) -> list[bool]:
+def _verified(chain_id: bytes, reports: list[tuple[Meter | None, SignedReport]]) -> list[bool]:
     """Whether each is signed with its meter's key; without a meter, False."""
     prefix = signed_bytes(Domain.METER_READING, chain_id, b"")
     if is_unsigned_good(prefix):
-        good = [meter is not None and reading.signature == NO_SIGNATURE for meter, reading in readings]
+        good = [meter is not None and each.signature == NO_SIGNATURE for meter, each in reports]
         if all(good):
             return good
     else:
-        good = [False] * len(readings)
-    asked = [index for index, (meter, _) in enumerate(readings) if meter is not None and not good[index]]
+        good = [False] * len(reports)
+    asked = [index for index, (meter, _) in enumerate(reports) if meter is not None and not good[index]]
     if asked:
-        answers = verify_known([KERNEL.signed_by(*readings[index], prefix) for index in asked])
+        answers = verify_known([KERNEL.signed_by(*reports[index], prefix) for index in asked])
         for index, answer in zip(asked, answers, strict=True):
             good[index] = answer
     return good
 
 
-def _check(context: Context, settling: Settling, sender: bytes, zones: int, reading: SignedReading) -> Meter:
+def _check(context: Context, settling: Settling, sender: bytes, zones: int, reading: Reported) -> Meter:
     """What can be said before the signature is verified. Raises Failed."""
     number, window, now = reading.meter, reading.window, context.now_ms
     meter: Meter | None = context.session.get(spaces.meter(number))
@@ -147,7 +181,7 @@ def _check(context: Context, settling: Settling, sender: bytes, zones: int, read
     return meter
 
 
-def _take(context: Context, settling: Settling, meter: Meter, reading: SignedReading) -> bool:
+def _take(context: Context, settling: Settling, meter: Meter, reading: Reported) -> bool:
     """Puts the reading into state in place of one of a lower revision, or raises Failed. True: settled again."""
     session, window, number = context.session, reading.window, reading.meter
     late = context.now_ms >= deadline_ms(settling, window)
@@ -178,7 +212,7 @@ def _take(context: Context, settling: Settling, meter: Meter, reading: SignedRea
     return False
 
 
-def _compare(before: Reading, reading: SignedReading) -> None:
+def _compare(before: Reading, reading: Reported) -> None:
     """Raises Failed unless `reading` may replace `before`."""
     what = f"meter {reading.meter} and window {reading.window}"
     if reading.revision < before.revision:

@@ -29,7 +29,7 @@ from gridtokenx.ledger.operations.register_meter import RegisterMeter
 from gridtokenx.ledger.operations.register_participant import RegisterParticipant
 from gridtokenx.ledger.operations.remove_authority import RevokeAuthority, SuspendAuthority
 from gridtokenx.ledger.operations.renew_licence import RenewLicence
-from gridtokenx.ledger.operations.report_readings import ReportReadings, SignedReading, sign_reading
+from gridtokenx.ledger.operations.report_readings import ReportReadings, SignedReport, sign_reading, sign_report
 from gridtokenx.ledger.operations.retire_certificate import RetireCertificate
 from gridtokenx.ledger.operations.transfer import Transfer
 from gridtokenx.ledger.operations.transfer_certificate import TransferCertificate
@@ -40,9 +40,9 @@ __all__ = ["KINDS", "ActivateAuthority", "AmendOrder", "BilateralTrade", "Block"
            "Deposit", "Evidence", "HaltWindows", "IssueCertificates", "OfferCertificate", "Operation", "PlaceOrder",
            "PublishCalendar", "PublishCarbon", "PublishRate", "PublishSchedule", "PublishTariff", "RegisterAuthority",
            "RegisterBoundaryMeter", "RegisterCollector", "RegisterMeter", "RegisterParticipant", "RenewLicence",
-           "ReportReadings", "RetireCertificate", "RevokeAuthority", "SetAccountKeys", "SetCapacity", "SignedReading",
+           "ReportReadings", "RetireCertificate", "RevokeAuthority", "SetAccountKeys", "SetCapacity", "SignedReport",
            "SuspendAuthority", "Transfer", "TransferCertificate", "Withdraw", "kind_of", "parse_operation",
-           "sign_reading"]
+           "sign_reading", "sign_report"]
 
 KINDS: tuple[type[Operation], ...] = (
     Transfer,
