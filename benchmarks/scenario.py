@@ -8,8 +8,8 @@ profiles left out: they are loaded before. With `--stages` also where it went, e
 
 With `--assume` the market simulator ASSUME is given the same day by turns with ours, under the interpreter of an
 environment of its own (`python -m venv assume-env; assume-env/bin/pip install assume-framework`): the same houses with
-the same limit orders in 96 windows, once as a market that opens for the whole day and once as one that opens for each
-window. Its CPU time is that of its process from the orders in memory to the cleared day. It has `--limit` seconds.
+the same limit orders in 96 windows. Its CPU time is that of its process from the orders in memory to the cleared day;
+one of its days may take `--limit` seconds. The day is then also traded in a session for each window, on both sides.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ name = "a day"
 seed = 1
 start = 2025-04-21T00:00:00+07:00
 days = 1
+[trading]
+session_windows = {session}
 [[groups]]
 name = "roofs"
 count = {roofs}
@@ -64,7 +66,7 @@ STAGES: dict[tuple[Any, str], str] = {
     (run, "check_changes"): "conservation", (trie, "update"): "state root", (Result, "write"): "tables and Parquet"}
 
 
-OPENINGS = {WINDOWS: "one opening for the day", 1: "an opening for each window"}
+SESSIONS = {WINDOWS: "one session", 1: "a session for each window"}
 LACKS = ("ASSUME clears the market and books dispatch and cash flow in memory; it has no losses, wheeling or taxes, no "
          "metering, no settlement, no conservation check, no ledger, and here it writes no result.")
 
@@ -81,41 +83,36 @@ class Day:
 
 @define
 class Peer:
-    """ASSUME under an interpreter: its CPU seconds and answers by the windows that its market opens for together."""
+    """ASSUME under an interpreter: the CPU seconds of its days, and what it said of the last one, or why it did not."""
 
     interpreter: str
     version: str
     most_s: float
-    cpu_s: dict[int, list[float]] = field(factory=lambda: {together: [] for together in OPENINGS})
-    told: dict[int, dict[str, Any] | str] = field(factory=dict)
+    cpu_s: list[float] = field(factory=list)
+    told: dict[str, Any] = field(factory=dict)
+    failed: str = ""
 
-    def turn(self, orders: Path) -> None:
-        for together in OPENINGS:
-            if isinstance(self.told.get(together), str):
-                continue                    # it failed before
-            try:
-                found = scenario_peer.play(self.interpreter, orders, together, self.most_s)
-            except scenario_peer.Unfinished as error:
-                self.told[together] = str(error)
-            else:
-                self.told[together] = found
-                self.cpu_s[together].append(found["cpu_s"])
+    def turn(self, orders: Path, session: int) -> None:
+        if self.failed:
+            return
+        try:
+            self.told = scenario_peer.play(self.interpreter, orders, session, self.most_s)
+        except scenario_peer.Unfinished as error:
+            self.failed = str(error)
+        else:
+            self.cpu_s.append(self.told["cpu_s"])
 
     def say(self, ours_s: float, day: Day) -> None:
-        for together, name in OPENINGS.items():
-            told, start = self.told[together], f"        ASSUME {self.version}, {name}: "
-            if isinstance(told, str):
-                print(start + told)
-                continue
-            spent = self.cpu_s[together]
-            print(f"{start}{_figures(spent)}, ours is {ours_s / median(spent):.2f} times that; "
-                  f"{told['traded_wh'] / 1000:.1f} kWh of {told['orders']:,} orders (where their "
-                  f"curves cross: {day.crossing_wh / 1000:.1f})")
+        print(f"        ASSUME {self.version}: " + (self.failed or (
+            f"{_figures(self.cpu_s)}, ours is {ours_s / median(self.cpu_s):.2f} times that; "
+            f"{self.told['traded_wh'] / 1000:.1f} kWh of {self.told['orders']:,} orders (where their curves cross: "
+            f"{day.crossing_wh / 1000:.1f})")))
 
 
-def day(houses: int, folder: Path, clock: StageClock | None = None, orders: Path | None = None) -> tuple[float, Day]:
+def day(houses: int, folder: Path, session: int = WINDOWS, clock: StageClock | None = None,
+        orders: Path | None = None) -> tuple[float, Day]:
     """(CPU seconds, what came of it) of one day; the houses' orders go to `orders` for others."""
-    scenario = TEXT.format(roofs=houses // 2, homes=houses - houses // 2)
+    scenario = TEXT.format(roofs=houses // 2, homes=houses - houses // 2, session=session)
     gc.collect()
     with ExitStack() as stack:
         with nullcontext() if clock is None else timing(clock):
@@ -128,6 +125,26 @@ def day(houses: int, folder: Path, clock: StageClock | None = None, orders: Path
         if orders is not None:
             came.crossing_wh = scenario_peer.write_orders(result, orders)
     return spent, came
+
+
+def days(houses: int, session: int, repeat: int, folder: Path, clock: StageClock | None, peer: Peer | None) -> None:
+    """Runs the days of so many houses, ours and the peer's by turns, and says what they took."""
+    all_spent = []
+    for number in range(repeat):
+        orders = folder / f"{houses}-{session}-{number}.npz" if peer else None
+        spent, came = day(houses, folder / f"{houses}-{session}-{number}", session, clock, orders)
+        all_spent.append(spent)
+        if peer and orders:
+            peer.turn(orders, session)
+    ours = median(all_spent)
+    aim = f", aim {TARGETS[houses]}" if houses in TARGETS and session == WINDOWS else ""
+    print(f"{houses:>5} houses, {SESSIONS[session]}: {_figures(all_spent)}{aim}; "
+          f"{ours / houses / WINDOWS * 1e6:.0f} us per house and window; {came.trades:,} trades, "
+          f"{came.traded_wh / 1000:.1f} kWh, {came.blocks} blocks")
+    for stage, cpu_s in sorted(clock.cpu_s.items() if clock else (), key=lambda entry: -entry[1]):
+        print(f"        {cpu_s / repeat:7.2f} s  {stage}")
+    if peer:
+        peer.say(ours, came)
 
 
 def _figures(spent: list[float]) -> str:
@@ -159,23 +176,10 @@ def main() -> None:
         folder = Path(name)
         day(2, folder / "warm")
         for houses in arguments.houses:
-            peer = Peer(arguments.assume, version, arguments.limit) if arguments.assume else None
-            clock = StageClock() if arguments.stages else None
-            all_spent = []
-            for number in range(arguments.repeat):
-                orders = folder / f"{houses}-{number}.npz" if peer else None
-                spent, came = day(houses, folder / f"{houses}-{number}", clock, orders)
-                all_spent.append(spent)
-                if peer and orders:
-                    peer.turn(orders)
-            ours = median(all_spent)
-            aim = f", aim {TARGETS[houses]}" if houses in TARGETS else ""
-            print(f"{houses:>5} houses: {_figures(all_spent)}{aim}; {ours / houses / WINDOWS * 1e6:.0f} us per house "
-                  f"and window; {came.trades:,} trades, {came.traded_wh / 1000:.1f} kWh, {came.blocks} blocks")
-            for stage, cpu_s in sorted(clock.cpu_s.items() if clock else (), key=lambda entry: -entry[1]):
-                print(f"        {cpu_s / arguments.repeat:7.2f} s  {stage}")
-            if peer:
-                peer.say(ours, came)
+            for session in SESSIONS if arguments.assume else (WINDOWS,):
+                peer = Peer(arguments.assume, version, arguments.limit) if arguments.assume else None
+                clock = StageClock() if arguments.stages else None
+                days(houses, session, arguments.repeat, folder, clock, peer)
     if arguments.assume:
         print(LACKS)
 
