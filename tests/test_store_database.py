@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
@@ -40,9 +41,11 @@ def name(kind: bytes, number: int) -> bytes:
     return kind * 24 + number.to_bytes(8, "big")
 
 
-def make(path: Path, state: dict[bytes, bytes] | None = None, *, map_bytes: int = MAP) -> Database:
-    return Database.create(path, CHAIN, b"genesis record", state=state or {b"\x01a": b"0"}, pages={b"\x00": b"root 0"},
-                           header=b"header 0", header_hash=name(b"h", 0), map_bytes=map_bytes)
+def make(path: Path, state: dict[bytes, bytes] | None = None, pages: Mapping[bytes, bytes | None] | None = None, *,
+         map_bytes: int = MAP) -> Database:
+    return Database.create(path, CHAIN, b"genesis record", state=state or {b"\x01a": b"0"},
+                           pages={b"\x00": b"root 0"} if pages is None else pages, header=b"header 0",
+                           header_hash=name(b"h", 0), map_bytes=map_bytes)
 
 
 def block(height: int, *, transactions: int = 2, certificate: bool = True,
@@ -108,7 +111,7 @@ def test_strangers_are_refused_by_name(tmp_path: Path) -> None:
     with lmdb.open(str(tmp_path / ENVIRONMENT_DIRECTORY), max_dbs=20) as environment, \
             environment.begin(environment.open_db(b"meta"), write=True) as transaction:
         transaction.put(b"format", b"\x09")
-    with pytest.raises(WrongVersion, match=r"database format 9; this program reads formats 1, 2, 3. Use a newer"):
+    with pytest.raises(WrongVersion, match=r"database format 9; this program reads formats 1, 2, 3, 4. Use a newer"):
         Database.open(tmp_path, CHAIN)
 
 
@@ -422,8 +425,9 @@ def test_kill_9_in_the_middle_of_checkpoints(tmp_path: Path) -> None:
                 state.update({key: value for key, value in killed_block(at).changes.items() if value is not None})
                 assert database.height_of(name(b"h", at)) == at
                 assert database.transaction(name(b"t", at * 1000)) == (at, 0, b"raw %d/0" % at, b"receipt %d/0" % at)
-                with database.state_at(at) as historic:
-                    assert historic.page(b"\x00") == b"root %d" % at
+                if at % 3 == 0:             # a checkpoint's: those in between follow from them, if they are a trie's
+                    with database.state_at(at) as historic:
+                        assert historic.page(b"\x00") == b"root %d" % at
                 if at % 10 == 0:
                     with database.state_at(at) as historic:
                         assert dict(historic.scan(b"")) == state

@@ -1,4 +1,7 @@
-"""History against a plain model: the state and the pages as of every height, pruning, leases."""
+"""History against a plain model: the state and the pages as of every height, pruning, leases.
+
+Pages are the trie's: as of a height between two checkpoints they follow from the state.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_store_database import MAP, block, make, name
 
+from gridtokenx.ledger import trie
+from gridtokenx.store import checkpoint
 from gridtokenx.store.checkpoint import FinalizedBlock
 from gridtokenx.store.database import Database
 from gridtokenx.store.errors import HeightUnknown, HistoryPruned, LeaseError
@@ -55,19 +60,22 @@ def check(database: Database, states: list[Model], pages: list[Model]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(genesis=st.dictionaries(KEYS, st.binary(max_size=3), max_size=4),
-       checkpoints=st.lists(st.lists(st.tuples(CHANGES, CHANGES), min_size=1, max_size=4), max_size=4),
-       prunes=st.lists(st.tuples(st.integers(0, 14), st.integers(1, 8)), max_size=3))
+       checkpoints=st.lists(st.lists(CHANGES, min_size=1, max_size=4), max_size=4),
+       prunes=st.lists(st.tuples(st.integers(0, 14), st.integers(1, 8)), max_size=3), together=st.integers(2, 5))
 def test_every_height_equals_a_plain_model(
         genesis: dict[bytes, bytes], prunes: list[tuple[int, int]],
-        checkpoints: list[list[tuple[dict[bytes, bytes | None], dict[bytes, bytes | None]]]]) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        database = make(Path(place), genesis or {b"\x01\x00": b"first"})
+        checkpoints: list[list[dict[bytes, bytes | None]]], together: int) -> None:
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "PAGED_TOGETHER", together)
         states: list[Model] = [dict(genesis) or {b"\x01\x00": b"first"}]
-        pages: list[Model] = [{b"\x00": b"root 0"}]
+        root, paged = trie.update({}.get, trie.EMPTY_ROOT, list(states[0].items()))
+        pages: list[Model] = [apply({}, paged)]
+        database = make(Path(place), states[0], pages[0])
         for blocks in checkpoints:
             finalized = []
-            for changes, paged in blocks:
+            for changes in blocks:
                 states.append(apply(states[-1], changes))
+                root, paged = trie.update(pages[-1].get, root, list(changes.items()))
                 pages.append(apply(pages[-1], paged))
                 height = len(states) - 1
                 finalized.append(FinalizedBlock(height, name(b"h", height), b"", changes=changes, pages=paged))
@@ -94,7 +102,7 @@ def test_heights_that_cannot_be_read(tmp_path: Path) -> None:
             with pytest.raises(HeightUnknown, match="last checkpoint is at 10"):
                 database.state_at(height)
         reader = database.state_at(3)
-        assert database.prune_history(7, 1000, 0) == (7, 21, True)
+        assert database.prune_history(7, 1000, 0) == (7, 14, True)
         assert reader.get(b"\x01a") == b"3", "an open reader keeps its view"
         reader.close()
         with pytest.raises(HistoryPruned, match="heights from 7 on") as refused:
@@ -110,8 +118,8 @@ def test_heights_that_cannot_be_read(tmp_path: Path) -> None:
 def test_pruning_goes_by_whole_blocks_in_pieces(tmp_path: Path) -> None:
     with make(tmp_path) as database:
         database.checkpoint([block(height) for height in range(1, 11)])
-        assert database.prune_history(10, 4, 0) == (2, 6, False)
-        assert database.prune_history(10, 1000, 0) == (10, 24, True)
+        assert database.prune_history(10, 3, 0) == (2, 4, False)
+        assert database.prune_history(10, 1000, 0) == (10, 17, True)
 
 
 def test_leases_hold_history(tmp_path: Path) -> None:
@@ -150,7 +158,7 @@ def test_no_lease_for_a_height_whose_deletion_was_decided(tmp_path: Path, monkey
             return leased(now_ms)
 
         monkeypatch.setattr(Database, "_leased", lambda _, now_ms: interrupted(now_ms))
-        assert database.prune_history(9, 1000, 0) == (9, 27, True)
+        assert database.prune_history(9, 1000, 0) == (9, 18, True)
         with database.state_at(9) as state:
             assert state.get(b"\x01a") == b"9"
 

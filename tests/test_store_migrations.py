@@ -54,7 +54,7 @@ def test_format_1_is_brought_up_to_date_with_all_its_epochs(tmp_path: Path, past
     cluster.close()
     path = tmp_path / "1"
     to_format_1(path)
-    with pytest.raises(WrongVersion, match=r"has database format 1; this program reads format 3. Start the node once"):
+    with pytest.raises(WrongVersion, match=r"has database format 1; this program reads format 4. Start the node once"):
         Database.open_read_only(path)
     with Database.open(path, genesis.chain_id, map_bytes=64 << 20) as database:
         assert (database.boundaries(), database.first_height) == (wanted, 1)

@@ -1,19 +1,24 @@
-"""History of trie pages: rows that hold differences give every page of every height back, to the byte."""
+"""History of trie pages: rows that hold differences, one for several blocks, give every page of every height back,
+to the byte."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
-from test_store_database import make, name
+from test_store_database import CHAIN, MAP, make, name
 
+from gridtokenx import codec
 from gridtokenx._native import checkpoint as native
 from gridtokenx.ledger import trie
+from gridtokenx.store import checkpoint, snapshot
 from gridtokenx.store.checkpoint import FinalizedBlock
 from gridtokenx.store.database import Database
 from gridtokenx.store.errors import DatabaseDamaged
-from gridtokenx.store.schema import DIFFERENCE, PAGE_HISTORY, height_key
+from gridtokenx.store.schema import CHANGED, DIFFERENCE, META, META_FORMAT, PAGE_HISTORY, height_key, unpack
 
 HEIGHTS = 60
 
@@ -22,16 +27,24 @@ HEIGHTS = 60
 def chain(tmp_path: Path) -> tuple[Database, list[dict[bytes, bytes]]]:
     """A database whose trie grew, shrank and changed, in checkpoints of one block and of several; all its pages by
     height."""
+    return made(make(tmp_path, STATE, GENESIS_PAGES))
+
+
+STATE = {b"\x00abc": b"0"}
+GENESIS_ROOT, GENESIS_PAGES = trie.update({}.get, trie.EMPTY_ROOT, list(STATE.items()))
+
+
+def made(database: Database, change: Callable[[int], None] = lambda _: None
+         ) -> tuple[Database, list[dict[bytes, bytes]]]:
+    """Blocks for a database of `make`; `change` is called before each."""
     random = Random(7)
-    pages: dict[bytes, bytes] = {}
-    root = trie.EMPTY_ROOT
+    pages = {path: page for path, page in GENESIS_PAGES.items() if page is not None}
+    root = GENESIS_ROOT
     keys: list[bytes] = []
-    held: list[dict[bytes, bytes]] = [{}]
+    held: list[dict[bytes, bytes]] = [dict(pages)]
     waiting: list[FinalizedBlock] = []
-    database = make(tmp_path)
-    with database._write() as transaction:          # the pages that `make` puts there are no trie's
-        transaction.drop(database._tables[b"pages"], delete=False)
     for height in range(1, HEIGHTS + 1):
+        change(height)
         changes: dict[bytes, bytes | None] = {}
         for _ in range(random.choice((1, 5, 300 if height < 4 else 40))):
             kind = random.random()
@@ -93,3 +106,67 @@ def test_a_difference_needs_the_page_it_was_made_from() -> None:
     for newer in (b"", b"\x00\x00\x00\x00", b"\x00\x01\x00\x00" + bytes(63)):
         with pytest.raises(ValueError, match="diff"):
             native.restore(newer, DIFFERENCE + b"\x00\x01\x00\x00\x00\x00")
+
+
+def test_pages_that_were_kept_block_by_block_stay_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Format 3 had the pages of every block; what follows on it has those of several together."""
+    place: list[Database] = [make(tmp_path, STATE, GENESIS_PAGES)]
+
+    def change(height: int) -> None:
+        monkeypatch.setattr(checkpoint, "PAGED_TOGETHER", 1 if height < HEIGHTS // 2 else 64)
+
+    database, held = made(place[0], change)
+    before = len(rows(database))
+    with database._write() as transaction:
+        transaction.put(META_FORMAT, codec.encode(3), db=database._tables[META])
+    database.close()
+    with Database.open(tmp_path, CHAIN, map_bytes=MAP) as migrated:
+        assert len(rows(migrated)) == before
+        check(migrated, held)
+        while not migrated.prune_history(HEIGHTS // 2 - 3, 50, 0).done:
+            pass
+        check(migrated, held)
+
+
+def test_heights_between_are_remembered_but_few(chain: tuple[Database, list[dict[bytes, bytes]]],
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    database, _ = chain
+    asked: list[bytes] = []
+    update = trie.update
+
+    def counted(*arguments: Any) -> Any:
+        asked.append(arguments[1])
+        return update(*arguments)
+
+    monkeypatch.setattr(snapshot.trie, "update", counted)
+    between = next(height for height in range(1, HEIGHTS)
+                   if not paged(database, height) and database.changed(height + 1))
+    for _ in range(3):
+        with database.state_at(between) as state:
+            assert state.page(b"\x00") is not None and state.page(b"\x01\x00") is not None
+    assert len(asked) == 1
+    for height in range(HEIGHTS):
+        with database.state_at(height) as state:
+            state.page(b"\x00")
+    assert len(database._between) <= snapshot.MOST_BETWEEN
+
+
+def paged(database: Database, height: int) -> bool:
+    with database._read() as transaction:
+        return len(unpack(transaction.get(height_key(height), db=database._tables[CHANGED]))) > 1
+
+
+def test_what_does_not_follow_is_damage(chain: tuple[Database, list[dict[bytes, bytes]]]) -> None:
+    """A page that is none, and a list of keys that is missing, above a height between two that have pages."""
+    database, _ = chain
+    height = next(height for height in range(1, HEIGHTS) if not paged(database, height) and height > 5)
+    last = next(at for at in range(height, HEIGHTS + 1) if paged(database, at))
+    root_row = b"\x00" + height_key(next(at for at in range(last + 1, HEIGHTS + 1) if paged(database, at)))
+    with database._write() as transaction:
+        transaction.put(root_row, b"\x01\x00\x01\x00\x00" + bytes(60), db=database._tables[PAGE_HISTORY])
+    with database.state_at(height) as state, pytest.raises(DatabaseDamaged, match=f"follow from those at {last}"):
+        state.page(b"\x00")
+    with database._write() as transaction:
+        transaction.delete(height_key(height + 1), db=database._tables[CHANGED])
+    with database.state_at(height) as state, pytest.raises(DatabaseDamaged, match=f"block {height + 1} changed is"):
+        state.page(b"\x00")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from attrs import field, frozen
 
@@ -35,6 +36,10 @@ from gridtokenx.store.schema import (
 )
 
 Changes = Mapping[bytes, bytes | None]
+
+PAGED_TOGETHER = 64
+"""Blocks of one checkpoint, at most, that have one entry of history for all their trie pages. Most pages change with
+every block: each entry less is as many rows less. Pages as of a block in between follow from the state's history."""
 
 
 @frozen
@@ -92,11 +97,15 @@ def write_blocks(transaction: Transaction, tables: Tables, blocks: Sequence[Fina
     Raises CheckpointRefused if one of the transactions is stored already.
     """
     state = _advance(transaction, tables, STATE, STATE_HISTORY, [(block.height, block.changes) for block in blocks])
-    pages = _advance(transaction, tables, PAGES, PAGE_HISTORY, [(block.height, block.pages) for block in blocks])
     keyed = [(height_key(block.height), block) for block in blocks]
+    changed = [[pack(keys)] for keys in state]
+    groups = [blocks[start:start + PAGED_TOGETHER] for start in range(0, len(blocks), PAGED_TOGETHER)]
+    pages = _advance(transaction, tables, PAGES, PAGE_HISTORY, [
+        (group[-1].height, dict(chain.from_iterable(block.pages.items() for block in group))) for group in groups])
+    for group, paths in zip(groups, pages, strict=True):
+        changed[group[-1].height - blocks[0].height].append(pack(paths))
     _append(transaction, tables, CHANGED, [
-        (key, pack([pack(changed), pack(paths)]))
-        for (key, block), changed, paths in zip(keyed, state, pages, strict=True) if block.height])
+        (key, pack(lists)) for (key, block), lists in zip(keyed, changed, strict=True) if block.height])
     _append(transaction, tables, HEADERS, [(key, block.header) for key, block in keyed])
     _append(transaction, tables, BODIES, [(key, pack([raw for _, raw in block.transactions])) for key, block in keyed])
     _append(transaction, tables, RECEIPTS, [(key, pack(block.receipts)) for key, block in keyed])

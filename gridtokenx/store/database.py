@@ -78,7 +78,7 @@ from gridtokenx.store.schema import (
     TABLES,
     height_key,
 )
-from gridtokenx.store.snapshot import HistoricSnapshot, Snapshot
+from gridtokenx.store.snapshot import Between, HistoricSnapshot, Snapshot
 
 LEASES_DIRECTORY = "leases"
 ALARM_FRACTION = 0.8
@@ -129,6 +129,7 @@ class Database:
     first_height: int = field(init=False)
     """Of the blocks that are held whole: 1, or in a database that began with a snapshot the one after it."""
     _writer: Lock = field(factory=Lock)
+    _between: dict[int, Between] = field(factory=dict)
 
     # ------------------------------------------------------------ opening
 
@@ -341,7 +342,7 @@ class Database:
                 raise HeightUnknown(f"no state as of height {height}; the last checkpoint is at {executed}")
             if height < floor:
                 raise HistoryPruned(height, floor)
-            return HistoricSnapshot(height, self.path, self._tables, transaction)
+            return HistoricSnapshot(height, self.path, self._tables, transaction, executed, self._between)
         except BaseException:
             transaction.abort()
             raise

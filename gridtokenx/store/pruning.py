@@ -36,8 +36,8 @@ def delete_history(transaction: Transaction, tables: Tables, floor: int, limit: 
         packed = transaction.pop(key, db=tables[CHANGED])
         if packed is None:
             raise DatabaseDamaged(f"the list of keys that block {floor + 1} changed is missing")
-        state, pages = unpack(packed)
-        for table, changed in ((STATE_HISTORY, unpack(state)), (PAGE_HISTORY, unpack(pages))):
+        for table, names in zip((STATE_HISTORY, PAGE_HISTORY), unpack(packed), strict=False):
+            changed = unpack(names)
             for name in changed:
                 transaction.delete(name + key, db=tables[table])
             deleted += len(changed)

@@ -6,8 +6,8 @@
 | state         | state key            | present value                                                     |
 | pages         | trie page path       | present page                                                      |
 | state_history | state key, height    | value before the block of that height: 1 + bytes, or 0 for absent |
-| page_history  | page path, height    | the same for pages; or 2 + what differs from the page at that height |
-| changed       | height               | the state keys and page paths with history rows at that height    |
+| page_history  | page path, height    | the same of pages, before several blocks; or 2 + what differs then |
+| changed       | height               | packed: the keys, perhaps also the page paths, with history rows there |
 | headers, bodies, certificates, receipts | height | header; packed transactions; certificate; packed receipts |
 | heights       | block hash           | height                                                            |
 | transactions  | transaction id       | height, index in the block (4 bytes)                              |
@@ -19,7 +19,8 @@ epochs before it those boundaries that the snapshot proves itself by.
 
 Heights are 8 bytes, big-endian, so that byte order is numeric order. No state key or page path may be a
 beginning of another one (the ledger's keys have a fixed width per space): only then are a key's history rows
-neighbours.
+neighbours. Trie pages have one row for several blocks of a checkpoint together, at the height of the last of them; of
+these blocks that one alone has paths in `changed`, also if they are none.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from collections.abc import Iterable, Sequence
 from gridtokenx._native import checkpoint as native
 from gridtokenx.store.errors import DatabaseDamaged, KeyRefused
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 HEIGHT_BYTES = 8
 MAX_KEY_BYTES = 511
 MAX_STATE_KEY_BYTES = MAX_KEY_BYTES - HEIGHT_BYTES

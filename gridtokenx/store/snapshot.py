@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import lmdb
 from attrs import define
 
 from gridtokenx._native import checkpoint as native
+from gridtokenx.ledger import trie
 from gridtokenx.store.environment import Tables, Transaction, last_key, translate
 from gridtokenx.store.errors import DatabaseDamaged, StoreClosed
 from gridtokenx.store.schema import (
+    CHANGED,
     DIFFERENCE,
     HEIGHT_BYTES,
     MAX_STATE_KEY_BYTES,
@@ -26,9 +29,19 @@ from gridtokenx.store.schema import (
     check_keys,
     height_key,
     read_before_value,
+    unpack,
 )
 
 _PAST_EVERY_HEIGHT = b"\xff" * HEIGHT_BYTES + b"\x00"
+MOST_BETWEEN = 2
+"""Heights between those that have trie pages whose pages are remembered: who reads pages of the past stays at one."""
+
+
+class Between(NamedTuple):
+    """Trie pages as of a height: those of `height`, which have history of their own, but for `pages`."""
+
+    height: int
+    pages: dict[bytes, bytes | None]
 
 
 @define(eq=False)
@@ -112,23 +125,72 @@ class Snapshot(_Reader):
             raise translate(error, self._path) from error
 
 
+@define(eq=False)
 class HistoricSnapshot(_Reader):
     """The state as of an earlier height: the first history row above it, else the present value, both of one
-    read transaction."""
+    read transaction. `executed` is the height of the present one; `known` what such snapshots remember together."""
+
+    _executed: int
+    _known: dict[int, Between]
 
     def __enter__(self) -> HistoricSnapshot:
         return self
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a state key as of `height`. Raises KeyRefused, StoreClosed."""
-        for row in self._rows_above(key, STATE_HISTORY):
+        for row in self._rows_above(key, STATE_HISTORY, self.height):
             return read_before_value(row)
         return self._present(key, STATE)
 
     def page(self, path: bytes) -> bytes | None:
-        """A page of the trie as of `height`: the first whole one above it, less the differences before that."""
+        """A page of the trie as of `height`. Between heights that have pages the first one asked for takes the time
+        of going back from the next of those."""
+        known = self._known.get(self.height)
+        if known is None:
+            known = self._between()
+            if len(self._known) >= MOST_BETWEEN:
+                self._known.clear()
+            self._known[self.height] = known
+        return known.pages[path] if path in known.pages else self._page_of(known.height, path)
+
+    def _between(self) -> Between:
+        """Undoes in the trie what blocks changed from the next height that has pages back to this one."""
+        height, changed = self._next_with_pages()
+
+        def read(path: bytes) -> bytes | None:
+            return self._page_of(height, path)
+
+        if not changed:
+            return Between(height, {})
+        try:
+            page = read(trie.ROOT_PATH)
+            root = trie.EMPTY_ROOT if page is None else trie.page_hash(trie.ROOT_PATH, page)
+            return Between(height, trie.update(read, root, [(key, self.get(key)) for key in sorted(changed)])[1])
+        except trie.TrieError as error:
+            raise DatabaseDamaged(f"{self._path}: trie pages as of height {self.height} do not follow from those at "
+                                  f"{height}: {error}") from error
+
+    def _next_with_pages(self) -> tuple[int, set[bytes]]:
+        """The first height from this one on that has pages, and the keys that blocks changed in between."""
+        height, changed = self.height, set[bytes]()
+        paged = height in (0, self._executed) or len(self._changed_at(height)) > 1      # none if it was pruned: go on
+        while not paged:
+            height += 1
+            lists = self._changed_at(height)
+            if not lists:
+                raise DatabaseDamaged(f"{self._path}: the list of keys that block {height} changed is missing")
+            changed.update(unpack(lists[0]))
+            paged = len(lists) > 1
+        return height, changed
+
+    def _changed_at(self, height: int) -> list[bytes]:
+        packed = self._present(height_key(height), CHANGED)
+        return [] if packed is None else unpack(packed)
+
+    def _page_of(self, height: int, path: bytes) -> bytes | None:
+        """A page as of `height`, which has pages: the first whole one above it, less the differences before that."""
         differences = []
-        for row in self._rows_above(path, PAGE_HISTORY):
+        for row in self._rows_above(path, PAGE_HISTORY, height):
             if row[:1] != DIFFERENCE:
                 page = read_before_value(row)
                 break
@@ -140,7 +202,7 @@ class HistoricSnapshot(_Reader):
                 page = native.restore(page or b"", row)
             except ValueError as error:
                 raise DatabaseDamaged(f"{self._path}: the history of trie page {path.hex()} above height "
-                                      f"{self.height} does not fit together: {error}") from error
+                                      f"{height} does not fit together: {error}") from error
         return page
 
     def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
@@ -166,11 +228,11 @@ class HistoricSnapshot(_Reader):
         except lmdb.Error as error:
             raise translate(error, self._path) from error
 
-    def _rows_above(self, key: bytes, history: bytes) -> Iterator[bytes]:
-        """The history rows of a key above `height`, ascending."""
+    def _rows_above(self, key: bytes, history: bytes, height: int) -> Iterator[bytes]:
+        """The history rows of a key above a height, ascending."""
         try:
             with self._reading().cursor(db=self._tables[history]) as cursor:
-                found = cursor.set_range(key + height_key(self.height + 1))
+                found = cursor.set_range(key + height_key(height + 1))
                 while found:
                     row = cursor.key()
                     if not row.startswith(key):
