@@ -7,6 +7,7 @@ cdef enum:
     UNSIGNED = 0
     NEGATIVE = 1
     BYTES = 2
+    TEXT = 3
     ARRAY = 4
 
 cdef struct Fields:
@@ -69,3 +70,18 @@ cdef inline const uint8_t* octets(Fields* f, uint64_t length) noexcept nogil:
     found = f.at
     f.at += length
     return found
+
+
+cdef void skip(Fields* f) noexcept nogil:
+    """One value, whatever it is."""
+    cdef int major = 0
+    cdef uint64_t argument = head(f, &major)
+    if major == BYTES or major == TEXT:
+        if argument > <uint64_t>(f.end - f.at):
+            f.bad = True
+        else:
+            f.at += argument
+    elif major == ARRAY:
+        while argument and not f.bad:
+            skip(f)
+            argument -= 1

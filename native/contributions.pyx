@@ -4,10 +4,10 @@
 possible and within ordinary bounds. All others, and whatever is wrong, are left to the rules themselves.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcmp
 
-include "plain.pxi"
+include "packed.pxi"
 
 cdef extern from *:
     """
@@ -36,9 +36,47 @@ SUMS = {"THB": THB, "BIDS": BIDS, "COLLATERAL": COLLATERAL, "PROCEEDS": PROCEEDS
         "OPEN_BUYS": OPEN_BUYS, "OPEN_SELLS": OPEN_SELLS, "DUES": DUES}
 
 
-cdef inline int add(list entries, int64_t at, int64_t group, int64_t amount) except -1:
-    entries.append(at | group)
-    entries.append(amount)
+cdef class Entries:
+    """Pairs of integers one after the other, as the native checker's records lie in memory: index << 32 | group, and a
+    signed amount. `beyond` is the first of them whose amount needs more than 64 bits, which is not among them."""
+
+    cdef int64_t* pairs
+    cdef size_t used, room
+    cdef readonly object beyond
+
+    def __cinit__(self):
+        self.pairs, self.used, self.room = NULL, 0, 0
+
+    def __dealloc__(self):
+        free(self.pairs)
+
+    def __iadd__(self, tuple numbers):
+        cdef Py_ssize_t i
+        cdef int64_t amount
+        for i in range(0, len(numbers), 2):
+            try:
+                amount = numbers[i + 1]
+            except OverflowError:
+                if self.beyond is None:
+                    self.beyond = (numbers[i], numbers[i + 1])
+                continue
+            add(self, numbers[i], 0, amount)
+        return self
+
+    def raw(self):
+        """The records' bytes."""
+        return PyBytes_FromStringAndSize(<const char*>self.pairs, self.used * sizeof(int64_t))
+
+
+cdef inline int add(Entries entries, int64_t at, int64_t group, int64_t amount) except -1:
+    cdef int64_t* grown
+    if entries.used == entries.room:
+        grown = <int64_t*>realloc(entries.pairs, (2 * entries.room + 4096) * sizeof(int64_t))
+        if grown == NULL:
+            raise MemoryError
+        entries.pairs, entries.room = grown, 2 * entries.room + 4096
+    entries.pairs[entries.used], entries.pairs[entries.used + 1] = at | group, amount
+    entries.used += 2
     return 0
 
 
@@ -63,7 +101,7 @@ cdef class Contributions:
         self.lot_space, self.energy_space, self.traded_space = spaces["LOT"], spaces["ENERGY"], spaces["TRADED"]
         self.meter_space, self.buy = bytes((spaces["METER"],)), buy
 
-    def gather(self, list changes not None, Py_ssize_t index, dict rules not None, session, list entries not None,
+    def gather(self, list changes not None, Py_ssize_t index, dict rules not None, session, Entries entries not None,
                zone_group, int64_t accounts, int64_t lots):
         """Appends (index << 32 | group, amount) of the changes from the one at `index` on, up to one that is left to the
         `rules`, by space; returns the index of that one. `accounts` and `lots` are the first of their groups, `zone_group(window,
@@ -71,10 +109,10 @@ cdef class Contributions:
         cdef Py_ssize_t count = len(changes)
         cdef tuple change
         cdef bytes key, window = None
-        cdef object before, now, zone = None
+        cdef object before, now
         cdef int space
         cdef bint done
-        cdef int64_t at, group = 0
+        cdef int64_t at, group = 0, zone = -1, of
         while index < count:
             change = <tuple>changes[index]
             key, before, now = <bytes>change[0], change[1], change[2]
@@ -90,11 +128,11 @@ cdef class Contributions:
                 elif space == self.reading_space:
                     done = self._reading(session, key, now)
                 elif space == self.settlement_space:
-                    if now is not None and type(now) is self.settlement.cls:
+                    if now is not None and read_any(self.settlement, now, MOST, 1, 1, &of):
                         # Bills come by window, and in a town by zone: the group is seldom another one.
-                        if window is None or key[1:5] != window or self.settlement.get(now, 1) != zone:
-                            window, zone = key[1:5], self.settlement.get(now, 1)
-                            group = zone_group(window, zone)
+                        if window is None or of != zone or memcmp(PyBytes_AS_STRING(key), PyBytes_AS_STRING(window), 5):
+                            window, zone = key, of
+                            group = zone_group(key[1:5], zone)
                     done = self._settlement(at, before, now, accounts, group, lots, entries)
                 elif space == self.energy_space:
                     done = self._energy(at, before, now, accounts, entries)
@@ -109,10 +147,10 @@ cdef class Contributions:
             index += 1
         return index
 
-    cdef bint _account(self, int64_t at, object before, object now, list entries) except -1:
+    cdef bint _account(self, int64_t at, object before, object now, Entries entries) except -1:
         cdef int64_t o[12]
         cdef int64_t n[12]      # from balance on
-        if now is None or not read_all(self.account, before, MOST, 1, 12, o) or not read_all(self.account, now, MOST, 1, 12, n):
+        if now is None or not read_any(self.account, before, MOST, 1, 12, o) or not read_any(self.account, now, MOST, 1, 12, n):
             return False
         # balance 0, bids 1, proceeds 2, collateral 3, credit 4, locked 5, released 6, freed 7, height, ..., dues 11
         if n[0] < 0 or n[1] < 0 or n[2] < 0 or n[6] < 0 or n[11] < 0 or not 0 <= n[7] <= n[3] or n[5] != max(
@@ -129,13 +167,13 @@ cdef class Contributions:
             add(entries, at, DUES, n[11] - o[11])
         return True
 
-    cdef bint _position(self, int64_t at, object before, object now, list entries) except -1:
+    cdef bint _position(self, int64_t at, object before, object now, Entries entries) except -1:
         cdef int64_t o[9]
         cdef int64_t n[9]
         cdef int i
         if now is None:
             return True
-        if not read_all(self.position, before, MOST, 0, 9, o) or not read_all(self.position, now, MOST, 0, 9, n):
+        if not read_any(self.position, before, MOST, 0, 9, o) or not read_any(self.position, now, MOST, 0, 9, n):
             return False
         for i in range(9):
             if n[i] < 0:
@@ -151,7 +189,7 @@ cdef class Contributions:
         return True
 
     cdef bint _order(self, int64_t at, object first, int first_sign, object second, int second_sign,
-                     list entries) except -1:
+                     Entries entries) except -1:
         cdef int64_t f[17]
         cdef int64_t s[17]
         cdef wide_t first_held, second_held
@@ -169,7 +207,7 @@ cdef class Contributions:
         held[0] = 0
         if order is None:
             return True
-        if not read_all(self.order, order, MOST, 3, 8, o):        # side 0, price 1, quantity, remaining 3, ..., term 6, VAT 7
+        if not read_any(self.order, order, MOST, 3, 8, o):        # side 0, price 1, quantity, remaining 3, ..., term 6, VAT 7
             return False
         if not (0 <= o[1] < ORDINARY and 0 <= o[3] < ORDINARY and 0 <= o[6] < ORDINARY and 0 <= o[7] < ORDINARY):
             return False
@@ -182,7 +220,7 @@ cdef class Contributions:
             held[0] = <wide_t>o[6] * o[3]
         return held[0] <= MOST
 
-    cdef int _add_order(self, int64_t at, int64_t* o, int64_t held, int sign, list entries) except -1:
+    cdef int _add_order(self, int64_t at, int64_t* o, int64_t held, int sign, Entries entries) except -1:
         cdef bint buys = o[0] == self.buy
         add(entries, at, BIDS if buys else COLLATERAL, sign * held)
         add(entries, at, OPEN_BUYS if buys else OPEN_SELLS, sign * o[3])
@@ -193,7 +231,7 @@ cdef class Contributions:
         cdef int64_t m[4]       # injection, withdrawal, since, boundary
         if now is None:
             return True
-        if not read_all(self.reading, now, MOST, 0, 2, n):
+        if not read_any(self.reading, now, MOST, 0, 2, n):
             return False
         meter = session.get(self.meter_space + key[5:])
         if meter is None or not read_all(self.meter, meter, MOST, 7, 4, m) or m[3]:
@@ -201,14 +239,14 @@ cdef class Contributions:
         return 0 <= n[0] <= m[0] // QUARTERS and 0 <= n[1] <= m[1] // QUARTERS
 
     cdef bint _settlement(self, int64_t at, object before, object now, int64_t account, int64_t zone, int64_t lots,
-                          list entries) except -1:
+                          Entries entries) except -1:
         cdef int64_t o[6]
         cdef int64_t n[6]       # minted, burned, bought, sold, supplied, taken
         cdef int i
         cdef int[6] order = [0, 1, 4, 5, 2, 3]
         if now is None:
             return True
-        if not read_all(self.settlement, before, MOST, 2, 6, o) or not read_all(self.settlement, now, MOST, 2, 6, n):
+        if not read_any(self.settlement, before, MOST, 2, 6, o) or not read_any(self.settlement, now, MOST, 2, 6, n):
             return False
         if n[0] + n[4] + n[2] != n[1] + n[5] + n[3]:
             return False
@@ -224,22 +262,22 @@ cdef class Contributions:
                     add(entries, at, lots, -n[0])
         return True
 
-    cdef bint _energy(self, int64_t at, object before, object now, int64_t account, list entries) except -1:
+    cdef bint _energy(self, int64_t at, object before, object now, int64_t account, Entries entries) except -1:
         cdef int64_t o[6]
         cdef int64_t n[6]       # minted, delivered, received, burned, supplied, taken
         cdef int[6] order = [0, 3, 4, 5, 2, 1]
         cdef int i
-        if not read_all(self.energy, before, MOST, 0, 6, o) or not read_all(self.energy, now, MOST, 0, 6, n):
+        if not read_any(self.energy, before, MOST, 0, 6, o) or not read_any(self.energy, now, MOST, 0, 6, n):
             return False
         for i in range(6):
             if n[order[i]] != o[order[i]]:
                 add(entries, at, account + i, n[order[i]] - o[order[i]])
         return True
 
-    cdef bint _lot(self, int64_t at, object before, object now, int64_t lots, list entries) except -1:
+    cdef bint _lot(self, int64_t at, object before, object now, int64_t lots, Entries entries) except -1:
         cdef int64_t o[3]
         cdef int64_t n[3]       # minted, delivered, claimed
-        if now is None or not read_all(self.lot, before, MOST, 2, 3, o) or not read_all(self.lot, now, MOST, 2, 3, n):
+        if now is None or not read_any(self.lot, before, MOST, 2, 3, o) or not read_any(self.lot, now, MOST, 2, 3, n):
             return False
         if n[0] < n[1] or n[0] < n[2] or n[1] < 0 or n[2] < 0:
             return False
@@ -247,10 +285,10 @@ cdef class Contributions:
             add(entries, at, lots, n[0] - o[0])
         return True
 
-    cdef bint _traded(self, int64_t at, object before, object now, list entries) except -1:
+    cdef bint _traded(self, int64_t at, object before, object now, Entries entries) except -1:
         cdef int64_t o[2]
         cdef int64_t n[2]       # sale, collateral
-        if not read_all(self.traded, before, MOST, 4, 2, o) or not read_all(self.traded, now, MOST, 4, 2, n):
+        if not read_any(self.traded, before, MOST, 4, 2, o) or not read_any(self.traded, now, MOST, 4, 2, n):
             return False
         if o[0] or o[1]:
             add(entries, at, PROCEEDS, o[0])

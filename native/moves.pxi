@@ -1,11 +1,10 @@
 # Accounts and positions in numbers: where their attributes are, what came free before the block counted in full
-# (`gridtokenx.ledger.funds.settled`, `gridtokenx.market.positions.settled`), their keys, and records made of numbers.
+# (`gridtokenx.ledger.funds.settled`, `gridtokenx.market.positions.settled`), and their keys.
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-include "plain.pxi"
+include "packed.pxi"
 
 cdef extern from *:
     """
@@ -64,14 +63,6 @@ cdef bytes window_key(uint8_t space, uint64_t window, uint64_t number):
     write(at + 1, window, 4)
     write(at + 5, number, 4)
     return key
-
-
-cdef object record_of(Shape shape, int64_t* numbers):
-    cdef object record = shape.new()
-    cdef Py_ssize_t i
-    for i in range(shape.size):
-        shape.set(record, i, numbers[i])
-    return record
 
 
 cdef inline void settle_account(int64_t* a, int64_t height) noexcept:

@@ -105,7 +105,7 @@ cdef class Moves:
 
     def accounts(self, session, dict moves not None):
         """`funds.apply_moves` with [bids, proceeds, released, freed] by address; returns those that are not plain."""
-        cdef object get = session.get, put = session.put, some
+        cdef object peek = session.peek, put = session.put, some
         cdef int64_t height = session.height
         cdef int64_t[ACCOUNT_SIZE] a
         cdef int64_t[MOVES] m
@@ -113,7 +113,7 @@ cdef class Moves:
         cdef bytes key, space = bytes((self.account_space,))
         for address, some in moves.items():
             key = space + <bytes?>address
-            if not read_moves(some, m) or not read_all(self.account, get(key), MOST, 0, ACCOUNT_SIZE, a):
+            if not read_moves(some, m) or not read_any(self.account, peek(key), MOST, 0, ACCOUNT_SIZE, a):
                 left.append((address, some))
                 continue
             settle_account(a, height)
@@ -122,13 +122,13 @@ cdef class Moves:
             a[RELEASED] += m[2]
             a[FREED] += m[3]
             a[HEIGHT] = height
-            put(key, record_of(self.account, a))
+            put(key, write_all(self.account, a))
         return left
 
     def positions(self, session, dict moves not None):
         """`positions.apply_moves` with Wh [sold, bought, closed sells, closed buys] by (window, meter); returns those that
         are not plain."""
-        cdef object get = session.get, put = session.put, some
+        cdef object peek = session.peek, put = session.put, some
         cdef int64_t height = session.height, window, meter
         cdef int64_t[POSITION_SIZE] p
         cdef int64_t[MOVES] m
@@ -138,7 +138,7 @@ cdef class Moves:
         for place, some in moves.items():
             window, meter = place[0], place[1]
             key = window_key(self.position_space, window, meter)
-            if not read_moves(some, m) or not read_all(self.position, get(key), MOST, 0, POSITION_SIZE, p):
+            if not read_moves(some, m) or not read_any(self.position, peek(key), MOST, 0, POSITION_SIZE, p):
                 left.append((place, some))
                 continue
             settle_position(p, height)
@@ -151,7 +151,7 @@ cdef class Moves:
             p[FREED_BUY] += m[3]
             p[NEW_SOLD] += m[0]
             p[NEW_BOUGHT] += m[1]
-            put(key, record_of(self.position, p))
+            put(key, write_all(self.position, p))
         return left
 
     # ------------------------------------------------------------ orders
@@ -179,16 +179,16 @@ cdef class Moves:
             order_id = 0
             for i in range(8):
                 order_id = order_id << 8 | (<const uint8_t*>PyBytes_AS_STRING(key))[1 + i]
-            if not read_all(self.order, order, MOST, 0, ORDER_SIZE, o) or o[EXPIRES] or not (
+            if not read_any(self.order, order, MOST, 0, ORDER_SIZE, o) or o[EXPIRES] or not (
                     0 <= o[REMAINING] <= ORDINARY and 0 <= o[PRICE] < ORDINARY and 0 <= o[TERM] and 0 <= o[VAT] <= PPM
                     and (o[REMAINING] == 0 or o[PRICE] <= ORDINARY // o[REMAINING])
                     and (o[TERM] <= PPM if o[SIDE] == BUY else o[SIDE] == SELL and (
                         o[REMAINING] == 0 or o[TERM] <= ORDINARY // o[REMAINING]))):
-                other(order_id, order)
+                other(order_id, session.record(key, order))
                 continue
             meter = get(key_of(self.meter_space, o[METER]))
             if type(meter) is not self.meter.cls:
-                other(order_id, order)
+                other(order_id, session.record(key, order))
                 continue
             owner = <bytes?>self.meter.get(meter, METER_OWNER)
             put(key, None)
@@ -205,7 +205,7 @@ cdef class Moves:
                 money.moves[3] += o[TERM] * o[REMAINING]
                 energy.moves[2] += o[REMAINING]
                 rest.moves[1] += o[REMAINING]
-                if self.order.get(order, SOURCE) in self.renewable:
+                if o[SOURCE] in self.renewable:
                     rest.moves[2] += o[REMAINING]
             closed += 1
         add_up(by_owner, accounts, MOVES)
@@ -218,31 +218,27 @@ cdef class Moves:
         code) those whose place in the batch is not in `busy` and whose order is not in `named`. Returns the places of all
         others. `gate_of(window)` is when a window's orders are due.
         """
-        cdef object put = session.put, deferred, order, made, outcome
+        cdef object put = session.put, deferred, made, outcome
         cdef list others = []
         cdef tuple result
-        cdef int64_t sequence, filled, remaining, code, borrowed, quantity, left, expires, display, hidden, due
+        cdef int64_t sequence, filled, remaining, code, borrowed, due
+        cdef int64_t[ORDER_SIZE] o
         cdef uint64_t order_id
         cdef dict gates = {}
         cdef Py_ssize_t index
         cdef bytes key
-        cdef int i
         for index in range(len(results)):
             result, deferred = <tuple?>results[index], pending[index]
             others.append(index)
             if type(deferred) is not self.deferred.cls or self.deferred.get(deferred, DEFERRED_KIND) is not self.place:
                 continue
-            order = self.deferred.get(deferred, DEFERRED_ORDER)
-            if type(order) is not self.order.cls or self.deferred.get(deferred, PLACE_BORROWED) is not False:
+            if self.deferred.get(deferred, PLACE_BORROWED) is not False:
                 continue
             sequence, filled, remaining, code = result[0], result[1], result[2], result[3]
             if code != self.resting or filled or not (
                     read(self.deferred.get(deferred, BORROWED), 0, &borrowed)
-                    and read(self.order.get(order, QUANTITY), MOST, &quantity)
-                    and read(self.order.get(order, REMAINING), MOST, &left)
-                    and read(self.order.get(order, EXPIRES), 0, &expires)
-                    and read(self.order.get(order, DISPLAY), 0, &display)
-                    and read(self.order.get(order, HIDDEN), 0, &hidden)) or remaining != quantity or left != quantity:
+                    and read_all(self.order, self.deferred.get(deferred, DEFERRED_ORDER), MOST, 0, ORDER_SIZE, o)) or (
+                    o[EXPIRES] or o[DISPLAY] or o[HIDDEN] or remaining != o[QUANTITY] or remaining != o[REMAINING]):
                 continue
             made = self.deferred.get(deferred, DEFERRED_ID)
             if index in busy or made in named:
@@ -256,12 +252,10 @@ cdef class Moves:
             self.outcome.set(outcome, 1, (made, result[1], result[2], 0))
             deferred.outcome = outcome
             put(self.index_key(<bytes?>self.deferred.get(deferred, DEFERRED_OWNER), due, order_id), self.present)
-            made = self.order.new()
-            for i in range(ORDER_SIZE):
-                self.order.set(made, i, result[0] if i == SEQUENCE else self.order.get(order, i))
+            o[SEQUENCE] = sequence
             key = PyBytes_FromStringAndSize(NULL, 9)
             (<uint8_t*>PyBytes_AS_STRING(key))[0] = self.order_space
             write(<uint8_t*>PyBytes_AS_STRING(key) + 1, order_id, 8)
-            put(key, made)
+            put(key, write_all(self.order, o))
             others.pop()
         return others

@@ -75,7 +75,7 @@ cdef class Placing:
                dict placed not None, list rows not None, list pending not None):
         """Places the orders from the operation at `index` on, up to one that is not plain: appends to `rows` and `pending`
         and puts into `placed` what the engine is to do. Returns the sum of the fills that they may make."""
-        cdef object get = session.get, put = session.put, height_ = session.height, found, rule, entry, order, deferred
+        cdef object get = session.get, peek = session.peek, put = session.put, height_ = session.height, found, rule, entry, order, deferred
         cdef object meter = None, participant_, zone_
         cdef tuple fields
         cdef int64_t a[ACCOUNT_SIZE]
@@ -88,9 +88,9 @@ cdef class Placing:
         cdef Py_ssize_t count = len(operations), i, first = index
         cdef bytes account_key = bytes((self.account_space,)) + sender, key
         cdef Row row
-        if not 0 <= fee_ppm <= PPM or not read_all(self.account, get(account_key), MOST, 0, ACCOUNT_SIZE, a):
+        if not 0 <= fee_ppm <= PPM or not read_any(self.account, peek(account_key), MOST, 0, ACCOUNT_SIZE, a):
             return 0
-        if a[DUES] > a[CREDIT] or not read_all(self.counters, get(self.counters_key), MOST, 0, COUNTERS_SIZE, c):
+        if a[DUES] > a[CREDIT] or not read_any(self.counters, peek(self.counters_key), MOST, 0, COUNTERS_SIZE, c):
             return 0
         settle_account(a, height)
         if c[CLOSED_ORDERS] and c[COUNTERS_HEIGHT] < height:        # places.counters
@@ -136,7 +136,7 @@ cdef class Placing:
                 break
 
             key = window_key(self.position_space, window, number)
-            if not read_all(self.position, get(key), ORDINARY, 0, POSITION_SIZE, p):
+            if not read_any(self.position, peek(key), ORDINARY, 0, POSITION_SIZE, p):
                 break
             settle_position(p, height)
             order_source = 0
@@ -166,7 +166,7 @@ cdef class Placing:
                 a[COLLATERAL] += held
                 a[BALANCE] -= locked - a[LOCKED]
                 a[LOCKED] = locked
-            put(key, record_of(self.position, p))
+            put(key, write_all(self.position, p))
             c[ORDERS] += 1
             c[OPEN_ORDERS] += 1
             order_id = <uint64_t>window << COUNTER_BITS | <uint64_t>c[ORDERS]
@@ -189,6 +189,6 @@ cdef class Placing:
             rows.append(PyBytes_FromStringAndSize(<char*>&row, sizeof(row)))
             index += 1
         if index > first:
-            put(account_key, record_of(self.account, a))
-            put(self.counters_key, record_of(self.counters, c))
+            put(account_key, write_all(self.account, a))
+            put(self.counters_key, write_all(self.counters, c))
         return worst

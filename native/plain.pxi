@@ -33,11 +33,14 @@ ATTRIBUTES = {
 
 cdef Shape shape_of(dict classes, str name):
     """ValueError when the class of this name has other attributes than the kernels know."""
+    cdef Shape shape
     cdef object cls = classes[name]
     known = tuple(attribute.name for attribute in cls.__attrs_attrs__)
     if known != ATTRIBUTES[name]:
         raise ValueError(f"the attributes of {name} are {known}; the kernel knows {ATTRIBUTES[name]}")
-    return Shape(cls, known)
+    shape = Shape(cls, known)
+    shape.least = getattr(cls, "ALWAYS", MOST_SLOTS)
+    return shape
 
 
 cdef inline bint read_between(object value, int64_t least, int64_t most, int64_t* number) except -1:

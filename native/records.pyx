@@ -229,7 +229,6 @@ cdef class Form(Shape):
     attributes have that the bytes do not name; it ends with the last attribute.
     """
 
-    cdef Py_ssize_t least
     cdef tuple defaults
 
     def __init__(self, type cls not None, tuple names not None, tuple defaults not None, Py_ssize_t least=MOST_SLOTS):

@@ -6,10 +6,9 @@ Not plain, and left to it, is a meter without a reading, one whose owner has due
 bear more, and whatever has numbers beyond the bounds of settlement. Nothing of such a meter is written.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memcpy
 
-include "plain.pxi"
+include "packed.pxi"
 
 cdef extern from *:
     """
@@ -27,6 +26,10 @@ cdef enum:
     KWH = 1000
     PPM = 1_000_000
     SUMS = 9
+    ADDRESS = 32
+    BILL_SIZE = 11          # attributes of a bill: owner, nine numbers, lines
+    LINE_SIZE = 4
+    BILL_MOST = 640         # bytes: 34 of the owner, 9 of each number in up to 12 lines and beside them
     # Attributes of an account by their places: `ATTRIBUTES` has the names.
     NONCE = 0
     BALANCE = 1
@@ -62,15 +65,16 @@ cdef int64_t MONEY_MOST = <int64_t>1 << 60
 RULES = {"PURCHASE": PURCHASE, "WHEELING": WHEELING, "TRADE_FEE": TRADE_FEE, "TRADE_VAT": TRADE_VAT, "SALE": SALE,
          "ENERGY": ENERGY_LINE, "FT": FT, "SUPPLY_VAT": SUPPLY_VAT, "BUY_BACK": BUY_BACK, "SHORTFALL": SHORTFALL,
          "SURPLUS": SURPLUS, "SHORTFALL_VAT": SHORTFALL_VAT}
-cdef object ZERO = 0
 
 
 cdef inline bint fits(wide_t amount) noexcept:
     return -MONEY_MOST <= amount <= MONEY_MOST
 
 
-cdef inline object line(int64_t rule, object quantity, object rate, int64_t amount):
-    return (rule, quantity, rate, amount)
+cdef inline uint8_t* line(uint8_t* at, int rule, int64_t quantity, int64_t rate, int64_t amount) noexcept:
+    """Writes a line of a bill; returns where it ends."""
+    at = write_number(write_head(at, ARRAY, LINE_SIZE), rule)
+    return write_number(write_number(write_number(at, quantity), rate), amount)
 
 
 cdef bytes window_key(uint8_t space, int64_t window, int64_t number):
@@ -101,7 +105,6 @@ cdef class _Terms:
     """Prices of a zone and tariff class."""
 
     cdef int64_t energy, ft, buy_back, short_, long_, vat
-    cdef object energy_rate, ft_rate, buy_back_rate, short_rate, long_rate, vat_rate
     cdef _Zone zone
 
 
@@ -141,7 +144,7 @@ cdef class Meters:
         cdef _Run run = _Run.__new__(_Run)
         cdef bint goes_on = False
         cdef int plain
-        run.kernel, run.get, run.put, run.height = self, session.get, session.put, session.height
+        run.kernel, run.get, run.peek, run.put, run.height = self, session.get, session.peek, session.put, session.height
         run.window, run.begin_ms, run.spend, run.find, run.sums, run.tax_address = window, begin_ms, spend, find, sums, tax
         run.earned, run.earners, run.terms, run.zones = earned, {}, {}, {}
         try:
@@ -160,7 +163,7 @@ cdef class _Run:
     """A piece of a window."""
 
     cdef Meters kernel
-    cdef object get, put, spend, find, sums
+    cdef object get, peek, put, spend, find, sums
     cdef int64_t window, begin_ms, height
     cdef bytes tax_address
     cdef dict earned, earners, terms, zones
@@ -199,8 +202,6 @@ cdef class _Run:
         terms = _Terms.__new__(_Terms)
         terms.energy, terms.ft, terms.buy_back = numbers[0], numbers[1], numbers[2]
         terms.short_, terms.long_, terms.vat = numbers[3], numbers[4], numbers[5]
-        terms.energy_rate, terms.ft_rate, terms.buy_back_rate = prices.energy, prices.ft, prices.buy_back
-        terms.short_rate, terms.long_rate, terms.vat_rate = prices.short, prices.long, prices.vat_ppm
         terms.zone = self.zones.get(zone)
         if terms.zone is None:
             terms.zone = self.zones[zone] = _Zone.__new__(_Zone)
@@ -213,7 +214,7 @@ cdef class _Run:
     cdef bint _money(self, object account, int64_t* m) except -1:
         """An account's money as it can be spent now (`gridtokenx.ledger.funds.settled`). False: beyond bounds."""
         cdef int64_t locked
-        if not read_all(self.kernel.account, account, MONEY_MOST, 0, DUES + 1, m):
+        if not read_any(self.kernel.account, account, MONEY_MOST, 0, DUES + 1, m):
             return False
         if m[HEIGHT] < self.height and (m[RELEASED] or m[FREED]):
             m[COLLATERAL] -= m[FREED]
@@ -227,9 +228,14 @@ cdef class _Run:
         cdef Meters k = self.kernel
         cdef _Terms terms
         cdef object meter = self.get(PyBytes_FromStringAndSize(window_key(k.meter_space, number, 0), 5))
-        cdef object position, reading, traded = None, account, utility, owner, energy_record
-        cdef object bill, lot, made, wh
+        cdef object reading, traded = None, owner
+        cdef bytes traded_key, account_key, energy_key
         cdef int64_t since, boundary, sold = 0, bought = 0, supplied, taken
+        cdef int64_t zone, source
+        cdef int64_t[5] lot
+        cdef uint8_t[BILL_MOST] bill
+        cdef uint8_t* at
+        cdef int64_t[2] p
         cdef int64_t[3] r
         cdef int64_t[7] t
         cdef int64_t[DUES + 1] a
@@ -237,7 +243,6 @@ cdef class _Run:
         cdef int64_t[6] e
         cdef int64_t short_wh, left, uncovered, unsold, unused, resold, locked, balance
         cdef wide_t energy_amount, ft_amount, vat, back, shortfall, shortfall_vat, surplus, to_utility, to_tax, amount
-        cdef list lines
         if type(meter) is not k.meter.cls:
             return 0
         if not read(k.meter.get(meter, 9), (<int64_t>1 << 62), &since) or not read(k.meter.get(meter, 10), 2, &boundary):
@@ -246,17 +251,18 @@ cdef class _Run:
             return 1 if self.spend(k.clear_weight) else 2
 
         # What is read decides whether the bill is plain: until then nothing is written.
-        position = self.get(window_key(k.position_space, self.window, number))
-        if position is not None and (type(position) is not k.position.cls
-                                     or not read(k.position.get(position, 0), WH_MOST, &sold)
-                                     or not read(k.position.get(position, 1), WH_MOST, &bought)):
+        if not read_any(k.position, self.peek(window_key(k.position_space, self.window, number)), WH_MOST, 0, 2, p):
             return 0
+        sold, bought = p[0], p[1]
         traded_key = window_key(k.traded_space, self.window, number)
         if bought or sold:
-            traded = self.get(traded_key)
-        reading = self.get(window_key(k.reading_space, self.window, number))
-        if reading is None or not read_all(k.reading, reading, WH_MOST, 0, 3, r) or not read_all(
+            traded = self.peek(traded_key)
+        reading = self.peek(window_key(k.reading_space, self.window, number))
+        if reading is None or not read_any(k.reading, reading, WH_MOST, 0, 3, r) or not read_any(
                 k.traded, traded, MONEY_MOST, 0, 7, t) or bought < 0 or sold < 0 or r[0] < 0 or r[1] < 0:
+            return 0
+        if not read_between(k.meter.get(meter, 3), 0, WH_MOST, &zone) or not read_between(
+                k.meter.get(meter, 5), 0, WH_MOST, &source):
             return 0
         terms = self._terms(k.meter.get(meter, 3), k.meter.get(meter, 6))
         if terms is None:
@@ -286,17 +292,15 @@ cdef class _Run:
             return 0
 
         owner = k.meter.get(meter, 0)
-        if type(owner) is not bytes:
+        if type(owner) is not bytes or PyBytes_GET_SIZE(owner) != ADDRESS:
             return 0
-        utility = self.get(terms.zone.utility.key)
-        if not self._money(utility, u) or <wide_t>u[BALANCE] + terms.zone.utility.amount - (
+        if not self._money(self.peek(terms.zone.utility.key), u) or <wide_t>u[BALANCE] + terms.zone.utility.amount - (
                 to_utility if to_utility > 0 else -to_utility) - (to_tax if to_tax > 0 else -to_tax) < -k.debt_most:
             return 0
         account_key = k.account_space + <bytes>owner
-        account = self.get(account_key)
         energy_key = k.energy_space + <bytes>owner
-        energy_record = self.get(energy_key)
-        if not self._money(account, a) or a[DUES] or not read_all(k.energy, energy_record, MONEY_MOST, 0, 6, e):
+        if not self._money(self.peek(account_key), a) or a[DUES] or not read_any(
+                k.energy, self.peek(energy_key), MONEY_MOST, 0, 6, e):
             return 0
         a[COLLATERAL] -= t[5]
         locked = max(0, a[COLLATERAL] - a[CREDIT])
@@ -312,74 +316,47 @@ cdef class _Run:
             self.put(traded_key, None)
         terms.zone.utility.amount += <int64_t>to_utility
         self.tax.amount += <int64_t>to_tax
-        made = k.account.new()
-        k.account.set(made, NONCE, ZERO if account is None else k.account.get(account, NONCE))
-        k.account.set(made, BALANCE, <int64_t>(balance - amount))
-        k.account.set(made, BIDS, ZERO if account is None else k.account.get(account, BIDS))
-        k.account.set(made, PROCEEDS, a[PROCEEDS] - t[4])
-        k.account.set(made, COLLATERAL, a[COLLATERAL])
-        k.account.set(made, CREDIT, a[CREDIT])
-        k.account.set(made, LOCKED, locked)
-        k.account.set(made, RELEASED, a[RELEASED])
-        k.account.set(made, FREED, a[FREED])
-        k.account.set(made, HEIGHT, ZERO if account is None else k.account.get(account, HEIGHT))
-        k.account.set(made, PARTICIPANT, ZERO if account is None else k.account.get(account, PARTICIPANT))
-        k.account.set(made, THRESHOLD, ZERO if account is None else k.account.get(account, THRESHOLD))
-        k.account.set(made, DUES, ZERO)
-        self.put(account_key, made)
-
-        lines = []
+        a[BALANCE] = <int64_t>(balance - amount)
+        a[PROCEEDS] -= t[4]
+        a[LOCKED] = locked
+        self.put(account_key, write_all(k.account, a))
+        at = write_head(write_head(bill, ARRAY, BILL_SIZE), BYTES, ADDRESS)
+        memcpy(at, PyBytes_AS_STRING(owner), ADDRESS)
+        at = write_number(write_number(write_number(at + ADDRESS, zone), r[0]), r[1])
+        at = write_number(write_number(write_number(write_number(at, bought), sold), supplied), taken)
+        at = write_number(write_number(at, r[2]), 0)
+        at = write_head(at, ARRAY, (4 if bought else 0) + (1 if sold else 0) + (3 if uncovered else 0) + (
+            1 if unsold else 0) + (2 if short_wh else 0) + (1 if unused else 0))
         if bought:
-            wh = bought
-            lines.append(line(PURCHASE, wh, ZERO, t[0]))
-            lines.append(line(WHEELING, wh, ZERO, t[1]))
-            lines.append(line(TRADE_FEE, wh, ZERO, t[2]))
-            lines.append(line(TRADE_VAT, wh, ZERO, t[3]))
+            at = line(line(at, PURCHASE, bought, 0, t[0]), WHEELING, bought, 0, t[1])
+            at = line(line(at, TRADE_FEE, bought, 0, t[2]), TRADE_VAT, bought, 0, t[3])
         if sold:
-            lines.append(line(SALE, sold, ZERO, -t[4]))
+            at = line(at, SALE, sold, 0, -t[4])
         if uncovered:
-            wh = uncovered
-            lines.append(line(ENERGY_LINE, wh, terms.energy_rate, <int64_t>energy_amount))
-            lines.append(line(FT, wh, terms.ft_rate, <int64_t>ft_amount))
-            lines.append(line(SUPPLY_VAT, wh, terms.vat_rate, <int64_t>vat))
+            at = line(at, ENERGY_LINE, uncovered, terms.energy, <int64_t>energy_amount)
+            at = line(at, FT, uncovered, terms.ft, <int64_t>ft_amount)
+            at = line(at, SUPPLY_VAT, uncovered, terms.vat, <int64_t>vat)
         if unsold:
-            lines.append(line(BUY_BACK, unsold, terms.buy_back_rate, <int64_t>back))
+            at = line(at, BUY_BACK, unsold, terms.buy_back, <int64_t>back)
         if short_wh:
-            lines.append(line(SHORTFALL, short_wh, terms.short_rate, <int64_t>shortfall))
+            at = line(at, SHORTFALL, short_wh, terms.short_, <int64_t>shortfall)
         if unused:
-            lines.append(line(SURPLUS, unused, terms.long_rate, <int64_t>surplus))
+            at = line(at, SURPLUS, unused, terms.long_, <int64_t>surplus)
         if short_wh:
-            lines.append(line(SHORTFALL_VAT, short_wh, terms.vat_rate, <int64_t>shortfall_vat))
-        bill = k.settlement.new()
-        k.settlement.set(bill, 0, owner)
-        k.settlement.set(bill, 1, k.meter.get(meter, 3))
-        k.settlement.set(bill, 2, k.reading.get(reading, 0))
-        k.settlement.set(bill, 3, k.reading.get(reading, 1))
-        k.settlement.set(bill, 4, bought)
-        k.settlement.set(bill, 5, sold)
-        k.settlement.set(bill, 6, supplied)
-        k.settlement.set(bill, 7, taken)
-        k.settlement.set(bill, 8, k.reading.get(reading, 2))
-        k.settlement.set(bill, 9, ZERO)
-        k.settlement.set(bill, 10, tuple(lines))
-        self.put(window_key(k.settlement_space, self.window, number), bill)
+            at = line(at, SHORTFALL_VAT, short_wh, terms.vat, <int64_t>shortfall_vat)
+        self.put(window_key(k.settlement_space, self.window, number),
+                 PyBytes_FromStringAndSize(<const char*>bill, at - bill))
 
         if r[0]:
-            lot = k.lot.new()
-            k.lot.set(lot, 0, k.meter.get(meter, 3))
-            k.lot.set(lot, 1, k.meter.get(meter, 5))
-            k.lot.set(lot, 2, k.reading.get(reading, 0))
-            k.lot.set(lot, 3, min(r[0], sold))
-            k.lot.set(lot, 4, ZERO)
-            self.put(window_key(k.lot_space, self.window, number), lot)
-        made = k.energy.new()
-        k.energy.set(made, 0, e[0] + r[0])
-        k.energy.set(made, 1, e[1] + sold)
-        k.energy.set(made, 2, e[2] + bought)
-        k.energy.set(made, 3, e[3] + r[1])
-        k.energy.set(made, 4, e[4] + supplied)
-        k.energy.set(made, 5, e[5] + taken)
-        self.put(energy_key, made)
+            lot[0], lot[1], lot[2], lot[3], lot[4] = zone, source, r[0], min(r[0], sold), 0
+            self.put(window_key(k.lot_space, self.window, number), write_all(k.lot, lot))
+        e[0] += r[0]
+        e[1] += sold
+        e[2] += bought
+        e[3] += r[1]
+        e[4] += supplied
+        e[5] += taken
+        self.put(energy_key, write_all(k.energy, e))
 
         if terms.zone.sums is None:
             terms.zone.sums = self.sums(k.meter.get(meter, 3))

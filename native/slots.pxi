@@ -30,14 +30,14 @@ cdef class Shape:
 
     cdef readonly type cls
     cdef readonly tuple names
-    cdef Py_ssize_t size
+    cdef Py_ssize_t size, least      # those after the first `least` are not written where they are 0 up to the last
     cdef Py_ssize_t[MOST_SLOTS] places
 
     def __init__(self, type cls not None, tuple names not None):
         cdef Py_ssize_t i
         if len(names) > MOST_SLOTS:
             raise TypeError(f"{cls.__name__} has {len(names)} attributes; at most {MOST_SLOTS} are allowed")
-        self.cls, self.names, self.size = cls, names, len(names)
+        self.cls, self.names, self.size, self.least = cls, names, len(names), MOST_SLOTS
         for i in range(self.size):
             self.places[i] = slot_place(getattr(cls, names[i]))
             if self.places[i] < 0:

@@ -257,14 +257,16 @@ def over(upper, lower):
 
 @no_gc
 cdef class _Entry:
-    """A record as the block found it, and as it is now. Records refer to no entry: there are no cycles to look for."""
+    """What the block found at a key, and what is there now. Records refer to no entry: there are no cycles to look for."""
 
-    cdef object before, now
+    cdef bytes raw          # the canonical bytes that the parent has, or None
+    cdef object before      # the record that was read of them; None while none was
+    cdef object now         # a record, or the canonical bytes of one that nobody asked for yet
     cdef bint changed
 
 
 cdef class Working:
-    """Records read through `parent` once, and changed as objects; every change can be undone."""
+    """Records read through `parent` once, and changed as objects or as bytes; every change can be undone."""
 
     cdef public object parent
     cdef public object height, release_due
@@ -280,11 +282,11 @@ cdef class Working:
 
     cdef _Entry _found(self, bytes key, object raw):
         cdef _Entry entry = _Entry.__new__(_Entry)
-        entry.before = entry.now = None if raw is None else self._values.decode(key, raw)
+        entry.raw = entry.now = raw
         self._entries[key] = entry
         return entry
 
-    cdef _Entry _entry(self, bytes key):
+    cdef inline _Entry _entry(self, bytes key):
         cdef PyObject* known = PyDict_GetItem(self._entries, key)
         if known != NULL:
             return <_Entry>known
@@ -292,15 +294,30 @@ cdef class Working:
             return self._found(key, (<Layer>self.parent).get(key))
         return self._found(key, self.parent.get(key))
 
+    cdef object _read(self, bytes key, _Entry entry):
+        """The record at `key`, made of its bytes when nobody asked for it before."""
+        if type(entry.now) is not bytes:
+            return entry.now
+        value = self._values.decode(key, <bytes>entry.now)
+        if entry.now is entry.raw:
+            entry.before = value
+        entry.now = value
+        return value
+
     def get(self, bytes key not None):
         """The record at `key` as it stands now, or None."""
-        cdef PyObject* known = PyDict_GetItem(self._entries, key)
-        if known != NULL:
-            return (<_Entry>known).now
+        return self._read(key, self._entry(key))
+
+    def peek(self, bytes key not None):
+        """The same, but as its canonical bytes where nobody asked for the record yet."""
         return self._entry(key).now
 
+    def record(self, bytes key not None, object value):
+        """The record of a `value` that `key` holds, given as the record itself, as its bytes, or None."""
+        return self._values.decode(key, <bytes>value) if type(value) is bytes else value
+
     def put(self, bytes key not None, object value):
-        """Sets the record at `key`; None removes it."""
+        """Sets the record at `key`, given as a record or as its canonical bytes; None removes it."""
         cdef _Entry entry = self._entry(key)
         self._journal.append(entry)
         self._journal.append(entry.now)
@@ -325,16 +342,39 @@ cdef class Working:
         """At least as many as `changed` gives."""
         return len(self._changed)
 
-    def changed(self):
-        """[(key, record before the block or None, record now or None)] of what differs, by ascending key."""
+    def changed(self, packed=()):
+        """[(key, record before the block or None, record now or None)] of what differs, by ascending key. Records of the
+        spaces `packed` may be given as their canonical bytes."""
         cdef list found = []
         cdef _Entry entry
+        cdef bytes key
+        cdef int space = -1
+        cdef bint as_bytes = False
+        cdef object before, now
         for key in sorted(self._changed):
             entry = <_Entry>self._entries[key]
-            # Most are new or gone: comparing a record with None would ask both.
-            if entry.before is not entry.now and (entry.before is None or entry.now is None
-                                                  or not entry.before == entry.now):
-                found.append((key, entry.before, entry.now))
+            now = entry.now
+            # Bytes are canonical: the same record has the same.
+            if now is None or entry.raw is None:
+                if now is entry.raw:
+                    continue
+            elif type(now) is bytes:
+                if now is entry.raw or <bytes>now == entry.raw:
+                    continue
+            else:
+                if now is entry.before:
+                    continue
+                if entry.before is None:
+                    entry.before = self._values.decode(key, entry.raw)
+                if now == entry.before:
+                    continue
+            if space_of(key) != space:
+                space = space_of(key)
+                as_bytes = space in packed
+            before = entry.before if entry.before is not None else entry.raw
+            if not as_bytes:
+                before, now = self.record(key, before), self.record(key, now)
+            found.append((key, before, now))
         return found
 
     def scan(self, bytes prefix not None):
@@ -342,10 +382,20 @@ cdef class Working:
 
         Keys added in this block are not met: callers look for what was due or listed before it.
         """
-        cdef PyObject* known
         cdef _Entry entry
         for key, raw in self.parent.scan(prefix):
-            known = PyDict_GetItem(self._entries, key)
-            entry = <_Entry>known if known != NULL else self._found(key, raw)
+            entry = self._met(key, raw)
+            if entry.now is not None:
+                yield key, self._read(key, entry)
+
+    def rows(self, bytes prefix not None):
+        """`scan` with what `peek` gives."""
+        cdef _Entry entry
+        for key, raw in self.parent.scan(prefix):
+            entry = self._met(key, raw)
             if entry.now is not None:
                 yield key, entry.now
+
+    cdef inline _Entry _met(self, bytes key, object raw):
+        cdef PyObject* known = PyDict_GetItem(self._entries, key)
+        return <_Entry>known if known != NULL else self._found(key, raw)

@@ -15,9 +15,10 @@ from ledger_support import Chain, key, trading_chain
 
 from gridtokenx._native.moves import Moves
 from gridtokenx.ledger import spaces
+from gridtokenx.ledger.conservation import PACKED
 from gridtokenx.ledger.operations import AmendOrder, CancelOrder, Operation, PlaceOrder
 from gridtokenx.ledger.receipts import Outcome
-from gridtokenx.ledger.records import Account, Meter, Order, Position
+from gridtokenx.ledger.records import Account, Meter, Order, Position, Record
 from gridtokenx.ledger.run import BlockRun
 from gridtokenx.market import closing, moves, posting
 from gridtokenx.market.clock import WINDOW_MS, gate_ms
@@ -43,7 +44,7 @@ class Rules:
         for order_key, order in rows:
             if not spend(weight):
                 return 0, False
-            other(int.from_bytes(order_key[1:], "big"), order)
+            other(int.from_bytes(order_key[1:], "big"), session.record(order_key, order))
         return 0, True
 
     def rest(self, session: Any, results: list[Any], *_: Any) -> list[int]:
@@ -60,6 +61,11 @@ def whole(random: Random, most: int) -> int:
     return random.choice((0, 0, random.randrange(50), random.randrange(most), random.randrange(most), most))
 
 
+def either(random: Random, record: Record) -> Record | bytes:
+    """A record, or its bytes as the parent's state has them."""
+    return record if random.random() < 0.5 else record.encode()
+
+
 def gate(seed: int) -> tuple[Any, ...]:
     """What is changed at a gate on a state of all sorts of accounts, positions and orders."""
     random = Random(seed)
@@ -70,18 +76,18 @@ def gate(seed: int) -> tuple[Any, ...]:
     for house in range(HOUSES):
         freed, credit = whole(random, 10**8), whole(random, 10**9)
         collateral = freed + whole(random, 10**9)
-        session.put(spaces.account(key(f"house {house}").public), Account(
+        session.put(spaces.account(key(f"house {house}").public), either(random, Account(
             house, whole(random, random.choice((10**9, 1 << 62))), whole(random, 10**9), whole(random, 10**9),
             collateral, credit, max(0, collateral - credit), whole(random, 10**8), freed,
-            random.choice((height - 1, height)), house))
+            random.choice((height - 1, height)), house)))
     rows = []
     for number in range(1, METERS + 1):
         meter: Meter = session.get(spaces.meter((number - 1) % HOUSES + 1))
         session.put(spaces.meter(number), meter)
         if random.random() < 0.7:
-            session.put(spaces.position(window, number), Position(
+            session.put(spaces.position(window, number), either(random, Position(
                 *(whole(random, random.choice((2_000, 2_000, 1 << 61))) for _ in range(4)),
-                random.choice((height - 1, height)), *(whole(random, 1_000) for _ in range(4))))
+                random.choice((height - 1, height)), *(whole(random, 1_000) for _ in range(4)))))
         for _ in range(random.randrange(4)):
             order = Order(
                 number, 1, random.randrange(2), random.randrange(2), whole(random, 5_000),
@@ -89,7 +95,7 @@ def gate(seed: int) -> tuple[Any, ...]:
                     gate_ms(window) - 1, gate_ms(window), run.context.parent_ms)), 1,
                 whole(random, random.choice((5_000,) * 6 + (1_000_000, 1 << 40))), whole(random, 70_000), height - 1,
                 random.randrange(8))
-            rows.append((spaces.order(spaces.order_id(window, len(rows) + 1)), order))
+            rows.append((spaces.order(spaces.order_id(window, len(rows) + 1)), either(random, order)))
     room = [random.choice((1_000,) * 9 + (5,))]
 
     def spend(_: int) -> bool:
@@ -103,6 +109,8 @@ def gate(seed: int) -> tuple[Any, ...]:
     energy = {(window, number): [whole(random, random.choice((900, 1 << 60))) for _ in range(4)]
               for number in range(1, METERS + 1)}
     moves.apply(session, sums, energy)
+    for place, _, now in session.changed(PACKED):       # what kernels write is canonical
+        assert not isinstance(now, bytes) or place[0] not in PACKED or session.record(place, now).encode() == now
     return done, room[0], session.changed()
 
 

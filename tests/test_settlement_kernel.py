@@ -12,10 +12,11 @@ from ledger_support import genesis, key
 
 from gridtokenx._native.settlement import Meters
 from gridtokenx.ledger import spaces
+from gridtokenx.ledger.conservation import PACKED
 from gridtokenx.ledger.context import open_context
 from gridtokenx.ledger.metering_records import Energy, Quality, Reading, Settling, Traded
-from gridtokenx.ledger.records import Account, Meter, Position
-from gridtokenx.ledger.session import Session
+from gridtokenx.ledger.records import Account, Meter, Position, Record
+from gridtokenx.ledger.session import Session, encode_changes
 from gridtokenx.market import bills, settlement
 from gridtokenx.market.clock import WINDOW_MS
 from gridtokenx.market.money import DEBT_MOST
@@ -29,6 +30,11 @@ STATE = genesis().view()
 def whole(random: Random, most: int) -> int:
     """Often small, often nothing, seldom as great as can be."""
     return random.choice((0, 0, random.randrange(50), random.randrange(most), most))
+
+
+def either(random: Random, record: Record) -> Record | bytes:
+    """A record, or its bytes as the parent's state has them."""
+    return record if random.random() < 0.5 else record.encode()
 
 
 def filled(seed: int) -> Session:
@@ -46,20 +52,21 @@ def filled(seed: int) -> Session:
             int(random.random() < 0.05)))
         freed, credit = whole(random, 10**9), whole(random, 10**12)
         collateral = freed + whole(random, 10**12)
-        session.put(spaces.account(owner), Account(
+        session.put(spaces.account(owner), either(random, Account(
             random.randrange(9), random.choice((1 << 40, 1 << 40, 1 << 40, whole(random, 1 << 61))),
             whole(random, 10**9), whole(random, 10**12), collateral, credit, max(0, collateral - credit),
             whole(random, 10**9), freed,
-            random.choice((39, 40)), 1, 0, random.choice((0,) * 40 + (10**6,))))
+            random.choice((39, 40)), 1, 0, random.choice((0,) * 40 + (10**6,)))))
         if random.random() < 0.7:
-            session.put(spaces.position(WINDOW, number), Position(whole(random, 10**6), whole(random, 10**6)))
+            session.put(spaces.position(WINDOW, number), either(random, Position(
+                whole(random, 10**6), whole(random, 10**6))))
             session.put(spaces.traded(WINDOW, number), Traded(*(whole(random, 10**9) for _ in range(7))))
         if random.random() < 0.9:
-            session.put(spaces.reading(WINDOW, number), Reading(
+            session.put(spaces.reading(WINDOW, number), either(random, Reading(
                 whole(random, 10**6), whole(random, 1 << random.choice((14, 15, 20, 42))),
-                random.choice([int(quality) for quality in Quality]), 0, 39))
+                random.choice([int(quality) for quality in Quality]), 0, 39)))
         if random.random() < 0.5:
-            session.put(spaces.energy(owner), Energy(*(whole(random, 1 << 50) for _ in range(6))))
+            session.put(spaces.energy(owner), either(random, Energy(*(whole(random, 1 << 50) for _ in range(6)))))
     session.put(spaces.COUNTERS, evolve(session.get(spaces.COUNTERS), meters=METERS))
     session.put(spaces.SETTLING, Settling(WINDOW, random.choice((0, 7))))
     return session
@@ -81,7 +88,7 @@ def settled(seed: int, room: int) -> tuple[list[Any], int]:
     piece = settlement._Piece(context, WINDOW, spend)
     piece.meters()
     piece.post()
-    return session.changed(), left
+    return [session.changed(), encode_changes(session.changed(PACKED))], left
 
 
 def test_the_kernel_does_what_the_rules_say(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,11 @@
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
+
+class Entries:
+    @property
+    def beyond(self) -> tuple[int, int] | None: ...
+    def __iadd__(self, numbers: tuple[int, ...]) -> Self: ...
+    def raw(self) -> bytes: ...
 
 class Contributions:
     def __init__(
@@ -7,5 +13,5 @@ class Contributions:
     ) -> None: ...
     def gather(
         self, changes: list[tuple[bytes, Any, Any]], index: int, rules: Mapping[int, Any], session: Any,
-        entries: list[int], zone_group: Callable[[bytes, int], int], accounts: int, lots: int,
+        entries: Entries, zone_group: Callable[[bytes, int], int], accounts: int, lots: int,
     ) -> int: ...

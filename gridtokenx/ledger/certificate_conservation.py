@@ -136,7 +136,7 @@ def _claim(session: Session, gone: dict[bytes, Any], key: bytes, claim: Claim) -
     if claim.issued_wh > most:
         raise InvariantError(f"meter {meter}, window {window}: claims of {claim.issued_wh} Wh; the meter allows {most}")
     place = spaces.reading(window, meter)
-    reading: Reading | None = session.get(place) or gone.get(place)
+    reading: Reading | None = session.get(place) or session.record(place, gone.get(place))
     if reading is None:
         reading = _NOT_READ
     if claim.issued_wh and (reading.injected_wh, reading.withdrawn_wh, reading.quality) != (

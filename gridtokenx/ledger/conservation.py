@@ -7,7 +7,6 @@ change contributes; of what blocks change by the thousand the native kernel says
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from attrs import frozen
 
 from gridtokenx._native.conservation import RECORD, check_sums
-from gridtokenx._native.contributions import Contributions
+from gridtokenx._native.contributions import Contributions, Entries
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import certificate_conservation as certificates
 from gridtokenx.ledger import funds, spaces
@@ -67,13 +66,13 @@ Rule = Callable[[int, bytes, Any, Any], None]
 class _Sums:
     """Contributions of one block's money, orders, trades and flows.
 
-    `entries` are the native checker's records as pairs of integers, index << 32 | group and the signed amount.
+    `entries` are the native checker's records; pairs of integers are added, index << 32 | group and the signed amount.
     `impossible` are indexes of records with a part that may not be below zero.
     """
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.entries: list[int] = []
+        self.entries = Entries()
         self.impossible: list[int] = []
         self.certified: list[int] = []
         self.issued = 0
@@ -195,7 +194,8 @@ class _Sums:
 
 
 def check_changes(session: Session, changes: list[Change]) -> None:
-    """Checks the changes of one block, (key, record before, record now) each; `session` reads the state after it.
+    """Checks the changes of one block, (key, record before, record now) each, in the spaces `PACKED` also as
+    bytes; `session` reads the state after it.
 
     Raises InvariantError naming the record that is impossible, or the sum that does not balance.
     """
@@ -205,36 +205,37 @@ def check_changes(session: Session, changes: list[Change]) -> None:
     while (index := _KERNEL.gather(changes, index, rules, session, sums.entries, metered.zone_group,
                                    metered.accounts, metered.lots)) < len(changes):
         key, before, now = changes[index]
-        rules[key[0]](index, key, before, now)
+        rules[key[0]](index, key, session.record(key, before), session.record(key, now))
         index += 1
     if sums.certified:
         certificates.check_certificates(session, changes, sums.certified)
     if sums.impossible:
         key, _, now = changes[sums.impossible[0]]
-        raise InvariantError(f"{Space(key[0]).name} {key[1:].hex()} is impossible: {now}")
+        raise InvariantError(f"{Space(key[0]).name} {key[1:].hex()} is impossible: {session.record(key, now)}")
     expected = np.zeros(len(sums.groups), np.int64)
     expected[Sum.THB] = sums.issued
-    for violation in check_sums(_records(sums.entries, changes), expected, limit=1):
+    for violation in check_sums(_records(session, sums.entries, changes), expected, limit=1):
         key = b"" if violation.identity is None else changes[violation.identity][0]
         where = f"; it goes wrong with {Space(key[0]).name} {key[1:].hex()}" if key else ""
         raise InvariantError(f"{sums.groups.name(violation.group)} does not balance: the block changes it by "
                              f"{violation.actual}, expected is {violation.expected}{where}")
 
 
-def _records(entries: list[int], changes: list[Change]) -> np.ndarray[Any, Any]:
-    # A pair of integers is a record of the checker as it lies in memory.
-    try:
-        return np.frombuffer(array("q", entries), RECORD)
-    except OverflowError:
-        at = next(at for at in range(1, len(entries), 2) if not -MAX_MONEY <= entries[at] <= MAX_MONEY)
-        key, _, now = changes[entries[at - 1] >> 32]
-        raise InvariantError(f"{Space(key[0]).name} {key[1:].hex()} changes a sum by {entries[at]}, which needs more "
-                             f"than 64 bits: {now}") from None
+def _records(session: Session, entries: Entries, changes: list[Change]) -> np.ndarray[Any, Any]:
+    if entries.beyond is not None:
+        at, amount = entries.beyond
+        key, _, now = changes[at >> 32]
+        raise InvariantError(f"{Space(key[0]).name} {key[1:].hex()} changes a sum by {amount}, which needs more than "
+                             f"64 bits: {session.record(key, now)}")
+    return np.frombuffer(entries.raw(), RECORD)
 
 
 _KERNEL = Contributions(
     {record.__name__: record for record in (Account, Position, Order, Meter, Reading, Settlement, Lot, Energy, Traded)},
     Space.__members__, {member.name: int(member) for member in Sum}, buy=int(BUY))
+PACKED = frozenset({Space.ACCOUNT, Space.POSITION, Space.ORDER, Space.READING, Space.SETTLEMENT, Space.LOT,
+                    Space.ENERGY, Space.TRADED})
+"""Spaces of which changes may be given as the records' bytes: the kernel reads those."""
 
 
 def check_account(key: bytes, account: Account, *, may_owe: bool = False) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from gridtokenx._native.contributions import Entries
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.metering_records import (
     Balance,
@@ -64,7 +65,7 @@ class Groups:
 class MeteredSums:
     """Contributions of one block's records; `entries` and `impossible` are those of `ledger.conservation`."""
 
-    def __init__(self, session: Session, groups: Groups, entries: list[int], impossible: list[int], *, proceeds: int,
+    def __init__(self, session: Session, groups: Groups, entries: Entries, impossible: list[int], *, proceeds: int,
                  collateral: int) -> None:
         self.session = session
         self.groups = groups

@@ -16,7 +16,7 @@ from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import funds, spaces, trie, weights
 from gridtokenx.ledger.block import Header
-from gridtokenx.ledger.conservation import check_changes
+from gridtokenx.ledger.conservation import PACKED, check_changes
 from gridtokenx.ledger.context import Context, open_context
 from gridtokenx.ledger.epochs import BOUNDARY_KEYS, cross_boundary
 from gridtokenx.ledger.operations import (
@@ -290,7 +290,7 @@ class BlockRun:
         if inputs.height >= self._epoch.boundary:
             cross_boundary(session, inputs.parent_hash, self.parameters.epoch_length)
         following: Authorities = session.get(spaces.AUTHORITIES)
-        changes = session.changed()
+        changes = session.changed(PACKED)
         # What was tried and undone leaves no weight, so builder and voter meter alike.
         weight = self._weight + self.desk.weight + max(0, len(changes) - self._keys_before) * weights.KEY
         if weight > self.parameters.max_block_weight:
@@ -325,7 +325,7 @@ class BlockRun:
         session.release_due = nothing_due   # else session and desk hold each other, and all that the block read
         return BlockResult(result_header, view, receipts, receipts_raw, tuple(self.desk.fills),
                            weight + self._timed.spent, unfinished, touched, _flags(changes),
-                           _overdrawn(session, changes))
+                           _overdrawn(session, self.parent))
 
     def _receipt(self, applied: _Applied) -> Receipt:
         outcomes = []
@@ -397,15 +397,18 @@ def group_windows(operations: Sequence[tuple[Any, ...]]) -> list[int]:
     return sorted(windows)
 
 
-def _overdrawn(session: Session, changes: list[tuple[bytes, Any, Any]]) -> tuple[bytes, ...]:
-    owing = {key[1:]: (before.balance if before is not None else 0, now.balance)
-             for key, before, now in of_space(changes, Space.ACCOUNT) if now is not None and now.balance < 0}
-    if not owing:
-        return ()
+def _overdrawn(session: Session, parent: StateReader) -> tuple[bytes, ...]:
     lines: dict[bytes, int] = {}
     for _, zone in session.scan(bytes((Space.ZONE,))):
         lines[zone.utility] = lines.get(zone.utility, 0) + zone.credit_uthb
-    return tuple(address for address, (before, now) in owing.items() if now < -lines.get(address, 0) <= before)
+    found = []
+    for address in sorted(lines):       # no other account may owe
+        account: Account | None = session.get(spaces.account(address))
+        if account is not None and account.balance < -lines[address]:
+            raw = parent.get(spaces.account(address))
+            if raw is None or Account.decode(raw).balance >= -lines[address]:
+                found.append(address)
+    return tuple(found)
 
 
 def _is_order(fields: tuple[Any, ...]) -> bool:

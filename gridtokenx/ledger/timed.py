@@ -90,7 +90,7 @@ class TimedWork:
 
     def _gate(self, window: int) -> bool:
         session, closing = self.context.session, Closing(self.context)
-        done = closing.gate(window, session.scan(spaces.orders_of_window(window)), self._spend)
+        done = closing.gate(window, session.rows(spaces.orders_of_window(window)), self._spend)
         closing.post()
         if not done or not self._spend(weights.PUBLISH):
             return False

@@ -49,14 +49,14 @@ class Closing:
         self._positions: PositionMoves = {}
         self._resting: dict[bytes, Indicative] = {}
 
-    def gate(self, window: int, orders: Iterable[tuple[bytes, Order]], spend: Callable[[int], bool]) -> bool:
-        """Closes a window's orders (key, order) at its gate as far as `spend` has room; whether that was all."""
+    def gate(self, window: int, orders: Iterable[tuple[bytes, Order | bytes]], spend: Callable[[int], bool]) -> bool:
+        """Closes a window's orders (key, order or its bytes) at its gate while `spend` has room: was that all?"""
         gate = gate_ms(window)
         if gate <= self._context.parent_ms:     # what comes back can be spent at once
             for key, order in orders:
                 if not spend(weights.RELEASE):
                     return False
-                self.lapse(int.from_bytes(key[1:], "big"), order)
+                self.lapse(int.from_bytes(key[1:], "big"), self._session.record(key, order))
             return True
         resting: dict[int, list[int]] = {}
         closed, done = KERNEL.lapse(self._session, orders, window, gate, spend, weights.RELEASE, self._accounts,
