@@ -1,18 +1,23 @@
 """Order book: ns per operation, driven from Python in batches, on the flows of `benchmarks/flows.py`.
 
-    python -m benchmarks.orderbook [--operations 400000] [--repeat 7] [--no-peers] [--keep DIR] [FLOW ...]
+    python -m benchmarks.orderbook [--operations 400000] [--repeat 7] [--no-peers] [--beside PROGRAM] [FLOW ...]
 
 The flows are files of the format that `gridtokenx market replay` reads; all engines read the same file and take turns.
 Prefill is not timed; each repetition has a fresh engine. The figure is the median over repetitions of the process's CPU
 time per operation, NumPy arrays in and out included. The packages of PyPI that can be called from Python
 (`pip install gridtokenx[bench]`, `benchmarks/peers.py`) run beside it in the first three repetitions, those that are
 slow on fewer operations. A peer whose book is not ours in the end is marked.
+
+`--beside` runs compiled engines by turns with ours: each is a program that is given the path of a flow's file, plays it
+on a book of its own, prefill untimed, and prints nanoseconds of CPU per operation and the number of trades. One that
+does not make our trades is marked.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +31,7 @@ from gridtokenx._native.orderbook import LOT_WH, RESTING, Engine, RecordKind
 from gridtokenx.flow import Flow, read_flow, write_flow
 
 PEER_REPEATS = 3
+PROGRAM_SECONDS = 300
 
 
 def play(flow: Flow, batch: int) -> tuple[float, int]:
@@ -43,6 +49,17 @@ def play(flow: Flow, batch: int) -> tuple[float, int]:
         sequence = done.next_sequence
         trades += len(done.trades)
     return (time.process_time_ns() - start) / len(timed), trades
+
+
+def play_program(program: Path, path: Path) -> tuple[float, int]:
+    """(ns per operation, trades) as a compiled engine says. Raises SystemExit when it does not."""
+    try:
+        done = subprocess.run([program, path], capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=True)
+        ns, trades = done.stdout.split()
+        return float(ns), int(trades)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise SystemExit(f"{program} must print nanoseconds per operation and the number of trades of the flow that it "
+                         f"is given: {error}") from error
 
 
 def left_after(flow: Flow, operations: int) -> int:
@@ -71,6 +88,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4096)
     parser.add_argument("--repeat", type=int, default=7)
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--beside", type=Path, action="append", default=[], metavar="PROGRAM",
+                        help="a compiled engine to run by turns; may be repeated")
     parser.add_argument("--keep", type=Path, help="folder for the flow files")
     options = parser.parse_args()
     for name in options.flows:
@@ -90,10 +109,13 @@ def main() -> None:
             machine = Machine()
             times: list[float] = []
             others: dict[str, list[tuple[float, int, int]]] = {peer: [] for peer in found}
+            programs: dict[Path, list[tuple[float, int]]] = {program: [] for program in options.beside}
             for repetition in range(options.repeat):
                 machine.measure()
                 elapsed, trades = play(flow, options.batch)
                 times.append(elapsed)
+                for program in options.beside:
+                    programs[program].append(play_program(program.resolve(), path))
                 for peer in found:
                     run = peers.play(peer, flow) if repetition < PEER_REPEATS else None
                     if run is not None:
@@ -104,6 +126,11 @@ def main() -> None:
                   f"{(timed['kind'] == RecordKind.CANCEL).mean():8.2f}", flush=True)
             print(f"    {machine.line()}", flush=True)
             print_peers(flow, others, middle)
+            for program, runs in programs.items():
+                theirs, least = statistics.median(ns for ns, _ in runs), min(ns for ns, _ in runs)
+                same = "" if {made for _, made in runs} == {trades} else ", OTHER TRADES"
+                print(f"    {program.name:20} {theirs:9.1f} ns/op {theirs / middle:7.1f} x, least {least:.1f} "
+                      f"{least / min(times):.1f} x{same}", flush=True)
 
 
 if __name__ == "__main__":
