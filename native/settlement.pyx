@@ -2,8 +2,8 @@
 """Settlement of a window's meters, one after the other: what `gridtokenx.market.settlement` does with a meter whose bill is
 plain, that is nearly all of them (MARKET 7).
 
-Not plain, and left to it, is a meter without a reading, one whose owner has dues or cannot pay, one whose utility cannot
-bear more, and whatever has numbers beyond the bounds of settlement. Nothing of such a meter is written.
+Not plain, and left to it, is a meter without a reading or with a late one, one whose owner has dues or cannot pay, one
+whose utility cannot bear more, and whatever has numbers beyond the bounds of settlement. Nothing of such a meter is written.
 """
 
 from libc.string cimport memcpy
@@ -116,7 +116,7 @@ cdef class Meters:
 
     cdef Shape account, meter, position, reading, traded, settlement, lot, energy, prices
     cdef bytes account_space, energy_space
-    cdef uint8_t meter_space, position_space, reading_space, traded_space, settlement_space, lot_space
+    cdef uint8_t meter_space, position_space, reading_space, traded_space, settlement_space, lot_space, late_space
     cdef int64_t debt_most
     cdef object meter_weight, clear_weight
 
@@ -131,22 +131,23 @@ cdef class Meters:
         self.meter_space, self.position_space = spaces["METER"], spaces["POSITION"]
         self.reading_space, self.traded_space = spaces["READING"], spaces["TRADED"]
         self.settlement_space, self.lot_space = spaces["SETTLEMENT"], spaces["LOT"]
+        self.late_space = spaces["LATE_READING"]
         self.debt_most, self.meter_weight, self.clear_weight = debt_most, meter_weight, clear_weight
 
     def settle(self, session, int64_t window, int64_t begin_ms, int64_t number, int64_t last, spend, find, sums,
-               dict earned, bytes tax not None):
+               dict earned, bytes tax not None, bint late):
         """Settles meters from the one after `number` to `last`; returns (the last one settled, whether it goes on).
 
         It goes on, with one that is not plain, where that is left to others; else `last` is settled or `spend` refused
         a weight. `find(zone, tariff)` gives (prices, the zone's utility), `sums(zone)` the zone's sums, which are added
-        to, like `earned` by account.
+        to, like `earned` by account. `late`: some may have late readings.
         """
         cdef _Run run = _Run.__new__(_Run)
         cdef bint goes_on = False
         cdef int plain
         run.kernel, run.get, run.peek, run.put, run.height = self, session.get, session.peek, session.put, session.height
         run.window, run.begin_ms, run.spend, run.find, run.sums, run.tax_address = window, begin_ms, spend, find, sums, tax
-        run.earned, run.earners, run.terms, run.zones = earned, {}, {}, {}
+        run.earned, run.earners, run.terms, run.zones, run.late = earned, {}, {}, {}, late
         try:
             while number < last:
                 plain = run.one(number + 1)
@@ -168,6 +169,7 @@ cdef class _Run:
     cdef bytes tax_address
     cdef dict earned, earners, terms, zones
     cdef _Earner tax
+    cdef bint late
 
     cdef int close(self) except -1:
         cdef _Zone zone
@@ -250,6 +252,8 @@ cdef class _Run:
         if boundary or since > self.begin_ms:
             return 1 if self.spend(k.clear_weight) else 2
 
+        if self.late and self.peek(window_key(k.late_space, self.window, number)) is not None:
+            return 0
         # What is read decides whether the bill is plain: until then nothing is written.
         if not read_any(k.position, self.peek(window_key(k.position_space, self.window, number)), WH_MOST, 0, 2, p):
             return 0
@@ -261,9 +265,7 @@ cdef class _Run:
         if reading is None or not read_any(k.reading, reading, WH_MOST, 0, 3, r) or not read_any(
                 k.traded, traded, MONEY_MOST, 0, 7, t) or bought < 0 or sold < 0 or r[0] < 0 or r[1] < 0:
             return 0
-        if not read_between(k.meter.get(meter, 3), 0, WH_MOST, &zone) or not read_between(
-                k.meter.get(meter, 5), 0, WH_MOST, &source):
-            return 0
+        zone, source = k.meter.get(meter, 3), k.meter.get(meter, 5)
         terms = self._terms(k.meter.get(meter, 3), k.meter.get(meter, 6))
         if terms is None:
             return 0

@@ -143,13 +143,16 @@ cdef class Merged:
         cdef dict values = self.values, added = {}
         cdef list keys
         cdef bytes key
-        for key in view.changes:
-            if PyDict_GetItem(values, key) == NULL:
+        cdef object value
+        cdef Py_ssize_t before
+        for key, value in view.changes.items():
+            before = len(values)
+            values[key] = value
+            if len(values) > before:
                 keys = <list>added.get(space_of(key))
                 if keys is None:
                     keys = added[space_of(key)] = []
                 keys.append(key)
-        values.update(view.changes)
         self.pages.update(view.pages)
         for space, keys in added.items():
             self.added.setdefault(space, []).append(keys)
@@ -273,12 +276,13 @@ cdef class Working:
     cdef Values _values
     cdef dict _entries
     cdef list _journal      # (entry, what it was), one after the other
-    cdef list _changed      # keys that were ever changed
+    cdef dict _changed      # keys that were ever changed, by space: most come in their order there
+    cdef Py_ssize_t _touched
 
     def __init__(self, object parent, object height, object release_due, Values values not None):
         self.parent, self.height, self.release_due = parent, height, release_due
         self._values = values
-        self._entries, self._journal, self._changed = {}, [], []
+        self._entries, self._journal, self._changed, self._touched = {}, [], {}, 0
 
     cdef _Entry _found(self, bytes key, object raw):
         cdef _Entry entry = _Entry.__new__(_Entry)
@@ -319,11 +323,17 @@ cdef class Working:
     def put(self, bytes key not None, object value):
         """Sets the record at `key`, given as a record or as its canonical bytes; None removes it."""
         cdef _Entry entry = self._entry(key)
+        cdef PyObject* keys
         self._journal.append(entry)
         self._journal.append(entry.now)
         if not entry.changed:
             entry.changed = True
-            self._changed.append(key)
+            self._touched += 1
+            keys = PyDict_GetItem(self._changed, space_of(key))
+            if keys == NULL:
+                self._changed[space_of(key)] = [key]
+            else:
+                (<list>keys).append(key)
         entry.now = value
 
     def mark(self):
@@ -340,7 +350,7 @@ cdef class Working:
     @property
     def keys_touched(self):
         """At least as many as `changed` gives."""
-        return len(self._changed)
+        return self._touched
 
     def changed(self, packed=()):
         """[(key, record before the block or None, record now or None)] of what differs, by ascending key. Records of the
@@ -348,33 +358,31 @@ cdef class Working:
         cdef list found = []
         cdef _Entry entry
         cdef bytes key
-        cdef int space = -1
-        cdef bint as_bytes = False
+        cdef bint as_bytes
         cdef object before, now
-        for key in sorted(self._changed):
-            entry = <_Entry>self._entries[key]
-            now = entry.now
-            # Bytes are canonical: the same record has the same.
-            if now is None or entry.raw is None:
-                if now is entry.raw:
-                    continue
-            elif type(now) is bytes:
-                if now is entry.raw or <bytes>now == entry.raw:
-                    continue
-            else:
-                if now is entry.before:
-                    continue
-                if entry.before is None:
-                    entry.before = self._values.decode(key, entry.raw)
-                if now == entry.before:
-                    continue
-            if space_of(key) != space:
-                space = space_of(key)
-                as_bytes = space in packed
-            before = entry.before if entry.before is not None else entry.raw
-            if not as_bytes:
-                before, now = self.record(key, before), self.record(key, now)
-            found.append((key, before, now))
+        for space in sorted(self._changed):
+            as_bytes = space in packed
+            for key in sorted(<list>self._changed[space]):
+                entry = <_Entry>self._entries[key]
+                now = entry.now
+                # Bytes are canonical: the same record has the same.
+                if now is None or entry.raw is None:
+                    if now is entry.raw:
+                        continue
+                elif type(now) is bytes:
+                    if now is entry.raw or <bytes>now == entry.raw:
+                        continue
+                else:
+                    if now is entry.before:
+                        continue
+                    if entry.before is None:
+                        entry.before = self._values.decode(key, entry.raw)
+                    if now == entry.before:
+                        continue
+                before = entry.before if entry.before is not None else entry.raw
+                if not as_bytes:
+                    before, now = self.record(key, before), self.record(key, now)
+                found.append((key, before, now))
         return found
 
     def scan(self, bytes prefix not None):

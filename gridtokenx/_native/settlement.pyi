@@ -9,5 +9,5 @@ class Meters:
     def settle(
         self, session: Any, window: int, begin_ms: int, number: int, last: int, spend: Callable[[int], bool],
         find: Callable[[int, int], tuple[Any, bytes]], sums: Callable[[int], list[int]], earned: dict[bytes, int],
-        tax: bytes,
+        tax: bytes, late: bool,
     ) -> tuple[int, bool]: ...

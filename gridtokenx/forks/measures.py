@@ -214,10 +214,11 @@ def _savings(chain: Chain, table: Table) -> dict[str, tuple[float, float, int]]:
         return {}
     session, parameters = Session(chain.head, chain.height + 1), chain.parameters
     tariffs = table("meters").select("meter", "tariff")
+    classes = tariffs["tariff"].unique().sort().to_list()
     priced = [(window, tariff, rates.energy[tariff] + rates.ft, rates.vat_ppm, rates.buy_back)
-              for window in settled["window"].unique().sort()
+              for window in settled["window"].unique().sort().to_list()
               for rates in (window_rates(session, parameters, window),)
-              for tariff in tariffs["tariff"].unique().sort()]
+              for tariff in classes]
     rows = settled.join(tariffs, on="meter", how="left", maintain_order="left").join(
         pl.DataFrame(priced, schema=("window", "tariff", "retail", "vat_ppm", "buy_back"), orient="row"),
         on=("window", "tariff"), how="left", maintain_order="left")

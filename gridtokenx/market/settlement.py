@@ -165,10 +165,9 @@ class _Piece:
         was_due = deadline_ms(settling, window) <= context.parent_ms    # only then late readings can lie here
         number, full = settling.meter, False
         while number < counters.meters and not full:
-            if not was_due:
-                number, goes_on = self._plain(number, counters.meters, prices)
-                if not goes_on:
-                    break
+            number, goes_on = self._plain(number, counters.meters, prices, was_due)
+            if not goes_on:
+                break
             meter: Meter = session.get(spaces.meter(number + 1))
             if meter.boundary or meter.since_ms > window * WINDOW_MS:
                 full = not self.spend(weights.CLEAR_RECORD)
@@ -184,7 +183,7 @@ class _Piece:
             session.put(spaces.SETTLING, evolve(settling, meter=number))
         return number == counters.meters
 
-    def _plain(self, number: int, last: int, prices: Prices) -> tuple[int, bool]:
+    def _plain(self, number: int, last: int, prices: Prices, was_due: bool) -> tuple[int, bool]:
         """Settles the meters after `number` up to one whose bill is not plain: (the last one, whether it goes on).
 
         What the kernel does to a meter is what `_meter` does.
@@ -195,7 +194,7 @@ class _Piece:
             return prices.of(zone, tariff), session.get(spaces.zone(zone)).utility
 
         return _KERNEL.settle(session, self.window, self.window * WINDOW_MS, number, last, self.spend, find,
-                              lambda zone: self._zone(zone, prices), self._earned, self.context.roles.tax)
+                              lambda zone: self._zone(zone, prices), self._earned, self.context.roles.tax, was_due)
 
     def _meter(self, number: int, meter: Meter, prices: Prices) -> None:
         context, window = self.context, self.window

@@ -2,7 +2,8 @@
 
 The optimum of a window is a linear programme over the orders of the houses at their true worths: energy from sellers
 to buyers over the market's paths, with their losses, wheeling and capacities. It may split what markets do not, so it
-is an upper bound. SciPy's HiGHS solves it; without SciPy there is no optimum.
+is an upper bound. SciPy's HiGHS solves it, many windows at a time, for most of a small programme's time is its setting
+up; without SciPy there is no optimum.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+from attrs import frozen
 
 from gridtokenx.forks import Chain
 from gridtokenx.forks.measures import Measure
@@ -25,6 +27,18 @@ from gridtokenx.units import PPM
 Capacities = dict[tuple[int, int], int]
 Wishes = Sequence[tuple[int, int, int]]
 """(zone, worth mTHB/kWh, Wh) of each who wants to sell, or to buy."""
+WAYS_AT_ONCE = 20_000
+"""About so many variables are in one programme."""
+
+
+@frozen
+class _Window:
+    """What one window may do: its ways, what each seller and buyer wishes, and what corridors carry that may bind."""
+
+    ways: list[tuple[int, int, Route, float]]
+    sold: list[int]
+    bought: list[int]
+    capacities: Capacities
 
 
 def welfare_measures(chain: Chain, orders: pl.DataFrame, trades: pl.DataFrame) -> list[Measure]:
@@ -58,13 +72,22 @@ def optimum(chain: Chain, orders: pl.DataFrame) -> dict[int, float]:
     wishes: dict[int, tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]] = {}
     for window, side, *wish in sums.rows():
         wishes.setdefault(window, ([], []))[side == "buy"].append((wish[0], wish[1], wish[2]))
-    return {window: most_welfare(*both, routes, _capacities(chain, window)) for window, both in wishes.items()}
+    found: dict[int, float] = {}
+    some: dict[int, _Window] = {}
+    for window, both in wishes.items():
+        some[window] = _window(*both, routes, _capacities(chain, window))
+        if sum(len(each.ways) for each in some.values()) >= WAYS_AT_ONCE:
+            found |= zip(some, _solve(list(some.values())), strict=True)
+            some = {}
+    return found | dict(zip(some, _solve(list(some.values())), strict=True))
 
 
 def most_welfare(sellers: Wishes, buyers: Wishes, routes: dict[int, list[Route]], capacities: Capacities) -> float:
     """The optimum of one window."""
-    if not sellers or not buyers:
-        return 0.0
+    return _solve([_window(sellers, buyers, routes, capacities)])[0]
+
+
+def _window(sellers: Wishes, buyers: Wishes, routes: dict[int, list[Route]], capacities: Capacities) -> _Window:
     free = sum(quantity for _, _, quantity in sellers) <= min(capacities.values(), default=0)
     ways: list[tuple[int, int, Route, float]] = []
     for buyer, (zone, worth, _) in enumerate(buyers):
@@ -75,30 +98,38 @@ def most_welfare(sellers: Wishes, buyers: Wishes, routes: dict[int, list[Route]]
             if free and good:           # no corridor can bind: the best way is enough
                 good = [max(good, key=lambda way: way[0])]
             ways += [(seller, buyer, route, gain) for gain, route in good]
-    if not ways:
-        return 0.0
-    found = _solve(ways, [wh for _, _, wh in sellers], [wh for _, _, wh in buyers], {} if free else capacities)
-    return float(found)
+    return _Window(ways, [wh for _, _, wh in sellers], [wh for _, _, wh in buyers], {} if free else capacities)
 
 
-def _solve(ways: list[tuple[int, int, Route, float]], sold: list[int], bought: list[int],
-           capacities: Capacities) -> float:
-    solver = optional("scipy.optimize", "the optimum of welfare")
-    places = {way: len(sold) + len(bought) + at for at, way in enumerate(capacities)}
-    matrix = np.zeros((len(sold) + len(bought) + len(places), len(ways)))
-    for column, (seller, buyer, route, _) in enumerate(ways):
-        needed = PPM / (PPM - route.loss_ppm)
-        matrix[seller, column] = needed
-        matrix[len(sold) + buyer, column] = 1
-        for corridor, direction in route.corridors:
-            if places:
-                matrix[places[corridor, direction], column] += needed
-                matrix[places[corridor, 1 - direction], column] -= 1
-    done = solver.linprog([-gain for *_, gain in ways], A_ub=matrix, b_ub=[*sold, *bought, *capacities.values()],
-                          method="highs")
+def _solve(windows: list[_Window]) -> list[float]:
+    """The optimum of each window, all in one programme: they have nothing in common."""
+    what = "the optimum of welfare"
+    solver, sparse = optional("scipy.optimize", what), optional("scipy.sparse", what)
+    rows, columns, values = list[int](), list[int](), list[float]()
+    bounds, gains = list[int](), list[float]()
+    for window in windows:
+        buyers = len(bounds) + len(window.sold)
+        places = {way: buyers + len(window.bought) + at for at, way in enumerate(window.capacities)}
+        for column, (seller, buyer, route, _) in enumerate(window.ways, len(gains)):
+            needed = PPM / (PPM - route.loss_ppm)
+            rows += (len(bounds) + seller, buyers + buyer)
+            columns += (column, column)
+            values += (needed, 1.0)
+            for corridor, direction in route.corridors if places else ():
+                rows += (places[corridor, direction], places[corridor, 1 - direction])
+                columns += (column, column)
+                values += (needed, -1.0)
+        bounds += [*window.sold, *window.bought, *window.capacities.values()]
+        gains += [gain for *_, gain in window.ways]
+    if not gains:
+        return [0.0] * len(windows)
+    worth = np.array(gains)
+    matrix = sparse.csr_array((values, (rows, columns)), shape=(len(bounds), len(gains)))
+    done = solver.linprog(-worth, A_ub=matrix, b_ub=bounds, method="highs")
     if not done.success:
         raise ArithmeticError(f"the optimum was not found: {done.message}")
-    return float(-done.fun)
+    ends = np.cumsum([len(window.ways) for window in windows])
+    return [float(part.sum()) for part in np.split(worth * done.x, ends[:-1])]
 
 
 def _capacities(chain: Chain, window: int) -> Capacities:
