@@ -42,7 +42,7 @@ def build(quantity_wh: np.ndarray, price: np.ndarray, together: int) -> World:
     """A world with the houses' units and a market that opens for so many windows `together`."""
     houses, windows = quantity_wh.shape
     end = BEGIN + WINDOW * windows
-    world = World(log_level="WARNING")
+    world = World(log_level="ERROR")
     world.setup(start=OPENING, end=end + WINDOW, simulation_id="day", save_frequency_hours=None)
     world.add_market_operator("operator")
     # ASSUME asks for the opening after the last one, and ends when that would be too late for its products.

@@ -77,6 +77,6 @@ def play(interpreter: str, orders: Path, together: int, most_s: float) -> dict[s
         raise Unfinished(f"not finished after {most_s:.0f} s") from None
     if ended.returncode:
         raise Unfinished(f"failed: {ended.stderr.strip()[-500:]}")
-    found: dict[str, Any] = json.loads(ended.stdout)
+    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])     # its log may come before
     return found
 
