@@ -57,6 +57,9 @@ def test_twice_the_sun_on_what_is_there(tmp_path: Path) -> None:
         difference = compare(one.chain, other.chain, 4, tmp_path)
         change = dict(difference.measures.select("measure", "change").rows())
         assert change["generation"] > 0 and not difference.same
+        said = {label.get_text() for label in difference.plot().figure.axes[2].texts}
+        lines = difference.bills.group_by("rule").agg(thb=pl.col("change").sum() / 1e6).filter(pl.col("thb") != 0)
+        assert said == {f"{thb:+,.2f}" for thb in lines["thb"]}
     assert (tmp_path / "doubled_sun.svg").exists() and (tmp_path / "doubled_sun.html").exists()
 
 

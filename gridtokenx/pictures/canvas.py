@@ -72,10 +72,10 @@ def times(frame: pl.DataFrame, column: str = "delivery") -> Any:
     return frame[column].dt.replace_time_zone(None).to_list()
 
 
-def time_axis(axes: Axes, shown: Any) -> None:
+def time_axis(axes: Axes, shown: Any, ticks: int = 9) -> None:
     """Hours below the axis, days where they change."""
     dates = optional("matplotlib.dates", "a picture")
-    locator = dates.AutoDateLocator(minticks=3, maxticks=9)
+    locator = dates.AutoDateLocator(minticks=min(3, ticks // 2), maxticks=ticks)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
     if len(shown) > 1 and shown[0] != shown[-1]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 BAHT = 1_000_000
 KWH = 1_000
 _QUARTER = 1 / 96       # of a day: the width of a bar
+_TICKS = 5              # on a third of the width
 
 
 def picture_of(difference: Difference) -> Picture:
@@ -39,7 +40,7 @@ def _traded(axes: Axes, difference: Difference) -> None:
     axes.bar(times(change), values, width=_QUARTER, align="edge",
              color=[COLOURS[2] if value >= 0 else COLOURS[3] for value in values])
     axes.axhline(0, color=GREY, linewidth=0.8)
-    time_axis(axes, times(change))
+    time_axis(axes, times(change), _TICKS)
 
 
 def _flows(axes: Axes, difference: Difference) -> None:
@@ -53,8 +54,9 @@ def _flows(axes: Axes, difference: Difference) -> None:
         axes.scatter(times(one), (one["change"] / KWH).to_list(), s=10, color=COLOURS[corridor % len(COLOURS)],
                      label=str(corridor))
     axes.axhline(0, color=GREY, linewidth=0.8)
-    axes.legend(title="corridor", loc="best")
-    time_axis(axes, times(change.sort("window")))
+    axes.legend(title="corridor", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=6, handletextpad=0,
+                columnspacing=0.6, frameon=False)
+    time_axis(axes, times(change.sort("window")), _TICKS)
 
 
 def _bills(axes: Axes, difference: Difference) -> None:
@@ -64,7 +66,12 @@ def _bills(axes: Axes, difference: Difference) -> None:
         nothing(axes, "no difference")
         return
     values = (change["change"] / BAHT).to_list()
-    axes.barh([rule.replace("_", " ") for rule in change["rule"]], values,
-              color=[COLOURS[3] if value > 0 else COLOURS[2] for value in values])
+    bars = axes.barh([rule.replace("_", " ") for rule in change["rule"]], values,
+                     color=[COLOURS[3] if value > 0 else COLOURS[2] for value in values])
+    # One kind of line may dwarf all others, so each says what it is.
+    axes.bar_label(bars, [f"{value:+,.2f}" for value in values], padding=3, fontsize=8)
+    axes.margins(x=0.6)
+    axes.locator_params(axis="x", nbins=3)
+    axes.xaxis.set_major_formatter("{x:,g}")
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.invert_yaxis()
