@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -13,9 +11,11 @@ from xml.etree import ElementTree
 
 import polars as pl
 import pytest
+from browser_support import browser_page, find_browser
 from click.testing import CliRunner
 from ledger_support import THB, genesis
 from node_support import Cluster, small_genesis
+from study_pictures import look_at_file
 from test_scenario import text
 
 import gridtokenx
@@ -138,17 +138,12 @@ def test_without_matplotlib_it_is_said_what_to_install(monkeypatch: pytest.Monke
     assert not (tmp_path / "out").exists()
 
 
-BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
-
-
 @pytest.mark.processes
-@pytest.mark.skipif(not BROWSER, reason="no Chromium on this machine")
-def test_a_real_browser_shows_a_report_without_a_complaint(result: Result, tmp_path: Path) -> None:
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium on this machine (scripts/browser.sh installs one)")
+async def test_a_real_browser_shows_a_report_without_a_complaint(result: Result, tmp_path: Path) -> None:
     with run(parse_scenario(text(windows=2)), seed=9) as other:
-        path = result.report(tmp_path / "report.html", other.chain)
-    done = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-         "--enable-logging=stderr", "--window-size=1000,3000", "--dump-dom", f"file://{path}"],
-        capture_output=True, text=True, timeout=120, check=True)
-    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert done.stdout.count("<img") == len(NAMES) + 1 and "result hash" in done.stdout
+        paths = result.report(tmp_path / "report.html", other.chain), result.plot.bills().save(tmp_path / "bills.svg")
+    async with browser_page(tmp_path / "profile") as page:
+        for path in paths:
+            drawn = await look_at_file(page, path, tmp_path)
+            assert drawn == (len(NAMES) + 1 if path.suffix == ".html" else 0)
