@@ -3,6 +3,7 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_SIZE
+from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
@@ -117,10 +118,10 @@ cdef inline bint whole(bytes row) noexcept:
 
 
 def gather(blocks):
-    """`{key: [number of the block, value, number, value, ...]}` of the changes of several blocks, in their order."""
+    """`{key: (number of the block, value)}` of the changes of several blocks; a list `[number, value, number, value, ...]`
+    of keys that more than one changed, in their order."""
     cdef dict found = {}
-    cdef object number, value
-    cdef list entries
+    cdef object number, value, entries
     cdef int at = 0
     for changes in blocks:
         number = at
@@ -128,19 +129,20 @@ def gather(blocks):
             if type(key) is not bytes or not (value is None or type(value) is bytes):
                 raise TypeError(f"a change is bytes to bytes or None, not {type(key).__name__} to "
                                 f"{type(value).__name__}")
-            entries = <list> found.get(key)
-            if entries is None:
-                found[key] = [number, value]
-            else:
-                entries.append(number)
-                entries.append(value)
+            entries = found.setdefault(key, (number, value))
+            if type(entries) is list:
+                (<list> entries).append(number)
+                (<list> entries).append(value)
+            elif (<tuple> entries)[0] is not number:
+                found[key] = [(<tuple> entries)[0], (<tuple> entries)[1], number, value]
         at += 1
     return found
 
 
-def advance(list touched not None, dict gathered not None, dict before not None, list suffixes not None,
+def advance(list touched not None, dict gathered not None, list before not None, list suffixes not None,
             bytes absent not None, bytes present not None, bint pages):
-    """Steps through the changes of each of the keys `touched`, ascending; `before` has their values in the database.
+    """Steps through the changes of each of the keys `touched`, ascending; `before` has (key, value) of those that the
+    database has, ascending.
 
     `suffixes` has per block what follows a key in a row of history, or None for a block without history. Of `pages` of
     the trie most rows hold but the difference from the page after the block, which `restore` undoes. Returns
@@ -148,18 +150,24 @@ def advance(list touched not None, dict gathered not None, dict before not None,
     the beginning of another one.
     """
     cdef list rows = [], puts = [], gone = [], changed = [[] for _ in suffixes]
-    cdef list entries
+    cdef tuple held
     cdef bytes key, suffix, row, made
-    cdef object now, first, value
-    cdef Py_ssize_t at, number
+    cdef object entries, now, first, value
+    cdef Py_ssize_t at, number, met = 0, size
     for key in touched:
-        first = now = before.get(key)
-        entries = <list> gathered[key]
-        for at in range(0, PyList_GET_SIZE(entries), 2):
-            value = entries[at + 1]
+        first = now = None
+        if met < PyList_GET_SIZE(before):
+            held = <tuple> before[met]
+            if held[0] == key:
+                first = now = held[1]
+                met += 1
+        entries = gathered[key]
+        size = PyTuple_GET_SIZE(entries) if type(entries) is tuple else PyList_GET_SIZE(entries)
+        for at in range(0, size, 2):
+            value = (<tuple> entries)[at + 1] if type(entries) is tuple else (<list> entries)[at + 1]
             if value is now or value == now:
                 continue
-            number = entries[at]
+            number = (<tuple> entries)[at] if type(entries) is tuple else (<list> entries)[at]
             suffix = suffixes[number]
             if suffix is not None:
                 row = joined(key, suffix)

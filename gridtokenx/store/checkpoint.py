@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 
 from attrs import field, frozen
 
@@ -88,7 +87,7 @@ def check_blocks(blocks: Sequence[FinalizedBlock], executed_height: int) -> None
             raise CheckpointRefused(f"block {block.height} ends epoch {block.epoch_end.epoch} without a certificate")
         check_keys(block.changes, MAX_STATE_KEY_BYTES, "a state key")
         check_keys(block.pages, MAX_STATE_KEY_BYTES, "a page path")
-        check_keys((key for key, _ in block.events), MAX_KEY_BYTES, "an index key")
+        check_keys([key for key, _ in block.events], MAX_KEY_BYTES, "an index key")
 
 
 def write_blocks(transaction: Transaction, tables: Tables, blocks: Sequence[FinalizedBlock]) -> None:
@@ -101,7 +100,7 @@ def write_blocks(transaction: Transaction, tables: Tables, blocks: Sequence[Fina
     changed = [[pack(keys)] for keys in state]
     groups = [blocks[start:start + PAGED_TOGETHER] for start in range(0, len(blocks), PAGED_TOGETHER)]
     pages = _advance(transaction, tables, PAGES, PAGE_HISTORY, [
-        (group[-1].height, dict(chain.from_iterable(block.pages.items() for block in group))) for group in groups])
+        (group[-1].height, _last([block.pages for block in group])) for group in groups])
     for group, paths in zip(groups, pages, strict=True):
         changed[group[-1].height - blocks[0].height].append(pack(paths))
     _append(transaction, tables, CHANGED, [
@@ -130,7 +129,7 @@ def _advance(transaction: Transaction, tables: Tables, table: bytes, history: by
     gathered = native.gather([block for _, block in changes])
     touched = sorted(gathered)
     with transaction.cursor(db=tables[table]) as cursor:
-        before: dict[bytes, bytes] = dict(cursor.getmulti(touched))
+        before: list[tuple[bytes, bytes]] = cursor.getmulti(touched)
     suffixes = [height_key(height) if height else None for height, _ in changes]    # nothing comes before genesis
     rows, puts, gone, changed = native.advance(touched, gathered, before, suffixes, ABSENT, PRESENT, table == PAGES)
     for where, ascending in ((history, rows), (table, puts)):
@@ -139,6 +138,14 @@ def _advance(transaction: Transaction, tables: Tables, table: bytes, history: by
     for key in gone:
         transaction.delete(key, db=tables[table])
     return changed
+
+
+def _last(changes: Sequence[Changes]) -> Changes:
+    """What several blocks made of the keys together."""
+    made: dict[bytes, bytes | None] = {}
+    for block in changes:
+        made.update(block)
+    return made
 
 
 def _put(transaction: Transaction, tables: Tables, table: bytes, rows: Iterable[tuple[bytes, bytes]], *,

@@ -85,7 +85,7 @@ class Restoring:
     def put(self, rows: Iterable[tuple[bytes, bytes]], pages: Iterable[tuple[bytes, bytes]]) -> None:
         """Takes records of the state and pages of the trie, each key once."""
         for kept, added, what in ((self._rows, list(rows), "a state key"), (self._pages, list(pages), "a page path")):
-            check_keys((key for key, _ in added), MAX_STATE_KEY_BYTES, what)
+            check_keys([key for key, _ in added], MAX_STATE_KEY_BYTES, what)
             kept += added
             self._bytes += sum(len(key) + len(value) for key, value in added)
         if self._bytes > BATCH_BYTES:

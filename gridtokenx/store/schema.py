@@ -26,7 +26,7 @@ these blocks that one alone has paths in `changed`, also if they are none.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from gridtokenx._native import checkpoint as native
 from gridtokenx.store.errors import DatabaseDamaged, KeyRefused
@@ -73,12 +73,11 @@ def height_key(height: int) -> bytes:
     return height.to_bytes(HEIGHT_BYTES, "big")
 
 
-def check_keys(keys: Iterable[bytes], limit: int, what: str) -> None:
+def check_keys(keys: Collection[bytes], limit: int, what: str) -> None:
     """Raises KeyRefused for a key that is empty or longer than `limit`."""
-    kept = list(keys)
-    if all(0 < length <= limit for length in set(map(len, kept))):
+    if all(0 < length <= limit for length in set(map(len, keys))):
         return
-    for key in kept:
+    for key in keys:
         if not 0 < len(key) <= limit:
             raise KeyRefused(f"{what} of {len(key)} bytes ({key[:16].hex()}...); LMDB keys have at most "
                              f"{MAX_KEY_BYTES} bytes and here 1 to {limit} are allowed")
