@@ -272,7 +272,8 @@ cdef bint walk(object read_page, Memo memo, int depth, const uint8_t* hash, byte
     leaf of the parent's slot that moves down, or NULL. `result` gets what the parent's slot becomes. Returns False when
     nothing changed (`result` is not written then).
     """
-    cdef Page page
+    cdef Page spare
+    cdef Page* page = NULL
     cdef Slot below
     cdef Slot* slot
     cdef Change* change
@@ -283,13 +284,17 @@ cdef bint walk(object read_page, Memo memo, int depth, const uint8_t* hash, byte
     if depth >= MAX_NIBBLES:
         raise TrieError("two different keys have one hash")
     if hash != NULL:
-        if memo is not None and memo.find(changes[0].key, depth, hash, &page):
+        if memo is not None:
+            page = memo.take(changes[0].key, depth, hash, &spare)
+        if page != NULL:
             stale = 0
         else:
+            page = &spare
             if raw is None:
                 raw = fetch(read_page, path_of(changes[0].key, depth))
             parse(raw, changes[0].key, depth, page.slots)
     else:
+        page = &spare
         for index in range(16):
             page.slots[index].kind = EMPTY
         if seed != NULL:
@@ -324,20 +329,22 @@ cdef bint walk(object read_page, Memo memo, int depth, const uint8_t* hash, byte
             slot[0] = below
         start = end
     if hash != NULL and not changed:
+        if memo is not None and not stale:
+            memo.keep(changes[0].key, depth, hash, page)
         return False
     for index in range(16):
         keys += 1 if page.slots[index].kind == LEAF else 2 if page.slots[index].kind == CHILD else 0
     new = build(page.slots) if keys >= (2 if depth else 1) else None
     if new is not None or hash != NULL:
         out[path_of(changes[0].key, depth)] = new
-    fold(&page, stale | changed, &folded)
+    fold(page, stale | changed, &folded)
     result.kind = folded.kind
     if folded.kind == LEAF:
         memcpy(result.data, page.slots[folded.leaf].data, 64)
     elif folded.kind == CHILD:
         memcpy(result.data, folded.hash, 32)
         if memo is not None:
-            memo.keep(changes[0].key, depth, folded.hash, &page)
+            memo.keep(changes[0].key, depth, folded.hash, page)
     return True
 
 
@@ -375,12 +382,16 @@ def update(object read_page, bytes root not None, object changes not None, Memo 
     cdef Slot result
     cdef uint8_t hash[32]
     cdef dict out = {}
+    if memo is not None and memo.busy:      # `read_page` may let other threads run, or update a trie itself
+        memo = None
     cdef bytes raw = None if memo is not None and memo.has_root(root) else root_page(read_page, root)
     cdef const uint8_t* old = NULL if root == bytes(32) else <const uint8_t*> PyBytes_AS_STRING(root)
     if count == 0:
         return root, out
     pool = <Change*> malloc(count * sizeof(Change))
     order = <Change**> malloc(count * sizeof(Change*))
+    if memo is not None:
+        memo.busy = True
     try:
         if pool == NULL or order == NULL:
             raise MemoryError
@@ -409,6 +420,8 @@ def update(object read_page, bytes root not None, object changes not None, Memo 
         root_of(&result, hash)
         return hash[:32], out
     finally:
+        if memo is not None:
+            memo.busy = False
         free(pool)
         free(order)
 

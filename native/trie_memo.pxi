@@ -27,9 +27,10 @@ cdef inline uint64_t prefix_of(const uint8_t* key, int depth) noexcept nogil:
 
 
 cdef class Memo:
-    """What `update` may keep between calls. Results are the same with and without; one thread at a time uses it."""
+    """What `update` may keep between calls. Results are the same with and without. Who finds it `busy` does without."""
 
     cdef Kept* _places
+    cdef bint busy
 
     def __cinit__(self):
         self._places = <Kept*> calloc(DENSE + SHARED, sizeof(Kept))
@@ -45,19 +46,24 @@ cdef class Memo:
             return &self._places[((1 << 4 * depth) - 1) // 15 + prefix]
         return &self._places[DENSE + ((prefix + <uint64_t> depth) * SCATTER >> 52)]
 
-    cdef bint find(self, const uint8_t* key, int depth, const uint8_t* hash, Page* page) noexcept nogil:
-        """Whether the page at `depth` nibbles of `key` whose subtree has this hash is here; `page` gets it."""
+    cdef Page* take(self, const uint8_t* key, int depth, const uint8_t* hash, Page* spare) noexcept nogil:
+        """The page at `depth` nibbles of `key` whose subtree has this hash, or NULL. It may be changed: one that has a
+        place of its own is changed there, and not found until it is kept again; any other is copied to `spare`."""
         cdef Kept* kept = self.place(key, depth)
         if not kept.filled or kept.depth != depth or memcmp(kept.hash, hash, 32) != 0:
-            return False
-        page[0] = kept.page
-        return True
+            return NULL
+        if depth < DENSE_NIBBLES:
+            kept.filled = 0
+            return &kept.page
+        spare[0] = kept.page
+        return spare
 
     cdef void keep(self, const uint8_t* key, int depth, const uint8_t* hash, Page* page) noexcept nogil:
         cdef Kept* kept = self.place(key, depth)
         kept.filled, kept.depth = 1, depth
         memcpy(kept.hash, hash, 32)
-        kept.page = page[0]
+        if page != &kept.page:
+            kept.page = page[0]
 
     cdef bint has_root(self, bytes root):
         return self._places.filled and len(root) == 32 and memcmp(self._places.hash, PyBytes_AS_STRING(root), 32) == 0

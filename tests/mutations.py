@@ -1,6 +1,6 @@
 """Does the suite notice a broken rule? One at a time is broken in a scratch copy of the sources.
 
-    python tests/mutations.py orderbook|conservation|energy [--only WORD] [--resume DIR] [--minutes M]
+    python tests/mutations.py orderbook|conservation|trie|energy [--only WORD] [--resume DIR] [--minutes M]
 
 A mutation is (rule, old text, new text). The old text stands exactly once in the native sources of that extension,
 which is built anew without optimisation: the order book once, with every mutation under a switch that the environment
@@ -402,10 +402,27 @@ ENERGY: list[Mutation] = [
      "                    False and sums.meter(claiming.meter, HELD, index, sign"),
 ]
 
+TRIE: list[Mutation] = [
+    ("a page of another hash", "if not kept.filled or kept.depth != depth or memcmp(kept.hash, hash, 32) != 0:",
+     "if not kept.filled or kept.depth != depth:"),
+    ("a page that is being changed is not found", "            kept.filled = 0\n", "            pass\n"),
+    ("who finds it busy does without", "if memo is not None and memo.busy:", "if False:"),
+    ("busy no longer at the end", "            memo.busy = False\n", "            memo.busy = True\n"),
+    ("what did not change is kept", "if memo is not None and not stale:", "if False:"),
+    ("what was not hashed is not kept", "if memo is not None and not stale:", "if memo is not None:"),
+    ("the root, if it is known", "self._places.filled and len(root) == 32 and memcmp(self._places.hash, "
+     "PyBytes_AS_STRING(root), 32) == 0", "self._places.filled and len(root) == 32"),
+    ("inner nodes above a change are hashed anew", "fold(page, stale | changed, &folded)",
+     "fold(page, stale, &folded)"),
+    ("all inner nodes of a page that was read are hashed", "fold(page, stale | changed, &folded)",
+     "fold(page, changed, &folded)"),
+]
+
 SETS = {
     "orderbook": (ORDERBOOK, ["test_orderbook_rules.py", "test_matching_examples.py", "test_orderbook_streams.py",
                               "test_orderbook_uncross.py", "test_orderbook_replay.py", "test_orderbook_model.py"]),
     "conservation": (CONSERVATION, ["test_conservation_native.py"]),
+    "trie": (TRIE, ["test_trie.py"]),
     "energy": (ENERGY, [
         "test_energy_truth.py::test_energy_cannot_be_sold_twice",
         "test_placing_kernel.py::test_the_kernel_does_what_the_rules_say",

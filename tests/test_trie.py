@@ -177,6 +177,60 @@ def test_a_memo_knows_pages_by_their_hash() -> None:
     pages = apply(pages, changed)
     trie.update(read, after, rivals[0], memo)
     assert not [path for path in reads if path[0] <= 3]
+    wrong, reads = bytes(31) + b"\x01", []
+    with pytest.raises(trie.TrieError, match="does not belong to root"):
+        trie.update(read, wrong, rivals[0], memo)
+    assert reads == [trie.ROOT_PATH]
+
+
+def test_a_memo_is_whole_after_nothing_changed_and_after_a_failure() -> None:
+    content = {number.to_bytes(8, "big"): b"%d" % number for number in range(20_000)}
+    root, changed = trie.update({}.get, trie.EMPTY_ROOT, list(content.items()))
+    pages = apply({}, changed)
+    absent = [(number.to_bytes(8, "big"), None) for number in range(30_000, 30_100)]
+    changes = [(number.to_bytes(8, "big"), b"new") for number in range(0, 20_000, 70)]
+    rivals = [(key, b"newer") for key, _ in changes]
+    wanted = trie.update(pages.get, root, changes), trie.update(pages.get, root, rivals)
+    memo, reads = trie.Memo(), 0
+
+    def failing(path: bytes) -> bytes | None:
+        nonlocal reads
+        reads += 1
+        return None if reads == 800 else pages.get(path)
+
+    assert trie.update(pages.get, root, absent, memo) == (root, {})     # read, but nothing of it was hashed
+    assert trie.update(pages.get, root, changes, memo) == wanted[0]
+    assert trie.update(pages.get, root, rivals, memo) == wanted[1]
+    knowing, shallow = trie.Memo(), list[bytes]()
+    trie.update({}.get, trie.EMPTY_ROOT, list(content.items()), knowing)
+    for _ in range(2):                                  # what did not change is known as before
+        assert trie.update(lambda path: shallow.append(path) or pages.get(path), root, absent, knowing) == (root, {})
+    assert shallow and not [path for path in shallow if path[0] <= 3]
+    for fails_at in (1, 10, 100, 250):
+        reads = 800 - fails_at
+        with pytest.raises(trie.TrieError, match="is missing"):
+            trie.update(failing, root, [(key, b"more") for key in content], memo)
+        assert trie.update(pages.get, root, changes, memo) == wanted[0]
+
+
+def test_who_reads_pages_may_update_a_trie_with_the_same_memo() -> None:
+    content = {number.to_bytes(8, "big"): b"%d" % number for number in range(20_000)}
+    memo = trie.Memo()
+    root, changed = trie.update({}.get, trie.EMPTY_ROOT, list(content.items()), memo)
+    pages = apply({}, changed)
+    changes = [(number.to_bytes(8, "big"), b"new") for number in range(0, 20_000, 70)]
+    rivals = [(key, b"newer") for key, _ in changes]
+    wanted = trie.update(pages.get, root, changes), trie.update(pages.get, root, rivals)
+    inside: list[tuple[bytes, Pages]] = []
+
+    def read(path: bytes) -> bytes | None:
+        if len(inside) < 5:
+            inside.append(trie.update(pages.get, root, rivals, memo))
+        return pages.get(path)
+
+    assert trie.update(read, root, changes, memo) == wanted[0]
+    assert inside == [wanted[1]] * 5
+    assert trie.update(pages.get, root, rivals, memo) == wanted[1]
 
 
 def test_the_deepest_shared_prefix_spans_several_pages() -> None:
