@@ -37,6 +37,7 @@ MEASURES = ("trades", "traded", "price_mean", "price_dispersion", "efficiency", 
 
 
 def main(short: bool, out: Path) -> pl.DataFrame:
+    out.mkdir(parents=True, exist_ok=True)
     size = {"houses": 6 if short else 40, "windows": 8 if short else 96, "hour": 10 if short else 0}
     rows = []
     for strategy in ("truthful", "zero-intelligence"):
@@ -49,7 +50,8 @@ def main(short: bool, out: Path) -> pl.DataFrame:
                             | {name: found[name] for name in MEASURES})
     frame = pl.DataFrame(rows)
     means = frame.group_by("strategy", "mechanism", maintain_order=True).agg(pl.col(MEASURES).mean())
-    print(means)
+    with pl.Config(tbl_width_chars=120):
+        print(means)
     figure, axes = canvas(1, 3, height=2.8)
     labels = [f"{strategy}\n{mechanism}" for strategy, mechanism in means.select("strategy", "mechanism").rows()]
     for place, (name, scale, unit) in zip(axes, (("efficiency", 100, "%"), ("traded", 0.001, "kWh"),

@@ -49,6 +49,7 @@ def compare(as_is: Chain, doubled: Chain, windows: int, out: Path) -> Difference
 
 
 def main(directory: Path, short: bool, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
     with gridtokenx.fork(directory) as as_is, gridtokenx.fork(directory) as doubled:
         print(f"forked {directory} after block {as_is.provenance.height:,}, market time {as_is.now:%Y-%m-%d %H:%M}"
               if as_is.provenance else "")

@@ -56,6 +56,7 @@ def biogas(out: Path) -> None:
 
 
 def main(short: bool, out: Path) -> Difference:
+    out.mkdir(parents=True, exist_ok=True)
     size = {"houses": 10 if short else 50, "plants": 1 if short else 5, "windows": 24 if short else 96,
             "hour": 16 if short else 0}
     biogas(out)

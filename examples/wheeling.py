@@ -52,6 +52,7 @@ def study(charges: list[int], seeds: list[int], houses: int, windows: int, hour:
 
 
 def main(short: bool, out: Path) -> pl.DataFrame:
+    out.mkdir(parents=True, exist_ok=True)
     charges = [0, 1_070_000] if short else [0, 125_000, 250_000, 500_000, 750_000, 1_070_000]
     frame = study(charges, [1] if short else [1, 2, 3], 4 if short else 25, 8 if short else 96, 10 if short else 0)
     means = frame.group_by("charge_thb_kwh", maintain_order=True).agg(pl.col(MEASURES).mean())

@@ -25,24 +25,24 @@ def study(name: str) -> dict[str, Any]:
 
 
 def test_wheeling_takes_from_the_savings(tmp_path: Path) -> None:
-    frame: pl.DataFrame = study("wheeling")["main"](True, tmp_path)
+    frame: pl.DataFrame = study("wheeling")["main"](True, tmp_path / "made")
     free, full = frame.sort("charge_thb_kwh").rows(named=True)
     assert free["wheeling"] == 0 < full["wheeling"]
     assert free["peer_to_peer_share"] >= full["peer_to_peer_share"] > 0
     assert free["savings_mean"] > full["savings_mean"]
-    assert (tmp_path / "wheeling.svg").read_bytes().startswith(b"<?xml")
+    assert (tmp_path / "made" / "wheeling.svg").read_bytes().startswith(b"<?xml")
 
 
 def test_a_lost_corridor_keeps_zones_apart(tmp_path: Path) -> None:
-    difference = study("lost_corridor")["main"](True, tmp_path)
+    difference = study("lost_corridor")["main"](True, tmp_path / "made")
     change = dict(difference.measures.select("measure", "change").rows())
     assert change["between_zones"] < 0 < change["binding"] <= 3
     assert change["co2_of_supply"] > 0 > change["savings"]
-    assert "Difference" in (tmp_path / "lost_corridor.html").read_text("utf-8")
+    assert "Difference" in (tmp_path / "made" / "lost_corridor.html").read_text("utf-8")
 
 
 def test_an_auction_has_one_price(tmp_path: Path) -> None:
-    frame: pl.DataFrame = study("clearing")["main"](True, tmp_path)
+    frame: pl.DataFrame = study("clearing")["main"](True, tmp_path / "made")
     assert frame.height == 4 and frame["efficiency"].is_between(0, 1).all()
     truthful = frame.filter(strategy="truthful")
     dispersion = dict(truthful.select("mechanism", "price_dispersion").rows())

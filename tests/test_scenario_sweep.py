@@ -120,7 +120,7 @@ def test_a_sweep_that_was_killed_goes_on_and_ends_the_same(tmp_path: Path) -> No
     ("[1, 2]\n[grid]", "[1, 1]\n[grid]", r"seeds is \[1, 1\]; a list of root seeds is allowed, each once"),
     ("[2, 6.5]", "2", r"grid.groups\[roofs\].pv_kw is 2; a list of values is allowed|is 2"),
     ("[2, 6.5]", "[-2]", r"run 0 \(groups\[roofs\].pv_kw = -2.*: groups\[0\].pv_kw is -2"),
-    ("groups[roofs]", "groups[walls]", "names a table that the scenario has not"),
+    ("groups[roofs]", "groups[walls]", "the scenario has not; there it has roofs, homes: add"),
     ("rounds =", "round =", "trading.round is unknown; did you mean rounds"),
     ("small.toml", "none.toml", "none.toml cannot be read"),
     ("[grid]", "[grids]", "grids is unknown; did you mean grid"),

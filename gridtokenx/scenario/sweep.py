@@ -216,11 +216,17 @@ def _set(document: dict[str, Any], key: str, value: Value) -> None:
 def _entry(listed: Any, index: str, key: str) -> Any:
     """The table of a list at a place, or with that name, zone or tariff."""
     entries = listed if type(listed) is list else []
+    known = []
     for place, entry in enumerate(entries):
-        if index == str(place) or (type(entry) is dict and index in map(str, (
-                entry.get("name"), entry.get("zone"), entry.get("tariff"), _joined(entry.get("corridor"))))):
+        names = [str(place)]
+        if type(entry) is dict:
+            names += [str(entry[name]) for name in ("name", "zone", "tariff") if name in entry]
+            names += [_joined(entry["corridor"])] if "corridor" in entry else []
+        if index in names:
             return entry
-    raise ScenarioError(f"the swept key {key} names a table that the scenario has not")
+        known.append(names[-1])
+    raise ScenarioError(f"the swept key {key} names a table that the scenario has not; there it has "
+                        f"{', '.join(known) or 'none'}: add the table to the scenario, or name one that it has")
 
 
 def _joined(ends: Any) -> str:
