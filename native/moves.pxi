@@ -1,5 +1,5 @@
 # Accounts and positions in numbers: where their attributes are, what came free before the block counted in full
-# (`gridtokenx.ledger.funds.settled`, `gridtokenx.market.positions.settled`), and their keys.
+# (`gridtokenx.ledger.funds.settled`, `gridtokenx.market.positions.settled`).
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
@@ -40,29 +40,6 @@ cdef enum:
 cdef int64_t MOST = <int64_t>1 << 59                # of an amount; what is more is left to numbers without bounds
 cdef int64_t ORDINARY = <int64_t>1 << 36            # of an order's price and energy
 cdef int64_t PPM = 1_000_000
-
-
-cdef inline void write(uint8_t* at, uint64_t number, int size) noexcept:
-    cdef int i
-    for i in range(size):
-        at[i] = <uint8_t>(number >> (8 * (size - 1 - i)))
-
-
-cdef bytes key_of(uint8_t space, uint64_t number):
-    cdef bytes key = PyBytes_FromStringAndSize(NULL, 5)
-    cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(key)
-    at[0] = space
-    write(at + 1, number, 4)
-    return key
-
-
-cdef bytes window_key(uint8_t space, uint64_t window, uint64_t number):
-    cdef bytes key = PyBytes_FromStringAndSize(NULL, 9)
-    cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(key)
-    at[0] = space
-    write(at + 1, window, 4)
-    write(at + 5, number, 4)
-    return key
 
 
 cdef inline void settle_account(int64_t* a, int64_t height) noexcept:

@@ -1,5 +1,5 @@
 # Records as their canonical bytes: kernels read numbers there and write them, and no object is made of a record that only
-# kernels deal with. `gridtokenx.ledger.records` says what the bytes are.
+# kernels deal with. `gridtokenx.ledger.records` says what the bytes are, `gridtokenx.ledger.spaces` what keys are.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
@@ -66,3 +66,29 @@ cdef bytes write_all(Shape shape, const int64_t* numbers):
     for i in range(size):
         at = write_number(at, numbers[i])
     return PyBytes_FromStringAndSize(<const char*>raw, at - raw)
+
+
+# ------------------------------------------------------------------ keys
+
+
+cdef inline void write(uint8_t* at, uint64_t number, int size) noexcept:
+    cdef int i
+    for i in range(size):
+        at[i] = <uint8_t>(number >> (8 * (size - 1 - i)))
+
+
+cdef bytes key_of(uint8_t space, uint64_t number):
+    cdef bytes key = PyBytes_FromStringAndSize(NULL, 5)
+    cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(key)
+    at[0] = space
+    write(at + 1, number, 4)
+    return key
+
+
+cdef bytes window_key(uint8_t space, uint64_t window, uint64_t number):
+    cdef bytes key = PyBytes_FromStringAndSize(NULL, 9)
+    cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(key)
+    at[0] = space
+    write(at + 1, window, 4)
+    write(at + 5, number, 4)
+    return key

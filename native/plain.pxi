@@ -28,6 +28,7 @@ ATTRIBUTES = {
                    "lines"),
     "SignedReport": ("meter", "window", "quality", "revision", "energies", "signature"),
     "Traded": ("purchase_uthb", "wheel_uthb", "fee_uthb", "vat_uthb", "sale_uthb", "collateral_uthb", "lost_wh"),
+    "Usage": ("withdrawn_wh", "supplied_wh", "peak_wh"),
     "WindowRules": ("opens_ms", "gate_ms", "band", "vat_ppm", "short_cap")}
 
 

@@ -77,17 +77,6 @@ cdef inline uint8_t* line(uint8_t* at, int rule, int64_t quantity, int64_t rate,
     return write_number(write_number(write_number(at, quantity), rate), amount)
 
 
-cdef bytes window_key(uint8_t space, int64_t window, int64_t number):
-    cdef bytes key = PyBytes_FromStringAndSize(NULL, 9)
-    cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(key)
-    cdef int i
-    at[0] = space
-    for i in range(4):
-        at[1 + i] = <uint8_t>(window >> (24 - 8 * i))
-        at[5 + i] = <uint8_t>(number >> (24 - 8 * i))
-    return key
-
-
 cdef class _Earner:
     """Who earns by the bills of this piece: a utility, or the tax account."""
 
@@ -229,7 +218,7 @@ cdef class _Run:
         """1: settled; 0: not plain; 2: no room."""
         cdef Meters k = self.kernel
         cdef _Terms terms
-        cdef object meter = self.get(PyBytes_FromStringAndSize(window_key(k.meter_space, number, 0), 5))
+        cdef object meter = self.get(key_of(k.meter_space, number))
         cdef object reading, traded = None, owner
         cdef bytes traded_key, account_key, energy_key
         cdef int64_t since, boundary, sold = 0, bought = 0, supplied, taken

@@ -121,7 +121,8 @@ cdef class Merged:
 
     cdef readonly object base
     cdef readonly dict values, pages
-    cdef dict _read, _read_pages, _last
+    cdef dict _read, _read_pages
+    cdef list _last         # by space, the last key that `base` has of it, or b""; None: not asked yet
     cdef readonly dict added
 
     def __init__(self, object base, Merged before=None, Py_ssize_t most=0):
@@ -130,7 +131,7 @@ cdef class Merged:
         # What was read of `base`, which does not change.
         self._read = {} if before is None else known_of(before._read, before.values, most)
         self._read_pages = {} if before is None else known_of(before._read_pages, before.pages, most)
-        self._last = {}         # the last key that `base` has of a space, or b""
+        self._last = [None] * 256
         self.added = {}         # keys of `values` by space: a list of each block that added some
 
     @property
@@ -159,25 +160,25 @@ cdef class Merged:
 
     cpdef bint reaches(self, bytes key) except -1:
         """Whether `base` has a key of the same space that is not below `key`."""
-        cdef bytes space = PyBytes_FromStringAndSize(PyBytes_AS_STRING(key), 1)
-        cdef object last = self._last.get(space)
+        cdef int space = space_of(key)
+        cdef object last = self._last[space]
         if last is None:
-            last = self.base.last_key(space)
+            last = self.base.last_key(bytes((space,)))
             if last is None:
                 last = EMPTY
             self._last[space] = last
-        return key <= <bytes>last
+        return last is not EMPTY and key <= <bytes>last
 
     cpdef object get(self, bytes key):
         cdef PyObject* found = PyDict_GetItem(self.values, key)
         cdef object value
         if found != NULL:
             return <object>found
+        if not self.reaches(key):
+            return None
         found = PyDict_GetItem(self._read, key)
         if found != NULL:
             return <object>found
-        if not self.reaches(key):
-            return None
         value = self._read[key] = self.base.get(key)
         return value
 

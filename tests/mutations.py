@@ -398,6 +398,11 @@ ENERGY: list[Mutation] = [
     ("bids that lapse give their money back", "money.moves[2] += held", "pass"),
     ("what was sold is on offer no more, natively", "p[OPEN_SELL] -= m[0] + m[2]", "p[OPEN_SELL] -= m[2]"),
     ("an order that closed another is no plain one", "if index in busy or made in named:", "if made in named:"),
+    ("what was injected is a lot, natively", "        if r[0]:\n            lot[0],",
+     "        if False:\n            lot[0],"),
+    ("withdrawal that purchases do not cover is supplied, natively",
+     "        uncovered = r[1] - left if r[1] > left else 0\n", "        uncovered = 0\n"),
+    ("a month counts what was supplied, natively", "        if of == rule:\n", "        if False:\n"),
     ("claims on their way to buyers, in the check", "                    sums.meter(claiming.meter, HELD, index, sign",
      "                    False and sums.meter(claiming.meter, HELD, index, sign"),
 ]
@@ -427,6 +432,8 @@ SETS = {
         "test_energy_truth.py::test_energy_cannot_be_sold_twice",
         "test_placing_kernel.py::test_the_kernel_does_what_the_rules_say",
         "test_moves_kernel.py",
+        "test_settlement_kernel.py",
+        "test_monthly.py::test_the_kernel_counts_what_the_rules_count",
         "test_energy_truth.py::test_a_reading_above_capacity_is_refused",
         "test_energy_truth.py::test_a_lot_cannot_be_spent_twice",
         "test_certificate_operations.py::test_retired_once_and_for_good",
@@ -445,7 +452,7 @@ SETS = {
 }
 QUICK = 3       # of the order book's
 # Those that say what is plain: of the energy set too.
-KERNELS = ("contributions.pyx", "moves.pyx", "placing.pyx", "readings.pyx")
+KERNELS = ("contributions.pyx", "monthly.pyx", "moves.pyx", "placing.pyx", "readings.pyx", "settlement.pyx")
 PROFILE = '''"""Loaded before the tests: random tests start from a fixed seed and stop at the first failing example."""
 from hypothesis import Phase, settings
 settings.register_profile("mutations", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from attrs import evolve
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from attrs import evolve, make_class
 from ledger_support import REGISTRAR, Chain, genesis, key, trading_chain
 
+from gridtokenx._native.monthly import Months
 from gridtokenx.grid.kinds import Network, Role, Source
 from gridtokenx.ledger import spaces, tariff_queries
 from gridtokenx.ledger.metering_records import Settlement
 from gridtokenx.ledger.operations import RegisterMeter, RegisterParticipant, ReportReadings
+from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.tariff_records import Billing, MonthlyBill, Terms, Usage, block_tariff, tariff
+from gridtokenx.market import monthly
 from gridtokenx.market.clock import WINDOW_MS
 from gridtokenx.market.monthly import first_window, month_of_window, monthly_lines
 from gridtokenx.market.rules import BillRule
@@ -145,3 +153,50 @@ def test_demand_is_the_greatest_on_peak_quarter_hour() -> None:
     assert Usage.decode(chain.head.get(spaces.usage(MAY, 1)) or b"") == Usage(4_100, 4_100, 2_500)
     [row] = tariff_queries.monthly_bills(chain.head, key("house 0").public, MAY)
     assert (row["billed"], row["demand_w"], row["lines"]) == (False, 10_000, [])
+
+
+def counted(seed: int) -> tuple[Any, ...]:
+    """What is changed, and what room is left, when bills of all sorts are counted for the month."""
+    random = Random(seed)
+    session, window = Session(genesis().view(), 40), 2_000_000
+    month, room = month_of_window(window), random.choice((10**6, 10**6, random.randrange(400)))
+
+    def put(place: bytes, record: Settlement | Usage) -> None:
+        session.put(place, record if random.random() < 0.3 else record.encode())
+
+    def wh() -> int:
+        return random.choice((0, random.randrange(30), random.randrange(10**6), random.randrange(10**6), 1 << 40, -3))
+
+    for number in range(1, 31):
+        if random.random() < 0.9:
+            lines = tuple((random.randrange(1, 8), wh(), 0, wh()) for _ in range(random.randrange(5)))
+            put(spaces.settlement(window, number),
+                Settlement(key("owner").public, 1, 5, wh(), 5, 5, 5, 5, 0, 0, lines))
+        if random.random() < 0.7:
+            put(spaces.usage(month, number), Usage(wh(), wh(), wh()))
+    session.put(spaces.COUNTERS, evolve(session.get(spaces.COUNTERS), meters=30))
+    session.put(spaces.BILLING, Billing(random.choice((0, 4)), 0))
+
+    def spend(weight: int) -> bool:
+        nonlocal room
+        if weight > room:
+            return False
+        room -= weight
+        return True
+
+    context: Any = SimpleNamespace(session=session)
+    return monthly._count(context, window, month, spend), room, session.changed()
+
+
+def test_the_kernel_counts_what_the_rules_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(60):
+        fast = counted(seed)
+        with monkeypatch.context() as without:
+            without.setattr(monthly, "_KERNEL", SimpleNamespace(count=lambda *given: (given[4], True)))
+            assert fast == counted(seed), seed
+
+
+def test_usage_that_the_kernel_does_not_know_stops_it() -> None:
+    with pytest.raises(ValueError, match="attributes of Usage"):
+        Months({"Usage": make_class("Usage", ["a"])}, spaces.Space.__members__, energy=6, count_weight=1,
+               clear_weight=1)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gridtokenx._native.monthly import Months
 from gridtokenx.ledger import funds, spaces, weights
 from gridtokenx.ledger.context import Context
 from gridtokenx.ledger.metering_records import Line, Settlement
 from gridtokenx.ledger.records import Counters, Meter, Zone
 from gridtokenx.ledger.session import Session
+from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.tariff_records import Billing, MonthlyBill, Series, Tariff, Terms, Usage
 from gridtokenx.market.bills import ENERGY, line
 from gridtokenx.market.clock import WINDOW_S
@@ -28,6 +30,10 @@ FORGET_MONTH = 1 << 32
 """Added to a month, the item of timed work that takes the month's bills out of state."""
 QUARTERS_OF_AN_HOUR = 4
 DAY_MS = 86_400_000
+
+_KERNEL = Months({"Usage": Usage}, Space.__members__, energy=ENERGY, count_weight=weights.COUNT_METER,
+                 clear_weight=weights.CLEAR_RECORD)
+"""Counts a window for a meter as `_count` does."""
 
 Spend = Callable[[int], bool]
 """Asked with a weight before each piece of work: has this block room for it?"""
@@ -64,6 +70,12 @@ def _count(context: Context, window: int, month: int, spend: Spend) -> bool:
     peak = is_on_peak(session, window)
     number = billing.meter
     while number < counters.meters:
+        number, goes_on = _KERNEL.count(session, window, month, peak, number, counters.meters, spend)
+        if number == counters.meters:
+            break
+        if not goes_on:
+            session.put(spaces.BILLING, Billing(number, 0))
+            return False
         bill: Settlement | None = session.get(spaces.settlement(window, number + 1))
         if not spend(weights.CLEAR_RECORD if bill is None else weights.COUNT_METER):
             session.put(spaces.BILLING, Billing(number, 0))
