@@ -77,7 +77,9 @@ class Recent(Merged):
         blocks, keys = self._keys.get(space, (0, []))
         if blocks < len(added):
             fresh = added[blocks:]
-            keys = sorted([*keys, *sorted(chain.from_iterable(fresh))])     # two ascending runs are merged
+            more = sorted(chain.from_iterable(fresh))
+            start = bisect_left(keys, more[0])      # mostly near the end: keys of later windows and hours are above
+            keys = [*keys[:start], *sorted(keys[start:] + more)]
             self._keys[space] = blocks + len(fresh), keys
         return _layer(keys, prefix, self.values)
 
