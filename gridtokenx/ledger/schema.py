@@ -85,7 +85,7 @@ VALUES = Values(
     {**{space: form_of(record).read for space, record in _SPACES.items()}, **dict.fromkeys(_RAW)}, Space.CHAIN,
     {kind: form_of(record).read for kind, record in _CHAIN.items()},
     {record: form_of(record).write for record in (*_SPACES.values(), *_CHAIN.values())}, KNOWN_MOST,
-    frozenset({Space.SETTLEMENT, Space.LOT, Space.BALANCE}))
+    frozenset({Space.READING, Space.SETTLEMENT, Space.LOT, Space.BALANCE}))
 decode_value = VALUES.decode
 """The record (or, for numbers and indexes, the canonical bytes) that a key holds."""
 encode_value = VALUES.encode
