@@ -331,3 +331,10 @@ def test_the_audit_names_what_is_wrong() -> None:
             audit_certificates(chain.head)
         chain.head = head
     audit_certificates(chain.head)
+
+
+def test_more_than_64_bits_of_claims_are_named() -> None:
+    place = spaces.meter_claims(1)
+    session = Session(genesis().view(), 1)
+    with pytest.raises(InvariantError, match="certificates: 1180591620717411303424 needs more than 64 bits"):
+        check_changes(session, [(place, None, MeterClaims(1 << 70, 0, 0, 0))])

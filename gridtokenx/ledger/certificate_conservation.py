@@ -12,6 +12,7 @@ import numpy as np
 from attrs import define, evolve, field, frozen
 
 from gridtokenx._native.conservation import RECORD, check_sums, find_negative
+from gridtokenx._native.contributions import Entries
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.certificate_records import (
@@ -25,7 +26,7 @@ from gridtokenx.ledger.certificate_records import (
     Registry,
 )
 from gridtokenx.ledger.metering_records import Lot, Quality, Reading, Settlement
-from gridtokenx.ledger.session import Session
+from gridtokenx.ledger.session import Session, of_space
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader
 
@@ -44,17 +45,22 @@ _CHAIN_GROUPS = ("certificates issued", "certificates retired", "certificates in
 _METER_GROUP_NAMES = ("metered", "claimed", "held in claims and certificates", "certified", "retired")
 
 
+_CLAIM, _CLAIMING, _HOLDING, _BUNDLES, _METER_CLAIMS, _CERTIFICATE, _CERTIFICATES_OF = map(int, (
+    Space.CLAIM, Space.CLAIMING, Space.HOLDING, Space.BUNDLES, Space.METER_CLAIMS, Space.CERTIFICATE,
+    Space.CERTIFICATES_OF))
+
+
 @define
 class _Sums:
-    entries: list[tuple[int, int, int]] = field(factory=list)
+    entries: Entries = field(factory=Entries)
     meters: dict[int, int] = field(factory=dict)
 
     def chain(self, group: int, index: int, amount: int) -> None:
-        self.entries.append((group, index, amount))
+        self.entries += (index << 32 | group, amount)
 
     def meter(self, meter: int, group: int, index: int, amount: int) -> None:
         place = self.meters.setdefault(meter, len(self.meters))
-        self.entries.append((len(_CHAIN_GROUPS) + place * METER_GROUPS + group, index, amount))
+        self.entries += (index << 32 | len(_CHAIN_GROUPS) + place * METER_GROUPS + group, amount)
 
     def check(self) -> None:
         expected = np.zeros(len(_CHAIN_GROUPS) + len(self.meters) * METER_GROUPS, np.int64)
@@ -66,11 +72,10 @@ class _Sums:
             raise InvariantError(f"meter {meter}: energy {_METER_GROUP_NAMES[group]} is off by {violation.actual} Wh")
 
 
-def _array(entries: list[tuple[int, int, int]]) -> np.ndarray[Any, Any]:
-    records = np.empty(len(entries), RECORD)
-    if entries:         # by columns: an array made of tuples costs three times as much
-        records["group"], records["identity"], records["amount"] = zip(*entries, strict=True)
-    return records
+def _array(entries: Entries) -> np.ndarray[Any, Any]:
+    if entries.beyond is not None:
+        raise InvariantError(f"certificates: {entries.beyond[1]} needs more than 64 bits")
+    return np.frombuffer(entries.raw(), RECORD)
 
 
 def check_certificates(session: Session, changes: list[Change], mine: list[int]) -> None:
@@ -79,50 +84,51 @@ def check_certificates(session: Session, changes: list[Change], mine: list[int])
     Raises InvariantError naming the record that is impossible, or what does not add up.
     """
     sums = _Sums()
-    bounds: list[tuple[int, int, int]] = []
+    bounds = Entries()          # what may not be below zero
     gone: dict[bytes, Any] | None = None
     for index in mine:
         key, before, now = changes[index]
-        space = key[0]
-        if space == Space.CLAIM:
+        space, at = key[0], index << 32
+        if space == _CLAIM:
             if before is None:
                 if gone is None:
-                    gone = {entry[0]: entry[1] for entry in changes if entry[2] is None}
+                    gone = {place: reading for place, reading, left in of_space(changes, Space.READING)
+                            if left is None}
                 _claim(session, gone, key, now)
                 meter = int.from_bytes(key[5:9], "big")
                 sums.meter(meter, METERED, index, -now.net_wh)
                 sums.meter(meter, CLAIMED, index, -now.issued_wh)
                 sums.meter(meter, HELD, index, -now.issued_wh)
-                bounds += [(0, index, now.bought_wh), (0, index, now.kept_wh), (0, index, now.missed_wh)]
+                bounds += (at, now.bought_wh, at, now.kept_wh, at, now.missed_wh)
             elif now is not None:
                 raise InvariantError(f"claims {key[1:].hex()} were issued already")
-        elif space == Space.CLAIMING:
+        elif space == _CLAIMING:
             for claiming, sign in ((before, -1), (now, 1)):
                 if claiming is not None and claiming.held_wh:
                     sums.meter(claiming.meter, HELD, index, sign * claiming.held_wh)
-                    bounds.append((0, index, claiming.held_wh))
-        elif space == Space.HOLDING:
+                    bounds += (at, claiming.held_wh)
+        elif space == _HOLDING:
             meter = int.from_bytes(key[33:37], "big")
             for holding, sign in ((before, -1), (now, 1)):
                 if holding is not None:
                     sums.meter(meter, HELD, index, sign * holding.total_wh)
                     sums.chain(BUNDLED, index, sign * holding.ready)
             if now is not None:
-                bounds += [(0, index, now.open_wh), (0, index, CERTIFICATE_WH - 1 - now.open_wh),
-                           (0, index, now.ready), (0, index, now.tail - now.head)]
-        elif space == Space.BUNDLES:
+                bounds += (at, now.open_wh, at, CERTIFICATE_WH - 1 - now.open_wh, at, now.ready,
+                           at, now.tail - now.head)
+        elif space == _BUNDLES:
             sums.chain(BUNDLED, index, (0 if before is None else before.count) - (0 if now is None else now.count))
-        elif space == Space.METER_CLAIMS:
+        elif space == _METER_CLAIMS:
             _meter(sums, bounds, index, key, before or MeterClaims(), now)
-        elif space == Space.CERTIFICATE:
+        elif space == _CERTIFICATE:
             _certificate(sums, index, key, before, now)
         else:
-            group = LISTED if space == Space.CERTIFICATES_OF else OFFERED
+            group = LISTED if space == _CERTIFICATES_OF else OFFERED
             sums.chain(group, index, (now is not None) - (before is not None))
-    changed = {key: (before, now) for key, before, now in changes if key == spaces.REGISTRY}
-    for before, now in changed.values():
-        sums.chain(ISSUED, 0, now.issued - before.issued)
-        sums.chain(RETIRED, 0, now.retired - before.retired)
+    for key, before, now in of_space(changes, Space.CHAIN):
+        if key == spaces.REGISTRY:
+            sums.chain(ISSUED, 0, now.issued - before.issued)
+            sums.chain(RETIRED, 0, now.retired - before.retired)
     for violation in find_negative(_array(bounds), limit=1):
         key, _, now = changes[violation.identity]
         raise InvariantError(f"record {key.hex()} is impossible: {now}")
@@ -148,15 +154,16 @@ def _claim(session: Session, gone: dict[bytes, Any], key: bytes, claim: Claim) -
                              f"{claim.issued_wh}")
 
 
-def _meter(sums: _Sums, bounds: list[tuple[int, int, int]], index: int, key: bytes, before: MeterClaims,
+def _meter(sums: _Sums, bounds: Entries, index: int, key: bytes, before: MeterClaims,
            now: MeterClaims) -> None:
     meter = int.from_bytes(key[1:], "big")
     sums.meter(meter, METERED, index, now.metered_wh - before.metered_wh)
     sums.meter(meter, CLAIMED, index, now.claimed_wh - before.claimed_wh)
     sums.meter(meter, CERTIFIED, index, now.certified_wh - before.certified_wh)
     sums.meter(meter, USED_UP, index, now.retired_wh - before.retired_wh)
-    bounds += [(0, index, now.metered_wh - now.claimed_wh), (0, index, now.claimed_wh - now.certified_wh),
-               (0, index, now.certified_wh - now.retired_wh), (0, index, now.retired_wh)]
+    at = index << 32
+    bounds += (at, now.metered_wh - now.claimed_wh, at, now.claimed_wh - now.certified_wh,
+               at, now.certified_wh - now.retired_wh, at, now.retired_wh)
 
 
 def _certificate(sums: _Sums, index: int, key: bytes, before: Certificate | None, now: Certificate) -> None:
