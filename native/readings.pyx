@@ -6,11 +6,9 @@ Plain is a report whose every reading is its window's first, of a household's me
 who may, before the deadline.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-include "plain.pxi"
+include "packed.pxi"
 
 cdef enum:
     METER = 0           # attributes of a report
@@ -20,9 +18,10 @@ cdef enum:
     ENERGIES = 4
     SIGNATURE = 5
     FIELDS = 6
+    SIGNED = 4          # items that a meter signs: window, quality, revision, energies
+    READING_SIZE = 5
     MOST_WINDOWS = 96
     CORRECTED = 2
-    HEAD_MOST = 9
     QUARTERS = 4
     OWNER = 0           # attributes of a meter
     KEY = 2
@@ -31,30 +30,6 @@ cdef enum:
     WITHDRAWAL = 8
     SINCE = 9
     BOUNDARY = 10
-
-
-cdef inline uint8_t* put(uint8_t* at, uint8_t major, uint64_t value) noexcept:
-    """The head of an item in its shortest form: of an unsigned integer, or of an array."""
-    cdef int size, i
-    if value < 24:
-        at[0] = major | <uint8_t>value
-        return at + 1
-    size = 1 if value < 0x100 else 2 if value < 0x10000 else 4 if value < <uint64_t>0x100000000 else 8
-    at[0] = major | <uint8_t>(24 if size == 1 else 25 if size == 2 else 26 if size == 4 else 27)
-    for i in range(size):
-        at[1 + i] = <uint8_t>(value >> (8 * (size - 1 - i)))
-    return at + 1 + size
-
-
-cdef inline bytes key_of(uint8_t space, int64_t window, int64_t meter):
-    cdef bytes key = PyBytes_FromStringAndSize(NULL, 9)
-    cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(key)
-    cdef int i
-    at[0] = space
-    for i in range(4):
-        at[1 + i] = <uint8_t>(window >> (24 - 8 * i))
-        at[5 + i] = <uint8_t>(meter >> (24 - 8 * i))
-    return key
 
 
 cdef class Readings:
@@ -89,7 +64,8 @@ cdef class Readings:
         cdef list made = []
         cdef object entry, energy, report, signature
         cdef tuple energies
-        cdef int64_t number, numbers[ENERGIES]
+        cdef int64_t number
+        cdef int64_t[ENERGIES] numbers
         cdef int i
         for entry in entries:
             if type(entry) is not tuple or len(<tuple>entry) != FIELDS:
@@ -122,9 +98,7 @@ cdef class Readings:
         cdef dict known = {}
         cdef object get = session.get, meter, report, is_open
         cdef tuple energies
-        cdef bytes key
         cdef int64_t number, window, zone, since, boundary, injection, withdrawal
-        cdef uint8_t* at
         cdef Py_ssize_t i
         cdef bint plain
         for report in reports:
@@ -140,12 +114,7 @@ cdef class Readings:
                 plain = plain and is_open
             if not plain:
                 continue
-            key = PyBytes_FromStringAndSize(NULL, 5)
-            at = <uint8_t*>PyBytes_AS_STRING(key)
-            at[0] = self.meter_space
-            for i in range(4):
-                at[1 + i] = <uint8_t>(number >> (24 - 8 * i))
-            meter = get(key)
+            meter = get(key_of(self.meter_space, number))
             if type(meter) is not self.meter.cls:
                 continue
             zone, since, boundary = self.meter.get(meter, ZONE), self.meter.get(meter, SINCE), self.meter.get(meter, BOUNDARY)
@@ -165,18 +134,17 @@ cdef class Readings:
     def signed_by(self, meter, report, bytes prefix not None):
         """(the meter's key, the signature, what it is over) of a report: `prefix` and its payload."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(prefix)
-        cdef uint8_t payload[1 + (4 + 2 * MOST_WINDOWS) * HEAD_MOST]
-        cdef uint8_t* at = payload + 1
+        cdef uint8_t[(SIGNED + 2 * MOST_WINDOWS) * NUMBER_MOST + 1] payload
+        cdef uint8_t* at = write_head(payload, ARRAY, SIGNED)
         cdef tuple energies = self.report.get(report, ENERGIES)
         cdef object energy
         cdef bytes message
         cdef int i
-        payload[0] = 0x84
         for i in range(WINDOW, ENERGIES):
-            at = put(at, 0, self.number(report, i))
-        at = put(at, 0x80, len(energies))
+            at = write_number(at, self.number(report, i))
+        at = write_head(at, ARRAY, len(energies))
         for energy in energies:
-            at = put(at, 0, energy)
+            at = write_number(at, energy)
         message = PyBytes_FromStringAndSize(NULL, size + (at - payload))
         memcpy(PyBytes_AS_STRING(message), PyBytes_AS_STRING(prefix), size)
         memcpy(PyBytes_AS_STRING(message) + size, payload, at - payload)
@@ -186,14 +154,16 @@ cdef class Readings:
         """Puts readings of reports from the one at `index` on into state, up to a report that is not plain, whose
         signature is not good, or that has a reading which is there or whose window's deadline has passed; returns the
         index of that one, of which nothing is put."""
-        cdef object get = session.get, put_ = session.put, report, made, is_in_time, height = session.height
+        cdef object peek = session.peek, put_ = session.put, report, is_in_time
+        cdef int64_t[READING_SIZE] n        # injected, withdrawn, quality, revision, height
         cdef dict known = {}
         cdef list keys
         cdef tuple energies
         cdef bytes key
         cdef int64_t window, number
-        cdef Py_ssize_t i, count = len(reports)
-        while index < count:
+        cdef Py_ssize_t i, size = len(reports)
+        n[4] = session.height
+        while index < size:
             report = reports[index]
             if meters[index] is None or not good[index]:
                 break
@@ -205,17 +175,13 @@ cdef class Readings:
                     is_in_time = known[window + i] = in_time(window + i)
                 if not is_in_time:
                     return index
-                key = key_of(self.reading_space, window + i, number)
-                if get(key) is not None:
+                key = window_key(self.reading_space, window + i, number)
+                if peek(key) is not None:
                     return index
                 keys.append(key)
+            n[2], n[3] = self.number(report, QUALITY), self.number(report, REVISION)
             for i in range(len(keys)):
-                made = self.reading.new()
-                self.reading.set(made, 0, energies[2 * i])
-                self.reading.set(made, 1, energies[2 * i + 1])
-                self.reading.set(made, 2, self.report.get(report, QUALITY))
-                self.reading.set(made, 3, self.report.get(report, REVISION))
-                self.reading.set(made, 4, height)
-                put_(keys[i], made)
+                n[0], n[1] = energies[2 * i], energies[2 * i + 1]
+                put_(keys[i], write_all(self.reading, n))
             index += 1
         return index
