@@ -370,7 +370,7 @@ ENERGY: list[Mutation] = [
     ("forged meter: another's, in the kernel",
      "                    (0 <= zone < 64 and zones >> zone & 1) or self.meter.get(meter, OWNER) == sender):\n",
      "                    True):\n"),
-    ("replayed reading, in the kernel", "                if get(key) is not None:\n", "                if False:\n"),
+    ("replayed reading, in the kernel", "                if peek(key) is not None:\n", "                if False:\n"),
     ("second window of a report above capacity, in the kernel", "            for i in range(0, len(energies), 2):\n",
      "            for i in range(0, 2, 2):\n"),
     ("second window of a report not over, in the kernel",

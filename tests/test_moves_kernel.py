@@ -166,11 +166,28 @@ def traded(seed: int) -> list[bytes]:
 
 
 def test_blocks_are_those_of_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: Counter[str] = Counter()
+    kernel = posting.KERNEL
+
+    class Counted(Rules):
+        """The kernel: how many orders it let rest."""
+
+        accounts, positions = kernel.accounts, kernel.positions
+
+        def rest(self, session: Any, results: list[Any], *others: Any) -> list[int]:
+            left = kernel.rest(session, results, *others)
+            counts["asked"] += len(results)
+            counts["rest"] += len(results) - len(left)
+            return left
+
     for seed in range(6):
-        fast = traded(seed)
+        with monkeypatch.context() as counting:
+            counting.setattr(posting, "KERNEL", Counted())
+            fast = traded(seed)
         with monkeypatch.context() as without:
             by_rules(without)
             assert fast == traded(seed), seed
+    assert counts["rest"] > counts["asked"] // 3, counts
 
 
 def test_a_class_that_the_kernel_does_not_know_stops_it() -> None:

@@ -157,8 +157,9 @@ class Desk:
         self.open_window(window)
 
         order_id = self.next_order_id(window, places=0 if place_borrowed else 1)
-        order = Order(meter_id, meter.participant, meter.zone, side, price, quantity_wh, quantity_wh, terms.expires_ms,
-                      0, term, vat, self.context.height, source, profile, flags & 3, terms.display_wh)
+        # Numbers only: as state has them, and as the kernels know plain orders.
+        order = Order(meter_id, meter.participant, meter.zone, int(side), price, quantity_wh, quantity_wh,
+                      terms.expires_ms, 0, term, vat, self.context.height, source, profile, flags & 3, terms.display_wh)
         deferred = Deferred(window, Kind.PLACE, order_id, sender, order, borrowed=borrowed,
                             place_borrowed=place_borrowed, fills_worst=weights.most_fills(quantity_wh))
         self._placed[order_id] = deferred
