@@ -128,12 +128,13 @@ cdef class Contributions:
                 elif space == self.reading_space:
                     done = self._reading(session, key, now)
                 elif space == self.settlement_space:
-                    if now is not None and read_any(self.settlement, now, MOST, 1, 1, &of):
+                    done = now is None or read_any(self.settlement, now, MOST, 1, 1, &of)
+                    if now is not None and done:
                         # Bills come by window, and in a town by zone: the group is seldom another one.
                         if window is None or of != zone or memcmp(PyBytes_AS_STRING(key), PyBytes_AS_STRING(window), 5):
                             window, zone = key, of
                             group = zone_group(key[1:5], zone)
-                    done = self._settlement(at, before, now, accounts, group, lots, entries)
+                        done = self._settlement(at, before, now, accounts, group, lots, entries)
                 elif space == self.energy_space:
                     done = self._energy(at, before, now, accounts, entries)
                 elif space == self.lot_space:

@@ -36,7 +36,8 @@ def record(random: Random, cls: type[Any]) -> Any:
     if cls is Settlement:
         minted, burned, bought, sold = (abs(number(random)) for _ in range(4))
         short = max(0, burned + sold - minted - bought)
-        return Settlement(key("h").public, random.randrange(2), minted, burned, bought, sold, short,
+        zone = random.choice((0, 1, 1 << random.choice((37, 60, 62)) if random.random() < 0.1 else 1))
+        return Settlement(key("h").public, zone, minted, burned, bought, sold, short,
                           minted + bought + short - burned - sold + (random.random() < 0.1), 0, 0, ())
     values = [number(random) for _ in range(count)]
     if cls is Account:
