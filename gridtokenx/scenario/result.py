@@ -16,6 +16,7 @@ from gridtokenx import __version__, codec
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.forks import Chain
 from gridtokenx.forks.measures import frame_of, measures, savings
+from gridtokenx.node.collector import ALLOCATIONS_OF_A_RUN, collecting_less
 from gridtokenx.scenario.errors import ScenarioError
 from gridtokenx.scenario.population import House
 from gridtokenx.scenario.profiles import SHIPPED_PROFILES
@@ -145,6 +146,7 @@ class Result:
         named = sorted(self.scenario.profiles - set(SHIPPED_PROFILES))
         return {name: sha256((self.scenario.base / Path(name).expanduser()).read_bytes()).hexdigest() for name in named}
 
+    @collecting_less(ALLOCATIONS_OF_A_RUN)
     def write(self, directory: str | Path) -> Path:
         """Writes the scenario, its provenance, measures, houses and the tables that it asks for, into `directory`.
 

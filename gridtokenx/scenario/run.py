@@ -19,7 +19,7 @@ from gridtokenx.ledger import spaces
 from gridtokenx.ledger.genesis import load_genesis
 from gridtokenx.ledger.metering_records import Settling
 from gridtokenx.market.clock import WINDOW_MS, window_at
-from gridtokenx.node.collector import collecting_less
+from gridtokenx.node.collector import ALLOCATIONS_OF_A_RUN, collecting_less
 from gridtokenx.scenario.errors import ScenarioError
 from gridtokenx.scenario.population import House, World, enlarge, people, register, residents, world_of
 from gridtokenx.scenario.profiles import DATA
@@ -36,6 +36,7 @@ Progress = Callable[[int, int], None]
 Launch = Callable[[Chain], Chain]
 
 
+@collecting_less(ALLOCATIONS_OF_A_RUN)
 def run(scenario: Scenario, *, seed: int | None = None, chain: Chain | None = None,
         progress: Progress | None = None, launch: Launch | None = None) -> Result:
     """Runs a scenario, on `chain` as it stands if one is given, else on the one that the scenario names.
@@ -48,9 +49,8 @@ def run(scenario: Scenario, *, seed: int | None = None, chain: Chain | None = No
         scenario = evolve(scenario, seed=seed)
     simulation = begin(scenario, chain, launch)
     try:
-        with collecting_less():
-            for _ in simulation.sessions(progress):
-                pass
+        for _ in simulation.sessions(progress):
+            pass
         return simulation.result()
     except BaseException:
         if chain is None:
