@@ -1,7 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""Bills of state as columns: a day of a town has a hundred thousand of them, and a table needs no object of each.
+"""Bills and trades of state as columns: a day of a town has a hundred thousand, and a table needs no object of each.
 
-The bytes are those of `gridtokenx.ledger.metering_records.Settlement`, as this chain wrote them.
+The bytes are those of `gridtokenx.ledger.metering_records.Settlement` and `gridtokenx.ledger.records.Trade`, as this
+chain wrote them.
 """
 
 import numpy as np
@@ -19,6 +20,9 @@ cdef enum:
     NUMBERS = 9             # of the fields between owner and lines: zone to revision
     ROW = NUMBERS + 4       # window, meter, owner's place, these, sum of the lines
     LINE = 5                # row, rule, quantity, rate, amount
+    TRADE_ALWAYS = 15       # of a trade's fields: height to collateral
+    TRADE_FIELDS = 19
+    TRADE_ROW = 17          # window, number, these without orders, collateral and kind, path's place
 
 
 cdef class _Grown:
@@ -103,3 +107,48 @@ def settlements(rows):
             raise InvariantError(f"the value of {key.hex()} is no bill")
         index += 1
     return bills.columns(), lines.columns(), list(places)
+
+
+def trades(rows):
+    """(columns, paths) of (key, bytes) by window and number.
+
+    Of a trade: window, number, height, buyer's meter, seller's, their zones, taker's side, price, delivered, injected,
+    wheeling, fee, VAT, source, profile, place of its path in `paths`.
+    """
+    cdef _Grown made = _Grown(TRADE_ROW)
+    cdef dict places = {(): 0}
+    cdef Fields f
+    cdef bytes key, raw
+    cdef list path
+    cdef const uint8_t* at
+    cdef int64_t* row
+    cdef uint64_t fields, corridors
+    cdef Py_ssize_t i
+    for key, raw in rows:
+        f.at = <const uint8_t*>PyBytes_AS_STRING(raw)
+        f.end = f.at + PyBytes_GET_SIZE(raw)
+        f.bad = PyBytes_GET_SIZE(key) != 9
+        fields = count(&f)
+        f.bad = f.bad or not TRADE_ALWAYS <= fields <= TRADE_FIELDS
+        at = <const uint8_t*>PyBytes_AS_STRING(key)
+        row = made.row()
+        row[0], row[1], row[2] = big_endian(at + 1), big_endian(at + 5), number(&f)
+        skip(&f)
+        skip(&f)
+        for i in range(3, 14):
+            row[i] = number(&f)
+        skip(&f)
+        row[14] = number(&f) if fields > TRADE_ALWAYS else 0
+        row[15] = number(&f) if fields > TRADE_ALWAYS + 1 else 0
+        row[16] = 0
+        if fields > TRADE_ALWAYS + 2:
+            corridors, path = count(&f), []
+            while corridors and not f.bad:
+                path.append(number(&f))
+                corridors -= 1
+            row[16] = places.setdefault(tuple(path), len(places))
+        if fields > TRADE_ALWAYS + 3:
+            skip(&f)
+        if f.bad or f.at != f.end:
+            raise InvariantError(f"the value of {key.hex()} is no trade")
+    return made.columns(), list(places)

@@ -7,12 +7,14 @@ from datetime import timedelta
 import polars as pl
 import pytest
 from ledger_support import THB, genesis, key
+from polars.testing import assert_frame_equal
 from test_forks_override import BUYER, HOME, LINE, ROOF, SELLER, people, trade
 
 import gridtokenx
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.forks import Chain
 from gridtokenx.ledger.operations import PlaceOrder
+from gridtokenx.ledger.spaces import trade as trade_key
 from gridtokenx.market.orders import Side
 
 
@@ -54,6 +56,17 @@ def test_trades_settle_into_bills_that_add_up(chain: Chain) -> None:
     traded = settled.filter(pl.col("window").is_in(trades["window"].implode()))
     assert (traded["injected_wh"] + traded["bought_wh"] + traded["supplied_wh"]
             == traded["withdrawn_wh"] + traded["sold_wh"] + traded["taken_wh"]).all()
+
+
+def test_trades_that_state_has_cleared_are_told_by_their_blocks() -> None:
+    chain = day()
+    before = chain.frames.trades()
+    gone = trade_key(before["window"][1], before["number"][1])
+    chain.edit(lambda session: session.put(gone, None))
+    assert before.height == 3 and chain.record(gone) is None
+    assert_frame_equal(chain.frames.trades(), before)
+    del chain.blocks[:]
+    assert_frame_equal(chain.frames.trades(), before[[0, 2]])
 
 
 def test_energy_and_readings_agree(chain: Chain) -> None:

@@ -101,6 +101,28 @@ def test_what_is_no_bill_gives_no_columns(raw: bytes) -> None:
         columns.settlements([(b"\x1f" + bytes(8), raw)])
 
 
+def test_trades_as_columns_are_the_records() -> None:
+    made = [Trade(*range(number, number + 15), *more) for number, more in enumerate((
+        (), (1,), (0, 7), (2, 0, (3,)), (0, 0, (3, 1)), (0, 0, (3,), 1), (0, 0, (), 1 << 40)), (1 << 63) - 20)]
+    rows = [(b"\x0e" + bytes((0, 1, 2, 3, 0, 0, 1, number)), trade.encode()) for number, trade in enumerate(made)]
+    found, paths = columns.trades(iter(rows))
+    assert paths == [(), (3,), (3, 1)]
+    assert list(zip(*(column.tolist() for column in found[:-1]), strict=True)) == [
+        (0x010203, 256 + number, trade.height, trade.buy_meter, trade.sell_meter, trade.buy_zone, trade.sell_zone,
+         trade.taker_side, trade.price, trade.delivered_wh, trade.injected_wh, trade.wheel_uthb, trade.fee_uthb,
+         trade.vat_uthb, trade.source, trade.profile) for number, trade in enumerate(made)]
+    assert [paths[place] for place in found[-1].tolist()] == [trade.path for trade in made]
+    assert columns.trades([])[1] == [()] and len(columns.trades([])[0]) == len(found)
+
+
+@pytest.mark.parametrize("raw", [
+    b"", b"\x80", bill(*range(14)), bill(*range(20)), bill(*range(15), 1 << 63), bill(*range(17), 1),
+    bill(*range(15)) + b"\x00", bill(*range(15))[:-1], bill(*range(17), ("1",)), bill(*range(8), "9", *range(6))])
+def test_what_is_no_trade_gives_no_columns(raw: bytes) -> None:
+    with pytest.raises(InvariantError, match="no trade"):
+        columns.trades([(b"\x0e" + bytes(8), raw)])
+
+
 def test_records_are_arrays_of_their_attributes() -> None:
     for record in (Account(1, -2, 1 << 40), Peaks(b"abc"), Settlement(bytes(32), *range(9), ((1, 2, -3, 4),))):
         values = tuple(getattr(record, name) for name in form_of(type(record)).names)

@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from attrs import asdict, frozen
+from attrs import asdict, define, field
 from numpy.typing import NDArray
 
-from gridtokenx._native.columns import settlements
+from gridtokenx._native import columns
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.grid.kinds import Source
 from gridtokenx.ledger import funds
 from gridtokenx.ledger.parameters import REGISTRY
-from gridtokenx.ledger.records import Account, Corridor, CorridorWindow, Identity, Market, Meter, Order, Trade
+from gridtokenx.ledger.records import Account, Corridor, CorridorWindow, Identity, Market, Meter, Order
 from gridtokenx.ledger.schema import decode_value
-from gridtokenx.ledger.spaces import Space, corridor, meter, window_of
+from gridtokenx.ledger.spaces import Space, corridor, meter, trade, window_of
+from gridtokenx.ledger.state import StateView
 from gridtokenx.market.clock import WINDOW_MS, MarketClock
 from gridtokenx.market.orders import Side
+from gridtokenx.market.posting import Fill
 from gridtokenx.market.rules import BillRule
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ TIME = pl.Datetime("ms", "Asia/Bangkok")
 Row = tuple[Any, ...]
 Column = NDArray[np.int64]
 Schema = dict[str, Any]
+Settled = tuple[list[Column], list[Column], list[bytes]]
 
 _WINDOW: Schema = {"window": pl.Int64, "delivery": TIME}
 _TRADES: Schema = _WINDOW | {
@@ -79,23 +82,32 @@ _BLOCKS: Schema = {"height": pl.Int64, "hash": pl.String, "market": TIME, "trans
 _PARAMETERS: Schema = {"parameter": pl.String, "value": pl.Int64, "unit": pl.String, "help": pl.String}
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Frames:
     """`chain.frames`: every method reads the chain as it stands now."""
 
     chain: Chain
+    _bills: tuple[StateView, Settled] | None = field(default=None, init=False, repr=False)
 
     def trades(self) -> pl.DataFrame:
         """Trades that state still holds, and those made here that it has cleared since."""
-        owner = lru_cache(None)(self._owner)
-        found: dict[tuple[int, int], tuple[Trade, bytes, bytes]] = {}
-        for key, trade in self._records(Space.TRADE):
-            found[_number(key, 1, 5), _number(key, 5, 9)] = trade, owner(trade.buy_meter), owner(trade.sell_meter)
+        kept = dict(self.chain.head.scan(bytes((Space.TRADE,))))
+        cleared: dict[bytes, Fill] = {}
         for mined in reversed(self.chain.blocks):
             for fill in mined.fills:
-                found.setdefault((fill.window, fill.number), (fill.trade, fill.buyer, fill.seller))
-        places = sorted(found)
-        return _trades(places, [found[place] for place in places])
+                key = trade(fill.window, fill.number)
+                if key not in kept:
+                    kept[key], cleared[key] = fill.trade.encode(), fill
+        keys = sorted(kept)
+        (window, number, height, buy_meter, sell_meter, buy_zone, sell_zone, taker, price, delivered, injected, wheel,
+         fee, vat, source, profile, path), paths = columns.trades((key, kept[key]) for key in keys)
+        fills = [(row, cleared[key]) for row, key in enumerate(keys) if key in cleared] if cleared else []
+        return _table(_TRADES, [
+            window, window * WINDOW_MS, number, height,
+            self._owners(buy_meter, {row: fill.buyer for row, fill in fills}),
+            self._owners(sell_meter, {row: fill.seller for row, fill in fills}), buy_meter, sell_meter, buy_zone,
+            sell_zone, _worded(_SIDES, taker), price, delivered, injected, price * injected, wheel, fee, vat,
+            _worded(_SOURCES, source), profile, pl.Series(paths, dtype=pl.List(pl.Int64)).gather(path)])
 
     def orders(self) -> pl.DataFrame:
         """Orders that rest in the books."""
@@ -134,19 +146,17 @@ class Frames:
 
     def settlements(self) -> pl.DataFrame:
         """A row per settled meter and window; `pays_uthb` below zero is received."""
-        columns, _, owners = settlements(self.chain.head.scan(bytes((Space.SETTLEMENT,))))
-        (window, number, owner, zone, injected, withdrawn, bought, sold, supplied, taken, quality, _, pays) = columns
+        bills, _, owners = self._settled()
+        window, number, owner, zone, injected, withdrawn, bought, sold, supplied, taken, quality, _, pays = bills
         return _table(_SETTLEMENTS, [window, window * WINDOW_MS, number, _named(owners, owner), zone, injected,
                                      withdrawn, bought, sold, supplied, taken, quality, pays])
 
     def bills(self) -> pl.DataFrame:
         """Every line of every meter and window: above zero the owner pays."""
-        columns, lines, owners = settlements(self.chain.head.scan(bytes((Space.SETTLEMENT,))))
-        bill, rule, quantity, rate, amount = lines
-        window, number, owner = (column[bill] for column in columns[:3])
-        names = pl.Series([_RULES.get(each) for each in range(max(_RULES) + 1)], dtype=pl.String)
-        return _table(_BILLS, [window, window * WINDOW_MS, number, _named(owners, owner), names.gather(rule), quantity,
-                               rate, amount])
+        bills, (bill, rule, quantity, rate, amount), owners = self._settled()
+        window, number, owner = (column[bill] for column in bills[:3])
+        return _table(_BILLS, [window, window * WINDOW_MS, number, _named(owners, owner), _worded(_RULES, rule),
+                               quantity, rate, amount])
 
     def energy(self) -> pl.DataFrame:
         """The balance of every settled window and zone (MARKET 7)."""
@@ -224,25 +234,28 @@ class Frames:
         for key, raw in self.chain.head.scan(bytes((space,))):
             yield key, decode_value(key, raw)
 
+    def _settled(self) -> Settled:
+        """All bills; read once while the chain stands where it does, for two tables are made of them."""
+        head = self.chain.head
+        if self._bills is None or self._bills[0] is not head:
+            self._bills = head, columns.settlements(head.scan(bytes((Space.SETTLEMENT,))))
+        return self._bills[1]
+
+    def _owners(self, meters: Column, others: dict[int, bytes]) -> pl.Series:
+        """The addresses of those who own the meters; in some rows of `others`."""
+        names: dict[bytes, int] = {}
+        places = np.zeros(len(meters), np.int64)
+        for row, owner in others.items():
+            places[row] = names.setdefault(owner, len(names))
+        rest = np.delete(np.arange(len(meters)), list(others))
+        numbers, at = np.unique(meters[rest], return_inverse=True)
+        places[rest] = np.array([names.setdefault(self._owner(each), len(names)) for each in numbers.tolist()],
+                                np.int64)[at]
+        return _named(list(names), places)
+
     def _owner(self, number: int) -> bytes:
         found: Meter = self.chain.record(meter(number))
         return found.owner
-
-
-def _trades(places: list[tuple[int, int]], found: list[tuple[Trade, bytes, bytes]]) -> pl.DataFrame:
-    """Column by column: a run has tens of thousands."""
-    made = [trade for trade, _, _ in found]
-    columns = (
-        [window for window, _ in places], [_start(window) for window, _ in places], [number for _, number in places],
-        [trade.height for trade in made], [_address(buyer) for _, buyer, _ in found],
-        [_address(seller) for _, _, seller in found], [trade.buy_meter for trade in made],
-        [trade.sell_meter for trade in made], [trade.buy_zone for trade in made], [trade.sell_zone for trade in made],
-        [_SIDES[trade.taker_side] for trade in made], [trade.price for trade in made],
-        [trade.delivered_wh for trade in made], [trade.injected_wh for trade in made],
-        [trade.value_uthb for trade in made], [trade.wheel_uthb for trade in made], [trade.fee_uthb for trade in made],
-        [trade.vat_uthb for trade in made], [_SOURCES[trade.source] for trade in made],
-        [trade.profile for trade in made], [list(trade.path) for trade in made])
-    return _timed(_TRADES, pl.DataFrame(dict(zip(_TRADES, columns, strict=True)), schema=_untimed(_TRADES)))
 
 
 def _untimed(schema: Schema) -> Schema:
@@ -252,6 +265,11 @@ def _untimed(schema: Schema) -> Schema:
 def _named(owners: list[bytes], places: Column) -> pl.Series:
     """The address of each of `places` in `owners`."""
     return pl.Series([_address(owner) for owner in owners], dtype=pl.String).gather(places)
+
+
+def _worded(words: dict[int, str], numbers: Column) -> pl.Series:
+    """The word of each of `numbers`."""
+    return pl.Series([words.get(each) for each in range(max(words) + 1)], dtype=pl.String).gather(numbers)
 
 
 def _table(schema: Schema, columns: list[Column | pl.Series]) -> pl.DataFrame:

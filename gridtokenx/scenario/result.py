@@ -15,6 +15,7 @@ from attrs import field, frozen
 from gridtokenx import __version__, codec
 from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.forks import Chain
+from gridtokenx.forks.frames import Frames
 from gridtokenx.forks.measures import frame_of, measures, savings
 from gridtokenx.node.collector import ALLOCATIONS_OF_A_RUN, collecting_less
 from gridtokenx.scenario.errors import ScenarioError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gridtokenx.pictures import Plots
 
 HASH_VERSION = 1
+ROWS_AT_ONCE = 1 << 15      # are turned into bytes and hashed while they are still in the cache
 PROVENANCE = "provenance.json"
 SCENARIO = "scenario.toml"
 MEASURES = "measures.parquet"
@@ -58,12 +60,17 @@ class Result:
     orders: pl.DataFrame
     _first_mined: int = 0
     _cache: dict[str, Any] = field(factory=dict, init=False, eq=False, repr=False)
+    _frames: Frames = field(init=False, eq=False, repr=False)
+
+    @_frames.default
+    def _of_chain(self) -> Frames:
+        return self.chain.frames
 
     def table(self, name: str) -> pl.DataFrame:
         """A table of `chain.frames`, read once."""
         if name not in self._cache:
             made = {"measures": measures, "savings": savings}.get(name)
-            self._cache[name] = self.chain.frames.table(name) if made is None else made(self.chain, self.table)
+            self._cache[name] = self._frames.table(name) if made is None else made(self.chain, self.table)
         frame: pl.DataFrame = self._cache[name]
         return frame
 
@@ -118,7 +125,8 @@ class Result:
                     frame = frame.filter(pl.col("account").is_in(self.people()["account"].to_list())).sort("account")
                 digest.update(codec.encode([name, columns, frame.height]))
                 for column in columns:
-                    digest.update(_bytes(frame[column]))
+                    for part in frame[column].to_frame().iter_slices(ROWS_AT_ONCE):
+                        digest.update(_bytes(part.to_series()))
             self._cache["hash"] = digest.hexdigest()
         found: str = self._cache["hash"]
         return found
@@ -180,5 +188,5 @@ class Result:
 def _bytes(column: pl.Series) -> bytes:
     """Integers as 8 bytes, little-endian; texts in UTF-8, each with a line feed."""
     if column.dtype == pl.String:
-        return "\n".join([*column.to_list(), ""]).encode()
+        return str(column.str.join("\n", ignore_nulls=False).item() + "\n").encode()
     return column.to_numpy().astype("<i8").tobytes()
