@@ -260,6 +260,36 @@ static void gtx_sha256_with(gtx_sha256_blocks_fn blocks, int tag, const uint8_t 
     gtx_sha256_output(state, out);
 }
 
+#define GTX_SHA256_SHORT 54 /* what fits into one block with its tag and its padding */
+
+static inline void gtx_sha256_short_message(uint8_t message[64], uint8_t tag, const uint8_t *data, size_t length) {
+    message[0] = tag;
+    memcpy(message + 1, data, length);
+    message[length + 1] = 0x80;
+    memset(message + length + 2, 0, 60 - length);
+    message[62] = (uint8_t)((length + 1) >> 5);
+    message[63] = (uint8_t)((length + 1) << 3);
+}
+
+/* SHA-256 of two `tag || data`, at once when both are short. */
+static void gtx_sha256_two_with(uint8_t tag, const uint8_t *data, size_t length, uint8_t out[32],
+                                uint8_t tag2, const uint8_t *data2, size_t length2, uint8_t out2[32]) {
+    uint32_t states[2][8];
+    uint8_t messages[2][64];
+    if (length > GTX_SHA256_SHORT || length2 > GTX_SHA256_SHORT) {
+        gtx_sha256_with(gtx_sha256_blocks, tag, data, length, out);
+        gtx_sha256_with(gtx_sha256_blocks, tag2, data2, length2, out2);
+        return;
+    }
+    memcpy(states[0], GTX_SHA256_INITIAL, sizeof states[0]);
+    memcpy(states[1], GTX_SHA256_INITIAL, sizeof states[1]);
+    gtx_sha256_short_message(messages[0], tag, data, length);
+    gtx_sha256_short_message(messages[1], tag2, data2, length2);
+    gtx_sha256_two(states[0], messages[0], states[1], messages[1], 1);
+    gtx_sha256_output(states[0], out);
+    gtx_sha256_output(states[1], out2);
+}
+
 /* `tag || left || right`, 65 bytes, padded to the two blocks that are hashed. */
 static inline void gtx_sha256_pair_message(uint8_t message[128], uint8_t tag, const uint8_t left[32],
                                            const uint8_t right[32]) {

@@ -20,6 +20,8 @@ cdef extern from "sha256.h" nogil:
     gtx_sha256_blocks_fn gtx_sha256_blocks
     int gtx_sha256_choose()
     void gtx_sha256_with(gtx_sha256_blocks_fn blocks, int tag, const uint8_t* data, size_t length, uint8_t* out)
+    void gtx_sha256_two_with(uint8_t tag, const uint8_t* data, size_t length, uint8_t* out,
+                             uint8_t tag2, const uint8_t* data2, size_t length2, uint8_t* out2)
     void gtx_sha256_pair(uint8_t tag, const uint8_t* left, const uint8_t* right, uint8_t* out)
     ctypedef struct gtx_sha256_pair_job:
         uint8_t tag
@@ -44,6 +46,8 @@ cdef enum:
     MAX_NIBBLES = 64
     MAX_PAGE_BYTES = 1028  # 4 + 16 * 64
     ALL = 0xFFFF           # mask of all slots
+    MOST_BUCKETS = 65536   # of changes while they are sorted
+    MOST_BY_INSERTION = 24
 
 TAGS = (TAG_LEAF, TAG_INNER, TAG_KEY, TAG_VALUE)
 
@@ -60,6 +64,11 @@ cdef struct Change:
     uint8_t key[32]
     uint8_t value[32]
     int removed
+
+# A change by the first bits of its key.
+cdef struct Placed:
+    uint64_t prefix
+    Change* change
 
 # A subtree while a page is folded: nothing, one leaf (of this slot) not hashed yet, or a hash.
 cdef struct Node:
@@ -264,7 +273,11 @@ cdef bytes fetch(object read_page, bytes path):
 include "trie_memo.pxi"
 
 
-cdef bint walk(object read_page, Memo memo, int depth, const uint8_t* hash, bytes raw, Slot* seed, Change** changes,
+cdef inline int nibble_of(const Placed* placed, int depth) noexcept nogil:
+    return placed.prefix >> (60 - 4 * depth) & 15 if depth < 16 else nibble(placed.change.key, depth)
+
+
+cdef bint walk(object read_page, Memo memo, int depth, const uint8_t* hash, bytes raw, Slot* seed, Placed* changes,
                Py_ssize_t count, dict out, Slot* result) except -1:
     """Applies the changes (sorted, all below one path of `depth` nibbles) to one page and those under it.
 
@@ -285,14 +298,14 @@ cdef bint walk(object read_page, Memo memo, int depth, const uint8_t* hash, byte
         raise TrieError("two different keys have one hash")
     if hash != NULL:
         if memo is not None:
-            page = memo.take(changes[0].key, depth, hash, &spare)
+            page = memo.take(changes.change.key, depth, hash, &spare)
         if page != NULL:
             stale = 0
         else:
             page = &spare
             if raw is None:
-                raw = fetch(read_page, path_of(changes[0].key, depth))
-            parse(raw, changes[0].key, depth, page.slots)
+                raw = fetch(read_page, path_of(changes.change.key, depth))
+            parse(raw, changes.change.key, depth, page.slots)
     else:
         page = &spare
         for index in range(16):
@@ -300,12 +313,12 @@ cdef bint walk(object read_page, Memo memo, int depth, const uint8_t* hash, byte
         if seed != NULL:
             page.slots[nibble(seed.data, depth)] = seed[0]
     while start < count:
-        index = nibble(changes[start].key, depth)
+        index = nibble_of(changes + start, depth)
         end = start + 1
-        while end < count and nibble(changes[end].key, depth) == index:
+        while end < count and nibble_of(changes + end, depth) == index:
             end += 1
         slot = &page.slots[index]
-        change = changes[start]
+        change = changes[start].change
         if slot.kind == CHILD:
             if walk(read_page, memo, depth + 1, slot.data, None, NULL, changes + start, end - start, out, &below):
                 slot[0] = below
@@ -330,13 +343,13 @@ cdef bint walk(object read_page, Memo memo, int depth, const uint8_t* hash, byte
         start = end
     if hash != NULL and not changed:
         if memo is not None and not stale:
-            memo.keep(changes[0].key, depth, hash, page)
+            memo.keep(changes.change.key, depth, hash, page)
         return False
     for index in range(16):
         keys += 1 if page.slots[index].kind == LEAF else 2 if page.slots[index].kind == CHILD else 0
     new = build(page.slots) if keys >= (2 if depth else 1) else None
     if new is not None or hash != NULL:
-        out[path_of(changes[0].key, depth)] = new
+        out[path_of(changes.change.key, depth)] = new
     fold(page, stale | changed, &folded)
     result.kind = folded.kind
     if folded.kind == LEAF:
@@ -344,12 +357,63 @@ cdef bint walk(object read_page, Memo memo, int depth, const uint8_t* hash, byte
     elif folded.kind == CHILD:
         memcpy(result.data, folded.hash, 32)
         if memo is not None:
-            memo.keep(changes[0].key, depth, folded.hash, page)
+            memo.keep(changes.change.key, depth, folded.hash, page)
     return True
 
 
 cdef int by_key(const void* a, const void* b) noexcept nogil:
-    return memcmp((<Change**> a)[0].key, (<Change**> b)[0].key, 32)
+    cdef const Placed* one = <const Placed*> a
+    cdef const Placed* other = <const Placed*> b
+    if one.prefix != other.prefix:
+        return -1 if one.prefix < other.prefix else 1
+    return memcmp(one.change.key, other.change.key, 32)
+
+
+cdef void insert(Placed* some, Py_ssize_t count) noexcept nogil:
+    """Sorts a few."""
+    cdef Placed moved
+    cdef Py_ssize_t index, at
+    for index in range(1, count):
+        moved, at = some[index], index
+        while at and by_key(&moved, &some[at - 1]) < 0:
+            some[at] = some[at - 1]
+            at -= 1
+        some[at] = moved
+
+
+cdef int sort(Change* pool, Py_ssize_t count, Placed* order) except -1:
+    """Makes `order` the changes by their keys. Hashes lie evenly, so that counting their first bits puts nearly all in
+    place; whoever makes keys whose hashes begin alike gets a slower sort, not a slow one."""
+    cdef Py_ssize_t* ends
+    cdef Placed* before
+    cdef Py_ssize_t index, at, buckets = 2
+    cdef int shift = 63
+    while buckets < MOST_BUCKETS and buckets < count:
+        buckets, shift = 2 * buckets, shift - 1
+    ends = <Py_ssize_t*> calloc(buckets + 1, sizeof(Py_ssize_t))
+    before = <Placed*> malloc(count * sizeof(Placed))
+    try:
+        if ends == NULL or before == NULL:
+            raise MemoryError
+        for index in range(count):
+            before[index].prefix, before[index].change = prefix_of(pool[index].key, 16), &pool[index]
+            ends[before[index].prefix >> shift] += 1
+        for index in range(1, buckets + 1):
+            ends[index] += ends[index - 1]
+        for index in range(count):              # what was a bucket's end is its beginning then
+            at = before[index].prefix >> shift
+            ends[at] -= 1
+            order[ends[at]] = before[index]
+        for index in range(buckets):
+            at = ends[index + 1] - ends[index]
+            if at > MOST_BY_INSERTION:
+                qsort(order + ends[index], at, sizeof(Placed), by_key)
+            else:
+                insert(order + ends[index], at)
+    finally:
+        free(ends)
+        free(before)
+    return 0
 
 
 cdef inline void root_of(Slot* slot, uint8_t* out) noexcept nogil:
@@ -378,7 +442,7 @@ def update(object read_page, bytes root not None, object changes not None, Memo 
     cdef Py_ssize_t count = len(changes)
     cdef Py_ssize_t index = 0
     cdef Change* pool
-    cdef Change** order
+    cdef Placed* order
     cdef Slot result
     cdef uint8_t hash[32]
     cdef dict out = {}
@@ -389,7 +453,7 @@ def update(object read_page, bytes root not None, object changes not None, Memo 
     if count == 0:
         return root, out
     pool = <Change*> malloc(count * sizeof(Change))
-    order = <Change**> malloc(count * sizeof(Change*))
+    order = <Placed*> malloc(count * sizeof(Placed))
     if memo is not None:
         memo.busy = True
     try:
@@ -401,19 +465,20 @@ def update(object read_page, bytes root not None, object changes not None, Memo 
             if type(key) is not bytes or not (value is None or type(value) is bytes):
                 raise TrieError(f"a change is (bytes, bytes or None), not ({type(key).__name__}, "
                                 f"{type(value).__name__})")
-            gtx_sha256_with(gtx_sha256_blocks, TAG_KEY, <const uint8_t*> PyBytes_AS_STRING(key),
-                            PyBytes_GET_SIZE(key), pool[index].key)
             pool[index].removed = value is None
-            if value is not None:
-                gtx_sha256_with(gtx_sha256_blocks, TAG_VALUE, <const uint8_t*> PyBytes_AS_STRING(value),
-                                PyBytes_GET_SIZE(value), pool[index].value)
-            order[index] = &pool[index]
+            if value is None:
+                gtx_sha256_with(gtx_sha256_blocks, TAG_KEY, <const uint8_t*> PyBytes_AS_STRING(key),
+                                PyBytes_GET_SIZE(key), pool[index].key)
+            else:
+                gtx_sha256_two_with(TAG_KEY, <const uint8_t*> PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key),
+                                    pool[index].key, TAG_VALUE, <const uint8_t*> PyBytes_AS_STRING(value),
+                                    PyBytes_GET_SIZE(value), pool[index].value)
             index += 1
         if index != count:
             raise TrieError("the changes shrank while they were read")
-        qsort(order, count, sizeof(Change*), by_key)
+        sort(pool, count, order)
         for index in range(1, count):
-            if memcmp(order[index - 1].key, order[index].key, 32) == 0:
+            if not by_key(&order[index - 1], &order[index]):
                 raise TrieError("two changes of one key; give each key once")
         if not walk(read_page, memo, 0, old, raw, NULL, order, count, out, &result):
             return root, out

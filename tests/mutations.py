@@ -419,6 +419,9 @@ TRIE: list[Mutation] = [
      "PyBytes_AS_STRING(root), 32) == 0", "self._places.filled and len(root) == 32"),
     ("inner nodes above a change are hashed anew", "fold(page, stale | changed, &folded)",
      "fold(page, stale, &folded)"),
+    ("changes of one bucket are sorted", "            if at > MOST_BY_INSERTION:\n",
+     "            if True:\n                pass\n            elif at > MOST_BY_INSERTION:\n"),
+    ("many changes of one bucket are sorted", "qsort(order + ends[index], at, sizeof(Placed), by_key)\n", "pass\n"),
     ("all inner nodes of a page that was read are hashed", "fold(page, stale | changed, &folded)",
      "fold(page, changed, &folded)"),
 ]

@@ -238,6 +238,27 @@ def test_the_deepest_shared_prefix_spans_several_pages() -> None:
     assert max(path[0] for path in model_pages(entries(content))) >= 5
 
 
+@pytest.mark.parametrize("bits", [1, 4, 7, 9])
+def test_many_keys_whose_hashes_begin_alike_equal_the_model(bits: int) -> None:
+    """They are told apart by what follows: of 200 changes the first eight bits are counted."""
+    keys = [number.to_bytes(4, "big") for number in range(200 << bits)
+            if digest(Domain.TRIE_KEY, number.to_bytes(4, "big"))[:2] < (1 << 16 - bits).to_bytes(3, "big")[1:]]
+    content = {key: key for key in keys}
+    root, changed = trie.update({}.get, trie.EMPTY_ROOT, list(content.items()))
+    assert len(keys) > 150
+    assert root == model_node(entries(content), 0)
+    assert apply({}, changed) == model_pages(entries(content))
+
+
+def test_keys_and_values_of_any_length() -> None:
+    """Two that fit into one block of SHA-256 with tag and padding are hashed at once."""
+    for length in (0, 1, 30, 53, 54, 55, 56, 63, 64, 119, 120, 500):
+        for other in (0, 1, 53, 54, 55, 56, 63, 64, 500):
+            key, value = b"k" * length, b"v" * other
+            root, _ = trie.update({}.get, trie.EMPTY_ROOT, [(key, value)])
+            assert root == model_node(entries({key: value}), 0)
+
+
 def test_no_change_is_no_change() -> None:
     root, changed = trie.update({}.get, trie.EMPTY_ROOT, [(b"a", b"1"), (b"b", b"2")])
     pages = apply({}, changed)
