@@ -25,7 +25,7 @@ from gridtokenx.forks.dump import dump
 from gridtokenx.forks.edits import Edit, edit_block
 from gridtokenx.forks.errors import ForkError, OperationFailed
 from gridtokenx.forks.layers import Growing, compact
-from gridtokenx.forks.metering import Adopted, report, report_columns
+from gridtokenx.forks.metering import report, report_columns
 from gridtokenx.forks.mined import Mined, Refusal, mined_from
 from gridtokenx.forks.override import Override
 from gridtokenx.forks.parties import Party, address_of
@@ -95,7 +95,7 @@ class Chain:
     _points: dict[int, _Point] = field(factory=dict)
     _keys: dict[str, PrivateKey] = field(factory=dict)
     meter_keys: dict[int, bytes] = field(factory=dict, init=False)      # public ones of the fork's own, once needed
-    adopted: Adopted | None = field(default=None, init=False)           # the meters that reported last
+    adopted: tuple[int, ...] = field(default=(), init=False)    # meters that have these; only edits change keys
     _growing: Growing | None = field(default=None, init=False)          # while blocks have no state root
 
     def __attrs_post_init__(self) -> None:
@@ -382,6 +382,7 @@ class Chain:
         if point is None:
             raise ForkError(f"no snapshot {number}; there are {sorted(self._points)}")
         self._points = {known: kept for known, kept in self._points.items() if known <= number}
+        self.adopted = ()
         regrouped = _grid(self.head) != _grid(point.head)
         self.head = point.head
         self._growing = None if self._growing is None else Growing(self.head)
@@ -412,6 +413,7 @@ class Chain:
 
         Raises InvariantError when money or energy would come from nowhere.
         """
+        self.adopted = ()
         before = self.head
         after = edit_block(before, change, rooted=self._growing is None)
         if any(key[0] in _GRID_SPACES for key in after.changes):

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from itertools import repeat
 from typing import TYPE_CHECKING
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from gridtokenx.crypto.hashing import Domain
 from gridtokenx.crypto.keys import NO_SIGNATURE, PrivateKey, unsigned_as_good
@@ -47,13 +47,14 @@ def report_columns(chain: Chain, window: int, numbers: Sequence[int], injected: 
     sent: dict[int, Sequence[int]] = {}
     for first in range(0, len(numbers), READINGS_OF_A_TRANSACTION):
         part = slice(first, first + READINGS_OF_A_TRANSACTION)
-        rows = zip(numbers[part], repeat(window), repeat(int(Quality.MEASURED)), repeat(0),
-                   zip(injected[part], withdrawn[part], strict=True), strict=False)
+        energies = zip(injected[part], withdrawn[part], strict=True)
         if chain.signs:
-            ticket = chain.submit(collector, ReportReadings(tuple(_signed(chain, row) for row in rows)))
+            ticket = chain.submit(collector, ReportReadings(tuple(
+                _signed(chain, number, window, both) for number, both in zip(numbers[part], energies, strict=True))))
         else:
-            ticket = chain.submit_fields(collector, ((ReportReadings.KIND, tuple([
-                (*row, NO_SIGNATURE) for row in rows])),))
+            ticket = chain.submit_fields(collector, ((ReportReadings.KIND, tuple(zip(
+                numbers[part], repeat(window), repeat(int(Quality.MEASURED)), repeat(0), energies, repeat(NO_SIGNATURE),
+                strict=False))),))
         sent[ticket] = numbers[part]
     refused: list[tuple[int, str]] = []
     with nullcontext() if chain.signs else unsigned_as_good(Domain.METER_READING, chain.chain_id):
@@ -66,10 +67,9 @@ def report_columns(chain: Chain, window: int, numbers: Sequence[int], injected: 
         raise ForkError(f"{len(refused)} of {len(numbers)} readings were refused: {named}")
 
 
-def _signed(chain: Chain, row: tuple[int, int, int, int, tuple[int, int]]) -> SignedReport:
+def _signed(chain: Chain, number: int, window: int, energies: tuple[int, int]) -> SignedReport:
     """As the meter would send it to a chain that verifies."""
-    number, window, quality, revision, energies = row
-    return sign_report(meter_key(chain, number), chain.chain_id, number, window, energies, quality, revision)
+    return sign_report(meter_key(chain, number), chain.chain_id, number, window, energies)
 
 
 def _refused(receipt: Receipt | Refusal, numbers: Sequence[int]) -> list[tuple[int, str]]:
@@ -88,22 +88,12 @@ def meter_key(chain: Chain, number: int) -> PrivateKey:
     return chain.key(f"meter {number}")
 
 
-@frozen
-class Adopted:
-    """Meters with keys of the fork: their keys in state, and what is there."""
-
-    numbers: tuple[int, ...]
-    keys: list[bytes]
-    values: list[bytes | None]
-
-
 def _adopt(chain: Chain, numbers: Sequence[int]) -> None:
     """Gives meters keys of the fork, those that do not have them yet. Mostly they are those that reported last."""
-    last, asked = chain.adopted, tuple(numbers)
-    keys = last.keys if last is not None and last.numbers == asked else [spaces.meter(number) for number in asked]
-    if last is None or last.keys is not keys or last.values != [chain.head.get(key) for key in keys]:
+    asked = tuple(numbers)
+    if chain.adopted != asked:
         _give_keys(chain, asked)
-        chain.adopted = Adopted(asked, keys, [chain.head.get(key) for key in keys])
+        chain.adopted = asked
 
 
 def _give_keys(chain: Chain, numbers: Sequence[int]) -> None:

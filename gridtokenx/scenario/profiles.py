@@ -12,6 +12,8 @@ All profiles have the same windows without a gap; before and after these they re
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ class Profiles:
         return self.load_wh[:, places], self.pv_wh_kw[:, places]
 
 
+@lru_cache(1)
 def shipped() -> Profiles:
     """200 households over 14 days from Monday 21 April 2025 (`data/README.md`); 102 of them have a roof."""
     with np.load(SHIPPED) as data:
@@ -82,7 +85,7 @@ def commercial() -> Profiles:
 
 
 HOUSEHOLDS, OFFICES = "households", "commercial"
-SHIPPED_PROFILES = {HOUSEHOLDS: shipped, OFFICES: commercial}
+SHIPPED_PROFILES: dict[str, Callable[[], Profiles]] = {HOUSEHOLDS: shipped, OFFICES: commercial}
 
 
 def read_profiles(path: Path) -> Profiles:

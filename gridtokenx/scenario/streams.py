@@ -13,5 +13,7 @@ import numpy as np
 
 def stream(seed: int, *names: str | int) -> np.random.Generator:
     """The stream called `names` under the root `seed`: PCG64 from a SeedSequence."""
+    words = seed.to_bytes(4 * max(1, -(-seed.bit_length() // 32)), "little")
     digest = sha256("/".join(map(str, names)).encode()).digest()
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *np.frombuffer(digest, "<u4").tolist()])))
+    # All words at once: a list of numbers is what SeedSequence makes of them, one by one.
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(np.frombuffer(words + digest, "<u4"))))
