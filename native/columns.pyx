@@ -54,7 +54,7 @@ cdef class _Grown:
         if not self.used:
             return [np.zeros(0, np.int64) for _ in range(self.width)]
         table = np.asarray(<int64_t[:self.used // self.width, :self.width]>self.values)
-        return list(np.ascontiguousarray(table.T))
+        return list(np.array(table.T, order="C"))       # a copy even of a single row: this memory goes
 
 
 cdef inline int64_t big_endian(const uint8_t* at) noexcept nogil:

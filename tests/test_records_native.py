@@ -123,6 +123,14 @@ def test_what_is_no_trade_gives_no_columns(raw: bytes) -> None:
         columns.trades([(b"\x0e" + bytes(8), raw)])
 
 
+def test_columns_of_a_single_row_are_their_own_memory() -> None:
+    alone = [(b"\x0e" + bytes(8), Trade(*range(15)).encode())]
+    kept = [columns.trades(alone)[0] for _ in range(50)]
+    assert all(column.base is None or column.base.flags.owndata for found in kept for column in found)
+    assert {tuple(column.item() for column in found) for found in kept} == {
+        (0, 0, 0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 0, 0, 0)}
+
+
 def test_records_are_arrays_of_their_attributes() -> None:
     for record in (Account(1, -2, 1 << 40), Peaks(b"abc"), Settlement(bytes(32), *range(9), ((1, 2, -3, 4),))):
         values = tuple(getattr(record, name) for name in form_of(type(record)).names)
