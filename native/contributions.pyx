@@ -234,8 +234,8 @@ cdef class Contributions:
             return True
         if not read_any(self.reading, now, MOST, 0, 2, n):
             return False
-        meter = session.get(self.meter_space + key[5:])
-        if meter is None or not read_all(self.meter, meter, MOST, 7, 4, m) or m[3]:
+        meter = session.peek(self.meter_space + key[5:])
+        if meter is None or not read_any(self.meter, meter, MOST, 7, 4, m) or m[3]:
             return False
         return 0 <= n[0] <= m[0] // QUARTERS and 0 <= n[1] <= m[1] // QUARTERS
 

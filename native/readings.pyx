@@ -8,6 +8,8 @@ who may, before the deadline.
 
 from libc.string cimport memcpy
 
+from gridtokenx.errors import InvariantError
+
 include "packed.pxi"
 
 cdef enum:
@@ -30,6 +32,9 @@ cdef enum:
     WITHDRAWAL = 8
     SINCE = 9
     BOUNDARY = 10
+    ADDRESS = 32
+
+cdef int64_t MOST = (<int64_t>1 << 62) - 1
 
 
 cdef class Readings:
@@ -58,6 +63,30 @@ cdef class Readings:
     cdef int64_t number(self, object report, int field) except? -1:
         """A field of a report that `parse` made."""
         return self.report.get(report, field)
+
+    cdef object address(self, object meter, int field):
+        """The owner or the key of a meter, given as the record or as its bytes."""
+        cdef Fields f
+        cdef const uint8_t* found
+        cdef Py_ssize_t i
+        if type(meter) is not bytes:
+            return self.meter.get(meter, field)
+        f.at, f.bad = <const uint8_t*>PyBytes_AS_STRING(meter), False
+        f.end = f.at + PyBytes_GET_SIZE(meter)
+        count(&f)
+        for i in range(field):
+            skip(&f)
+        found = octets(&f, ADDRESS)
+        if f.bad:
+            raise InvariantError(f"{meter.hex()} is no meter")
+        return PyBytes_FromStringAndSize(<const char*>found, ADDRESS)
+
+    def count(self, reports) -> int:
+        """How many readings they have."""
+        cdef Py_ssize_t readings = 0
+        for report in reports:
+            readings += len(<tuple?>self.report.get(report, ENERGIES)) // 2
+        return readings
 
     def parse(self, tuple entries not None):
         """The reports that the fields of an operation hold; None when one of them is not what it must be."""
@@ -92,12 +121,13 @@ cdef class Readings:
         return tuple(made)
 
     def check(self, session, reports, bytes sender not None, uint64_t zones, opened):
-        """Of each report its meter, or None where the report is not plain; `opened(window)` says for windows whether
-        readings of them can be."""
+        """Of each report its meter, as `session.peek` gives it, or None where the report is not plain; `opened(window)`
+        says for windows whether readings of them can be."""
         cdef list found = []
         cdef dict known = {}
-        cdef object get = session.get, meter, report, is_open
+        cdef object peek = session.peek, meter, report, is_open
         cdef tuple energies
+        cdef int64_t[BOUNDARY + 1 - ZONE] m     # from zone on
         cdef int64_t number, window, zone, since, boundary, injection, withdrawal
         cdef Py_ssize_t i
         cdef bint plain
@@ -114,13 +144,13 @@ cdef class Readings:
                 plain = plain and is_open
             if not plain:
                 continue
-            meter = get(key_of(self.meter_space, number))
-            if type(meter) is not self.meter.cls:
+            meter = peek(key_of(self.meter_space, number))
+            if meter is None or not read_any(self.meter, meter, MOST, ZONE, BOUNDARY + 1 - ZONE, m):
                 continue
-            zone, since, boundary = self.meter.get(meter, ZONE), self.meter.get(meter, SINCE), self.meter.get(meter, BOUNDARY)
-            injection, withdrawal = self.meter.get(meter, INJECTION), self.meter.get(meter, WITHDRAWAL)
+            zone, since, boundary = m[0], m[SINCE - ZONE], m[BOUNDARY - ZONE]
+            injection, withdrawal = m[INJECTION - ZONE], m[WITHDRAWAL - ZONE]
             if boundary or window * self.window_ms < since or not (
-                    (0 <= zone < 64 and zones >> zone & 1) or self.meter.get(meter, OWNER) == sender):
+                    (0 <= zone < 64 and zones >> zone & 1) or self.address(meter, OWNER) == sender):
                 continue
             if (self.number(report, QUALITY) == CORRECTED) != (self.number(report, REVISION) > 0):
                 continue
@@ -148,7 +178,7 @@ cdef class Readings:
         message = PyBytes_FromStringAndSize(NULL, size + (at - payload))
         memcpy(PyBytes_AS_STRING(message), PyBytes_AS_STRING(prefix), size)
         memcpy(PyBytes_AS_STRING(message) + size, payload, at - payload)
-        return self.meter.get(meter, KEY), self.report.get(report, SIGNATURE), message
+        return self.address(meter, KEY), self.report.get(report, SIGNATURE), message
 
     def take(self, session, reports, list meters not None, list good not None, Py_ssize_t index, in_time):
         """Puts readings of reports from the one at `index` on into state, up to a report that is not plain, whose

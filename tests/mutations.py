@@ -368,7 +368,7 @@ ENERGY: list[Mutation] = [
     ("forged meter: signature, in the kernel", "            if meters[index] is None or not good[index]:\n",
      "            if meters[index] is None:\n"),
     ("forged meter: another's, in the kernel",
-     "                    (0 <= zone < 64 and zones >> zone & 1) or self.meter.get(meter, OWNER) == sender):\n",
+     "                    (0 <= zone < 64 and zones >> zone & 1) or self.address(meter, OWNER) == sender):\n",
      "                    True):\n"),
     ("replayed reading, in the kernel", "                if peek(key) is not None:\n", "                if False:\n"),
     ("second window of a report above capacity, in the kernel", "            for i in range(0, len(energies), 2):\n",

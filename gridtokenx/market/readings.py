@@ -102,8 +102,8 @@ def report(context: Context, sender: bytes,
         return now < deadline_ms(settling, window)
 
     refused: dict[int, Failed] = {}
-    firsts = list(accumulate((each.size for each in reports), initial=0))
-    meters: list[Meter | None] = KERNEL.check(session, reports, sender, zones, opened)
+    meters: list[Meter | bytes | None] = KERNEL.check(session, reports, sender, zones, opened)
+    firsts = _firsts(reports) if None in meters else []
     others: dict[int, Meter] = {}           # of reports that are not plain
     for index, plain in enumerate(meters):
         if plain is None:
@@ -113,10 +113,11 @@ def report(context: Context, sender: bytes,
                 except Failed as failure:
                     refused[number] = failure
     of_each = [others.get(index, meter) for index, meter in enumerate(meters)] if others else meters
-    good = _verified(chain_id, list(zip(of_each, reports, strict=True)))
+    good = _verified(chain_id, of_each, reports)
     corrected = index = 0
     while (index := KERNEL.take(session, reports, meters, good, index, in_time)) < len(reports):
-        meter = of_each[index]
+        meter: Meter | None = session.record(spaces.meter(reports[index].meter), of_each[index])
+        firsts = firsts or _firsts(reports)
         for number, reading in enumerate(reports[index].readings(), firsts[index]):
             if meter is None or number in refused:
                 continue
@@ -131,18 +132,24 @@ def report(context: Context, sender: bytes,
     return sorted(refused.items()), corrected
 
 
-def _verified(chain_id: bytes, reports: list[tuple[Meter | None, SignedReport]]) -> list[bool]:
+def _firsts(reports: Sequence[SignedReport]) -> list[int]:
+    """The number of each report's first reading among all."""
+    return list(accumulate((each.size for each in reports), initial=0))
+
+
+def _verified(chain_id: bytes, meters: list[Meter | bytes | None], reports: Sequence[SignedReport]) -> list[bool]:
     """Whether each is signed with its meter's key; without a meter, False."""
     prefix = signed_bytes(Domain.METER_READING, chain_id, b"")
     if is_unsigned_good(prefix):
-        good = [meter is not None and each.signature == NO_SIGNATURE for meter, each in reports]
+        good = [meter is not None and each.signature == NO_SIGNATURE
+                for meter, each in zip(meters, reports, strict=True)]
         if all(good):
             return good
     else:
         good = [False] * len(reports)
-    asked = [index for index, (meter, _) in enumerate(reports) if meter is not None and not good[index]]
+    asked = [index for index, meter in enumerate(meters) if meter is not None and not good[index]]
     if asked:
-        answers = verify_known([KERNEL.signed_by(*reports[index], prefix) for index in asked])
+        answers = verify_known([KERNEL.signed_by(meters[index], reports[index], prefix) for index in asked])
         for index, answer in zip(asked, answers, strict=True):
             good[index] = answer
     return good

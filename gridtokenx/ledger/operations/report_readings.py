@@ -46,7 +46,7 @@ class ReportReadings:
         if type(fields[0]) is not tuple or not 1 <= len(fields[0]) <= MAX_READINGS:
             raise Failed(Code.BAD_FIELDS, f"reports must be an array of 1 to {MAX_READINGS}")
         reports = KERNEL.parse(fields[0]) or tuple(_read(entry) for entry in fields[0])
-        if (readings := sum(each.size for each in reports)) > MAX_READINGS:
+        if (readings := KERNEL.count(reports)) > MAX_READINGS:
             raise Failed(Code.BAD_FIELDS, f"{readings} readings; an operation has at most {MAX_READINGS}")
         return cls(reports)
 
@@ -55,7 +55,7 @@ class ReportReadings:
                             for r in self.reports]]
 
     def apply(self, block: Block, sender: bytes) -> tuple[Any, ...]:
-        readings = sum(each.size for each in self.reports)
+        readings = KERNEL.count(self.reports)
         refused, corrected = report(block.context, sender, self.reports)
         block.desk.weight += (weights.SIGNATURE * len(self.reports) + weights.READING * readings
                               + weights.CORRECTION * corrected)
