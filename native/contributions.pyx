@@ -7,6 +7,8 @@ possible and within ordinary bounds. All others, and whatever is wrong, are left
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp
 
+from gridtokenx._native.state cimport Working
+
 include "packed.pxi"
 
 cdef extern from *:
@@ -101,7 +103,7 @@ cdef class Contributions:
         self.lot_space, self.energy_space, self.traded_space = spaces["LOT"], spaces["ENERGY"], spaces["TRADED"]
         self.meter_space, self.buy = bytes((spaces["METER"],)), buy
 
-    def gather(self, list changes not None, Py_ssize_t index, dict rules not None, session, Entries entries not None,
+    def gather(self, list changes not None, Py_ssize_t index, dict rules not None, Working session not None, Entries entries not None,
                zone_group, int64_t accounts, int64_t lots):
         """Appends (index << 32 | group, amount) of the changes from the one at `index` on, up to one that is left to the
         `rules`, by space; returns the index of that one. `accounts` and `lots` are the first of their groups, `zone_group(window,
@@ -227,14 +229,14 @@ cdef class Contributions:
         add(entries, at, OPEN_BUYS if buys else OPEN_SELLS, sign * o[3])
         return 0
 
-    cdef bint _reading(self, object session, bytes key, object now) except -1:
+    cdef bint _reading(self, Working session, bytes key, object now) except -1:
         cdef int64_t n[2]
         cdef int64_t m[4]       # injection, withdrawal, since, boundary
         if now is None:
             return True
         if not read_any(self.reading, now, MOST, 0, 2, n):
             return False
-        meter = session.peek(self.meter_space + key[5:])
+        meter = session.entry(self.meter_space + key[5:]).now
         if meter is None or not read_any(self.meter, meter, MOST, 7, 4, m) or m[3]:
             return False
         return 0 <= n[0] <= m[0] // QUARTERS and 0 <= n[1] <= m[1] // QUARTERS

@@ -3,6 +3,8 @@
 meter's bill, where that lies in state as bytes and has numbers within ordinary bounds. All others are left to it.
 """
 
+from gridtokenx._native.state cimport Entry, Working
+
 include "moves.pxi"
 
 cdef enum:
@@ -61,18 +63,19 @@ cdef class Months:
         self.settlement_space, self.usage_space = spaces["SETTLEMENT"], spaces["USAGE"]
         self.energy, self.count_weight, self.clear_weight = energy, count_weight, clear_weight
 
-    def count(self, session, int64_t window, int64_t month, bint peak, int64_t number, int64_t last, spend):
+    def count(self, Working session not None, int64_t window, int64_t month, bint peak, int64_t number, int64_t last, spend):
         """Counts a window for meters from the one after `number` to `last`: (the last one counted, whether it goes on).
 
         It goes on, with one that is not plain, where that is left to others; else `last` is counted or `spend` refused a
         weight.
         """
-        cdef object peek = session.peek, put = session.put, bill
+        cdef Entry usage
+        cdef object bill
         cdef int64_t u[USAGE_SIZE]
         cdef int64_t withdrawn, supplied
         cdef bytes key
         while number < last:
-            bill = peek(window_key(self.settlement_space, window, number + 1))
+            bill = session.entry(window_key(self.settlement_space, window, number + 1)).now
             if bill is None:
                 if not spend(self.clear_weight):
                     return number, False
@@ -82,8 +85,9 @@ cdef class Months:
             (<uint8_t*>PyBytes_AS_STRING(key))[0] = self.usage_space
             write(<uint8_t*>PyBytes_AS_STRING(key) + 1, month, 2)
             write(<uint8_t*>PyBytes_AS_STRING(key) + 3, number + 1, 4)
+            usage = session.entry(key)
             if type(bill) is not bytes or not read_bill(<bytes>bill, self.energy, &withdrawn, &supplied) or not read_any(
-                    self.usage, peek(key), MOST, 0, USAGE_SIZE, u):
+                    self.usage, usage.now, MOST, 0, USAGE_SIZE, u):
                 return number, True
             if not spend(self.count_weight):
                 return number, False
@@ -91,6 +95,6 @@ cdef class Months:
             u[SUPPLIED] += supplied
             if peak:
                 u[PEAK] = max(u[PEAK], withdrawn)
-            put(key, write_all(self.usage, u))
+            session.set(usage, write_all(self.usage, u))
             number += 1
         return number, False

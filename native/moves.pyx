@@ -6,6 +6,8 @@ positions: those that are plain, which are nearly all. What is not, and whatever
 Plain is an order until the gate without conditions, and whatever has numbers within the bounds of such an order.
 """
 
+from gridtokenx._native.state cimport Entry, Working
+
 include "moves.pxi"
 
 cdef enum:
@@ -103,17 +105,18 @@ cdef class Moves:
 
     # ------------------------------------------------------------ accounts and positions
 
-    def accounts(self, session, dict moves not None):
+    def accounts(self, Working session not None, dict moves not None):
         """`funds.apply_moves` with [bids, proceeds, released, freed] by address; returns those that are not plain."""
-        cdef object peek = session.peek, put = session.put, some
+        cdef Entry entry
+        cdef object some
         cdef int64_t height = session.height
         cdef int64_t[ACCOUNT_SIZE] a
         cdef int64_t[MOVES] m
         cdef list left = []
-        cdef bytes key, space = bytes((self.account_space,))
+        cdef bytes space = bytes((self.account_space,))
         for address, some in moves.items():
-            key = space + <bytes?>address
-            if not read_moves(some, m) or not read_any(self.account, peek(key), MOST, 0, ACCOUNT_SIZE, a):
+            entry = session.entry(space + <bytes?>address)
+            if not read_moves(some, m) or not read_any(self.account, entry.now, MOST, 0, ACCOUNT_SIZE, a):
                 left.append((address, some))
                 continue
             settle_account(a, height)
@@ -122,23 +125,23 @@ cdef class Moves:
             a[RELEASED] += m[2]
             a[FREED] += m[3]
             a[HEIGHT] = height
-            put(key, write_all(self.account, a))
+            session.set(entry, write_all(self.account, a))
         return left
 
-    def positions(self, session, dict moves not None):
+    def positions(self, Working session not None, dict moves not None):
         """`positions.apply_moves` with Wh [sold, bought, closed sells, closed buys] by (window, meter); returns those that
         are not plain."""
-        cdef object peek = session.peek, put = session.put, some
+        cdef Entry entry
+        cdef object some
         cdef int64_t height = session.height, window, meter
         cdef int64_t[POSITION_SIZE] p
         cdef int64_t[MOVES] m
         cdef list left = []
-        cdef bytes key
         cdef tuple place
         for place, some in moves.items():
             window, meter = place[0], place[1]
-            key = window_key(self.position_space, window, meter)
-            if not read_moves(some, m) or not read_any(self.position, peek(key), MOST, 0, POSITION_SIZE, p):
+            entry = session.entry(window_key(self.position_space, window, meter))
+            if not read_moves(some, m) or not read_any(self.position, entry.now, MOST, 0, POSITION_SIZE, p):
                 left.append((place, some))
                 continue
             settle_position(p, height)
@@ -151,19 +154,19 @@ cdef class Moves:
             p[FREED_BUY] += m[3]
             p[NEW_SOLD] += m[0]
             p[NEW_BOUGHT] += m[1]
-            put(key, write_all(self.position, p))
+            session.set(entry, write_all(self.position, p))
         return left
 
     # ------------------------------------------------------------ orders
 
-    def lapse(self, session, rows, int64_t window, int64_t gate, spend, weight, dict accounts not None,
+    def lapse(self, Working session not None, rows, int64_t window, int64_t gate, spend, weight, dict accounts not None,
               dict positions not None, dict resting not None, other):
         """Closes a window's orders at its gate while `spend` has room for their `weight`: (how many of them, whether that
         was all). Adds up what they held by account and position, and [demand, supply, renewable Wh] by zone.
 
         One that is not plain goes to `other(order_id, order)` and does not count.
         """
-        cdef object get = session.get, put = session.put, order, meter
+        cdef object order, meter
         cdef int64_t[ORDER_SIZE] o
         cdef int64_t closed = 0
         cdef dict by_owner = {}, by_meter = {}, by_zone = {}
@@ -186,13 +189,13 @@ cdef class Moves:
                         o[REMAINING] == 0 or o[TERM] <= ORDINARY // o[REMAINING]))):
                 other(order_id, session.record(key, order))
                 continue
-            meter = get(key_of(self.meter_space, o[METER]))
+            meter = session.record_of(session.entry(key_of(self.meter_space, o[METER])))
             if type(meter) is not self.meter.cls:
                 other(order_id, session.record(key, order))
                 continue
             owner = <bytes?>self.meter.get(meter, METER_OWNER)
-            put(key, None)
-            put(self.index_key(owner, gate, order_id), None)
+            session.set(session.entry(key), None)
+            session.set(session.entry(self.index_key(owner, gate, order_id)), None)
             money, energy = sums_of(by_owner, owner), sums_of(by_meter, (window, o[METER]))
             rest = sums_of(by_zone, o[ZONE])
             if o[SIDE] == BUY:
@@ -213,12 +216,12 @@ cdef class Moves:
         add_up(by_zone, resting, 3)
         return closed, all_
 
-    def rest(self, session, list results not None, list pending not None, set busy not None, set named not None, gate_of):
+    def rest(self, Working session not None, list results not None, list pending not None, set busy not None, set named not None, gate_of):
         """Puts orders to rest that were placed and met nothing: of the engine's `results` (sequence, filled, remaining,
         code) those whose place in the batch is not in `busy` and whose order is not in `named`. Returns the places of all
         others. `gate_of(window)` is when a window's orders are due.
         """
-        cdef object put = session.put, deferred, made, outcome
+        cdef object deferred, made, outcome
         cdef list others = []
         cdef tuple result
         cdef int64_t sequence, filled, remaining, code, borrowed, due
@@ -251,11 +254,12 @@ cdef class Moves:
             self.outcome.set(outcome, 0, self.ok)
             self.outcome.set(outcome, 1, (made, result[1], result[2], 0))
             deferred.outcome = outcome
-            put(self.index_key(<bytes?>self.deferred.get(deferred, DEFERRED_OWNER), due, order_id), self.present)
+            session.set(session.entry(self.index_key(<bytes?>self.deferred.get(deferred, DEFERRED_OWNER), due, order_id)),
+                        self.present)
             o[SEQUENCE] = sequence
             key = PyBytes_FromStringAndSize(NULL, 9)
             (<uint8_t*>PyBytes_AS_STRING(key))[0] = self.order_space
             write(<uint8_t*>PyBytes_AS_STRING(key) + 1, order_id, 8)
-            put(key, write_all(self.order, o))
+            session.set(session.entry(key), write_all(self.order, o))
             others.pop()
         return others

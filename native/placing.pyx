@@ -9,6 +9,8 @@ meter who has the energy, and the money without anything that was to be released
 from libc.stdint cimport int32_t, uint16_t, uint32_t
 from libc.string cimport memset
 
+from gridtokenx._native.state cimport Entry, Working
+
 include "moves.pxi"
 
 cdef enum:
@@ -70,12 +72,13 @@ cdef class Placing:
         self.lot, self.tick, self.price_most, self.fills_most = lot, tick, price_most, fills_most
         self.window_most = window_most
 
-    def orders(self, session, bytes sender not None, tuple operations not None, Py_ssize_t index, dict rules not None,
+    def orders(self, Working session not None, bytes sender not None, tuple operations not None, Py_ssize_t index, dict rules not None,
                set touched not None, int64_t now_ms, int64_t places, int64_t quantity_most, int64_t fee_ppm,
                dict placed not None, list rows not None, list pending not None):
         """Places the orders from the operation at `index` on, up to one that is not plain: appends to `rows` and `pending`
         and puts into `placed` what the engine is to do. Returns the sum of the fills that they may make."""
-        cdef object get = session.get, peek = session.peek, put = session.put, height_ = session.height, found, rule, entry, order, deferred
+        cdef object height_ = session.height, found, rule, value, order, deferred
+        cdef Entry account = session.entry(bytes((self.account_space,)) + sender), counters, position
         cdef object meter = None, participant_, zone_
         cdef tuple fields
         cdef int64_t a[ACCOUNT_SIZE]
@@ -86,11 +89,11 @@ cdef class Placing:
         cdef int64_t vat, cap, free, term, held, locked, fills, order_source, order_vat, worst = 0
         cdef uint64_t order_id
         cdef Py_ssize_t count = len(operations), i, first = index
-        cdef bytes account_key = bytes((self.account_space,)) + sender, key
         cdef Row row
-        if not 0 <= fee_ppm <= PPM or not read_any(self.account, peek(account_key), MOST, 0, ACCOUNT_SIZE, a):
+        if not 0 <= fee_ppm <= PPM or not read_any(self.account, account.now, MOST, 0, ACCOUNT_SIZE, a):
             return 0
-        if a[DUES] > a[CREDIT] or not read_any(self.counters, peek(self.counters_key), MOST, 0, COUNTERS_SIZE, c):
+        counters = session.entry(self.counters_key)
+        if a[DUES] > a[CREDIT] or not read_any(self.counters, counters.now, MOST, 0, COUNTERS_SIZE, c):
             return 0
         settle_account(a, height)
         if c[CLOSED_ORDERS] and c[COUNTERS_HEIGHT] < height:        # places.counters
@@ -109,13 +112,13 @@ cdef class Placing:
             if quantity % self.lot or price % self.tick or price * quantity >= ORDINARY or c[OPEN_ORDERS] >= places:
                 break
             if number != meter_number:
-                meter = get(key_of(self.meter_space, number))
+                meter = session.record_of(session.entry(key_of(self.meter_space, number)))
                 if type(meter) is not self.meter.cls or self.meter.get(meter, OWNER) != sender:
                     break
                 participant, zone, source = (self.meter.get(meter, PARTICIPANT), self.meter.get(meter, ZONE),
                                              self.meter.get(meter, SOURCE))
                 injection, withdrawal = self.meter.get(meter, INJECTION), self.meter.get(meter, WITHDRAWAL)
-                found = get(key_of(self.participant_space, participant))
+                found = session.record_of(session.entry(key_of(self.participant_space, participant)))
                 if type(found) is not self.participant.cls or not read_between(
                         self.participant.get(found, LICENCE_ENDS), 0, MOST, &ends):
                     break
@@ -124,7 +127,7 @@ cdef class Placing:
                 break
             # The window's first order in a block finds the rules, ends a halt and opens the window.
             rule = rules.get(fields[2])
-            if rule is None or fields[2] not in touched or get(key_of(self.window_space, window)) is None:
+            if rule is None or fields[2] not in touched or session.entry(key_of(self.window_space, window)).now is None:
                 break
             found = self.rules.get(rule, 2)
             if type(found) is not self.band.cls or not (
@@ -135,8 +138,8 @@ cdef class Placing:
             if not (opens <= now_ms < gate and low <= price <= high):
                 break
 
-            key = window_key(self.position_space, window, number)
-            if not read_any(self.position, peek(key), ORDINARY, 0, POSITION_SIZE, p):
+            position = session.entry(window_key(self.position_space, window, number))
+            if not read_any(self.position, position.now, ORDINARY, 0, POSITION_SIZE, p):
                 break
             settle_position(p, height)
             order_source = 0
@@ -166,7 +169,7 @@ cdef class Placing:
                 a[COLLATERAL] += held
                 a[BALANCE] -= locked - a[LOCKED]
                 a[LOCKED] = locked
-            put(key, write_all(self.position, p))
+            session.set(position, write_all(self.position, p))
             c[ORDERS] += 1
             c[OPEN_ORDERS] += 1
             order_id = <uint64_t>window << COUNTER_BITS | <uint64_t>c[ORDERS]
@@ -174,14 +177,14 @@ cdef class Placing:
             worst += fills
 
             order = self.order.new()
-            for i, entry in enumerate((fields[1], participant_, zone_, fields[3], fields[4], fields[5], fields[5], 0, 0, term,
+            for i, value in enumerate((fields[1], participant_, zone_, fields[3], fields[4], fields[5], fields[5], 0, 0, term,
                                        order_vat, height_, order_source, 0, 0, 0, 0)):
-                self.order.set(order, i, entry)
+                self.order.set(order, i, value)
             deferred = self.deferred.new()
-            entry = order_id
-            for i, found in enumerate((fields[2], self.kind, entry, sender, order, None, None, 0, False, False, fills, None)):
+            value = order_id
+            for i, found in enumerate((fields[2], self.kind, value, sender, order, None, None, 0, False, False, fills, None)):
                 self.deferred.set(deferred, i, found)
-            placed[entry] = deferred
+            placed[value] = deferred
             pending.append(deferred)
             row.order_id, row.quantity_wh, row.participant, row.meter = order_id, quantity, participant, number
             row.window, row.price, row.zone, row.kind = window, price, zone, self.kind
@@ -189,6 +192,6 @@ cdef class Placing:
             rows.append(PyBytes_FromStringAndSize(<char*>&row, sizeof(row)))
             index += 1
         if index > first:
-            put(account_key, write_all(self.account, a))
-            put(self.counters_key, write_all(self.counters, c))
+            session.set(account, write_all(self.account, a))
+            session.set(counters, write_all(self.counters, c))
         return worst

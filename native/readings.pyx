@@ -10,6 +10,8 @@ from libc.string cimport memcpy
 
 from gridtokenx.errors import InvariantError
 
+from gridtokenx._native.state cimport Entry, Working
+
 include "packed.pxi"
 
 cdef enum:
@@ -120,12 +122,12 @@ cdef class Readings:
             made.append(report)
         return tuple(made)
 
-    def check(self, session, reports, bytes sender not None, uint64_t zones, opened):
+    def check(self, Working session not None, reports, bytes sender not None, uint64_t zones, opened):
         """Of each report its meter, as `session.peek` gives it, or None where the report is not plain; `opened(window)`
         says for windows whether readings of them can be."""
         cdef list found = []
         cdef dict known = {}
-        cdef object peek = session.peek, meter, report, is_open
+        cdef object meter, report, is_open
         cdef tuple energies
         cdef int64_t[BOUNDARY + 1 - ZONE] m     # from zone on
         cdef int64_t number, window, zone, since, boundary, injection, withdrawal
@@ -144,7 +146,7 @@ cdef class Readings:
                 plain = plain and is_open
             if not plain:
                 continue
-            meter = peek(key_of(self.meter_space, number))
+            meter = session.entry(key_of(self.meter_space, number)).now
             if meter is None or not read_any(self.meter, meter, MOST, ZONE, BOUNDARY + 1 - ZONE, m):
                 continue
             zone, since, boundary = m[0], m[SINCE - ZONE], m[BOUNDARY - ZONE]
@@ -180,16 +182,16 @@ cdef class Readings:
         memcpy(PyBytes_AS_STRING(message) + size, payload, at - payload)
         return self.address(meter, KEY), self.report.get(report, SIGNATURE), message
 
-    def take(self, session, reports, list meters not None, list good not None, Py_ssize_t index, in_time):
+    def take(self, Working session not None, reports, list meters not None, list good not None, Py_ssize_t index, in_time):
         """Puts readings of reports from the one at `index` on into state, up to a report that is not plain, whose
         signature is not good, or that has a reading which is there or whose window's deadline has passed; returns the
         index of that one, of which nothing is put."""
-        cdef object peek = session.peek, put_ = session.put, report, is_in_time
+        cdef object report, is_in_time
+        cdef Entry entry
         cdef int64_t[READING_SIZE] n        # injected, withdrawn, quality, revision, height
         cdef dict known = {}
-        cdef list keys
+        cdef list entries
         cdef tuple energies
-        cdef bytes key
         cdef int64_t window, number
         cdef Py_ssize_t i, size = len(reports)
         n[4] = session.height
@@ -198,20 +200,20 @@ cdef class Readings:
             if meters[index] is None or not good[index]:
                 break
             number, window, energies = self.number(report, METER), self.number(report, WINDOW), self.report.get(report, ENERGIES)
-            keys = []
+            entries = []
             for i in range(len(energies) // 2):
                 is_in_time = known.get(window + i)
                 if is_in_time is None:
                     is_in_time = known[window + i] = in_time(window + i)
                 if not is_in_time:
                     return index
-                key = window_key(self.reading_space, window + i, number)
-                if peek(key) is not None:
+                entry = session.entry(window_key(self.reading_space, window + i, number))
+                if entry.now is not None:
                     return index
-                keys.append(key)
+                entries.append(entry)
             n[2], n[3] = self.number(report, QUALITY), self.number(report, REVISION)
-            for i in range(len(keys)):
+            for i in range(len(entries)):
                 n[0], n[1] = energies[2 * i], energies[2 * i + 1]
-                put_(keys[i], write_all(self.reading, n))
+                session.set(<Entry>entries[i], write_all(self.reading, n))
             index += 1
         return index

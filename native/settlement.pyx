@@ -8,6 +8,8 @@ whose utility cannot bear more, and whatever has numbers beyond the bounds of se
 
 from libc.string cimport memcpy
 
+from gridtokenx._native.state cimport Entry, Working
+
 include "packed.pxi"
 
 cdef extern from *:
@@ -123,7 +125,7 @@ cdef class Meters:
         self.late_space = spaces["LATE_READING"]
         self.debt_most, self.meter_weight, self.clear_weight = debt_most, meter_weight, clear_weight
 
-    def settle(self, session, int64_t window, int64_t begin_ms, int64_t number, int64_t last, spend, find, sums,
+    def settle(self, Working session not None, int64_t window, int64_t begin_ms, int64_t number, int64_t last, spend, find, sums,
                dict earned, bytes tax not None, bint late):
         """Settles meters from the one after `number` to `last`; returns (the last one settled, whether it goes on).
 
@@ -134,7 +136,7 @@ cdef class Meters:
         cdef _Run run = _Run.__new__(_Run)
         cdef bint goes_on = False
         cdef int plain
-        run.kernel, run.get, run.peek, run.put, run.height = self, session.get, session.peek, session.put, session.height
+        run.kernel, run.session, run.height = self, session, session.height
         run.window, run.begin_ms, run.spend, run.find, run.sums, run.tax_address = window, begin_ms, spend, find, sums, tax
         run.earned, run.earners, run.terms, run.zones, run.late = earned, {}, {}, {}, late
         try:
@@ -153,7 +155,8 @@ cdef class _Run:
     """A piece of a window."""
 
     cdef Meters kernel
-    cdef object get, peek, put, spend, find, sums
+    cdef Working session
+    cdef object spend, find, sums
     cdef int64_t window, begin_ms, height
     cdef bytes tax_address
     cdef dict earned, earners, terms, zones
@@ -218,9 +221,10 @@ cdef class _Run:
         """1: settled; 0: not plain; 2: no room."""
         cdef Meters k = self.kernel
         cdef _Terms terms
-        cdef object meter = self.get(key_of(k.meter_space, number))
+        cdef Working session = self.session
+        cdef object meter = session.record_of(session.entry(key_of(k.meter_space, number)))
         cdef object reading, traded = None, owner
-        cdef bytes traded_key, account_key, energy_key
+        cdef Entry traded_at, account, energy
         cdef int64_t since, boundary, sold = 0, bought = 0, supplied, taken
         cdef int64_t zone, source
         cdef int64_t[5] lot
@@ -241,16 +245,16 @@ cdef class _Run:
         if boundary or since > self.begin_ms:
             return 1 if self.spend(k.clear_weight) else 2
 
-        if self.late and self.peek(window_key(k.late_space, self.window, number)) is not None:
+        if self.late and session.entry(window_key(k.late_space, self.window, number)).now is not None:
             return 0
         # What is read decides whether the bill is plain: until then nothing is written.
-        if not read_any(k.position, self.peek(window_key(k.position_space, self.window, number)), WH_MOST, 0, 2, p):
+        if not read_any(k.position, session.entry(window_key(k.position_space, self.window, number)).now, WH_MOST, 0, 2, p):
             return 0
         sold, bought = p[0], p[1]
-        traded_key = window_key(k.traded_space, self.window, number)
         if bought or sold:
-            traded = self.peek(traded_key)
-        reading = self.peek(window_key(k.reading_space, self.window, number))
+            traded_at = session.entry(window_key(k.traded_space, self.window, number))
+            traded = traded_at.now
+        reading = session.entry(window_key(k.reading_space, self.window, number)).now
         if reading is None or not read_any(k.reading, reading, WH_MOST, 0, 3, r) or not read_any(
                 k.traded, traded, MONEY_MOST, 0, 7, t) or bought < 0 or sold < 0 or r[0] < 0 or r[1] < 0:
             return 0
@@ -285,13 +289,11 @@ cdef class _Run:
         owner = k.meter.get(meter, 0)
         if type(owner) is not bytes or PyBytes_GET_SIZE(owner) != ADDRESS:
             return 0
-        if not self._money(self.peek(terms.zone.utility.key), u) or <wide_t>u[BALANCE] + terms.zone.utility.amount - (
+        if not self._money(session.entry(terms.zone.utility.key).now, u) or <wide_t>u[BALANCE] + terms.zone.utility.amount - (
                 to_utility if to_utility > 0 else -to_utility) - (to_tax if to_tax > 0 else -to_tax) < -k.debt_most:
             return 0
-        account_key = k.account_space + <bytes>owner
-        energy_key = k.energy_space + <bytes>owner
-        if not self._money(self.peek(account_key), a) or a[DUES] or not read_any(
-                k.energy, self.peek(energy_key), MONEY_MOST, 0, 6, e):
+        account, energy = session.entry(k.account_space + <bytes>owner), session.entry(k.energy_space + <bytes>owner)
+        if not self._money(account.now, a) or a[DUES] or not read_any(k.energy, energy.now, MONEY_MOST, 0, 6, e):
             return 0
         a[COLLATERAL] -= t[5]
         locked = max(0, a[COLLATERAL] - a[CREDIT])
@@ -304,13 +306,13 @@ cdef class _Run:
 
         # ------------------------------------------------------------ it is plain: all is written
         if bought or sold:
-            self.put(traded_key, None)
+            session.set(traded_at, None)
         terms.zone.utility.amount += <int64_t>to_utility
         self.tax.amount += <int64_t>to_tax
         a[BALANCE] = <int64_t>(balance - amount)
         a[PROCEEDS] -= t[4]
         a[LOCKED] = locked
-        self.put(account_key, write_all(k.account, a))
+        session.set(account, write_all(k.account, a))
         at = write_head(write_head(bill, ARRAY, BILL_SIZE), BYTES, ADDRESS)
         memcpy(at, PyBytes_AS_STRING(owner), ADDRESS)
         at = write_number(write_number(write_number(at + ADDRESS, zone), r[0]), r[1])
@@ -335,19 +337,19 @@ cdef class _Run:
             at = line(at, SURPLUS, unused, terms.long_, <int64_t>surplus)
         if short_wh:
             at = line(at, SHORTFALL_VAT, short_wh, terms.vat, <int64_t>shortfall_vat)
-        self.put(window_key(k.settlement_space, self.window, number),
+        session.set(session.entry(window_key(k.settlement_space, self.window, number)),
                  PyBytes_FromStringAndSize(<const char*>bill, at - bill))
 
         if r[0]:
             lot[0], lot[1], lot[2], lot[3], lot[4] = zone, source, r[0], min(r[0], sold), 0
-            self.put(window_key(k.lot_space, self.window, number), write_all(k.lot, lot))
+            session.set(session.entry(window_key(k.lot_space, self.window, number)), write_all(k.lot, lot))
         e[0] += r[0]
         e[1] += sold
         e[2] += bought
         e[3] += r[1]
         e[4] += supplied
         e[5] += taken
-        self.put(energy_key, write_all(k.energy, e))
+        session.set(energy, write_all(k.energy, e))
 
         if terms.zone.sums is None:
             terms.zone.sums = self.sums(k.meter.get(meter, 3))

@@ -6,7 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 status=0
-for extension in orderbook conservation trie energy; do
+for extension in orderbook conservation trie state energy; do
     this=0
     "${PYTHON:-python}" tests/mutations.py "$extension" "$@" || this=$?
     [ "$this" -le "$status" ] || status=$this

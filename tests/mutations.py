@@ -1,6 +1,6 @@
 """Does the suite notice a broken rule? One at a time is broken in a scratch copy of the sources.
 
-    python tests/mutations.py orderbook|conservation|trie|energy [--only WORD] [--resume DIR] [--minutes M]
+    python tests/mutations.py orderbook|conservation|trie|state|energy [--only WORD] [--resume DIR] [--minutes M]
 
 A mutation is (rule, old text, new text). The old text stands exactly once in the native sources of that extension,
 which is built anew without optimisation: the order book once, with every mutation under a switch that the environment
@@ -370,7 +370,7 @@ ENERGY: list[Mutation] = [
     ("forged meter: another's, in the kernel",
      "                    (0 <= zone < 64 and zones >> zone & 1) or self.address(meter, OWNER) == sender):\n",
      "                    True):\n"),
-    ("replayed reading, in the kernel", "                if peek(key) is not None:\n", "                if False:\n"),
+    ("replayed reading, in the kernel", "                if entry.now is not None:\n", "                if False:\n"),
     ("second window of a report above capacity, in the kernel", "            for i in range(0, len(energies), 2):\n",
      "            for i in range(0, 2, 2):\n"),
     ("second window of a report not over, in the kernel",
@@ -426,7 +426,25 @@ TRIE: list[Mutation] = [
      "fold(page, changed, &folded)"),
 ]
 
+STATE: list[Mutation] = [
+    ("what a block changed is found",
+     "if found != NULL:\n                return <object>found\n        if not self.reaches",
+     "if found != NULL:\n                pass\n        if not self.reaches"),
+    ("each window has its own shelf", "(<_Shelf>found).number == number", "True"),
+    ("shelves in their order", "insort(self._numbers[space], shelf.number)",
+     "self._numbers[space].append(shelf.number)"),
+    ("all shelves under a short prefix", "bisect_right(numbers, last)", "bisect_left(numbers, last)"),
+    ("keys of a shelf in their order", "start = bisect_left(keys, fresh[0])", "start = len(keys)"),
+    ("only keys under the prefix", "cdef Py_ssize_t start = bisect_left(keys, prefix)", "cdef Py_ssize_t start = 0"),
+    ("what was known, as it was changed since", "        read.update(values)\n", "        pass\n"),
+    ("changes by ascending key", "            if not below(", "            if False and not below("),
+    ("what is as it was is no change", "if now is entry.raw or <bytes>now == entry.raw:", "if now is entry.raw:"),
+    ("a change that is taken back", "(<Entry>journal.pop()).now = value", "journal.pop()"),
+    ("a record of bytes put is not what was before", "if entry.now is entry.raw:", "if True:"),
+]
+
 SETS = {
+    "state": (STATE, ["test_ledger_state.py"]),
     "orderbook": (ORDERBOOK, ["test_orderbook_rules.py", "test_matching_examples.py", "test_orderbook_streams.py",
                               "test_orderbook_uncross.py", "test_orderbook_replay.py", "test_orderbook_model.py"]),
     "conservation": (CONSERVATION, ["test_conservation_native.py"]),
@@ -469,7 +487,7 @@ def source_of(folder: Path, extension: str, old: str) -> Path:
         sources = [*sorted((folder / "gridtokenx").rglob("*.py")), *(folder / "native" / name for name in KERNELS)]
     else:
         sources = sorted((folder / "native").glob("*.p[xy]*"))
-    stems = {"energy": "", "orderbook": "book_"}
+    stems = {"energy": "", "orderbook": "book_", "state": "layers"}
     found = [path for path in sources
              if path.stem == extension or path.stem.startswith(stems.get(extension, extension))
              if old in path.read_text()]
@@ -570,7 +588,8 @@ def build(folder: Path, extension: str) -> bool:
     made, target = folder / "built.c", folder / "gridtokenx" / "_native"
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     commands = [
-        [sys.executable, "-m", "cython", "-3", f"native/{extension}.pyx", "-o", made.name],
+        [sys.executable, "-m", "cython", "-3", "-I.", "--module-name", f"gridtokenx._native.{extension}",
+         f"native/{extension}.pyx", "-o", made.name],
         [*(sysconfig.get_config_var("CC") or "cc").split(), "-shared", "-fPIC", "-O0", "-fwrapv", "-w", "-Inative",
          f"-I{sysconfig.get_path('include')}", made.name, "-o", str(target / f"{extension}{suffix}")]]
     for command in commands:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,13 +11,17 @@ from ledger_support import Flat, genesis
 
 from gridtokenx._native.state import Values
 from gridtokenx.ledger import records, spaces, tariff_records
+from gridtokenx.ledger.metering_records import Energy
 from gridtokenx.ledger.records import Account, Order, Position
 from gridtokenx.ledger.schema import decode_value, encode_value
 from gridtokenx.ledger.session import Session, encode_changes
 from gridtokenx.ledger.state import EmptyState, Recent, StateView
 
 HEADER = genesis().header()
-keys = st.binary(min_size=1, max_size=3)
+of_windows = st.tuples(st.sampled_from([b"\x12", b"\x1e"]), st.sampled_from([0, 1, 0xFFFF, 1 << 31]),
+                       st.text("\x00\x01\xfe", max_size=2)).map(
+    lambda part: part[0] + part[1].to_bytes(4, "big") + part[2].encode("latin-1"))
+keys = st.one_of(st.binary(min_size=1, max_size=3), of_windows)      # those of windows lie in shelves of their own
 Layers = list[dict[bytes, bytes | None]]
 layers = st.lists(st.dictionaries(keys, st.one_of(st.none(), st.binary(max_size=2)), max_size=8), max_size=6)
 
@@ -39,9 +45,8 @@ def test_a_view_is_the_sum_of_its_layers(changes: Layers, prefix: bytes) -> None
     assert view.get(b"absent key") is None
 
 
-@given(layers, layers, layers, layers, keys)
-def test_recent_blocks_read_as_one_layer(earlier: Layers, below: Layers, recently: Layers, above: Layers,
-                                         prefix: bytes) -> None:
+@given(layers, layers, layers, layers)
+def test_recent_blocks_read_as_one_layer(earlier: Layers, below: Layers, recently: Layers, above: Layers) -> None:
     """As a node has it: the store's state, final blocks merged over it one by one, and blocks not final yet.
 
     What was known before the last checkpoint, of an earlier state and blocks up to and beyond it, says nothing wrong.
@@ -59,18 +64,23 @@ def test_recent_blocks_read_as_one_layer(earlier: Layers, below: Layers, recentl
     for layer in recently[:1]:
         before.add(StateView(EmptyState(), HEADER, layer, layer))
     recent, final, plain = Recent(Flat(base), before), base, base
+    asked = {where for layer in (*below, *recently, *above) for where in layer}
+    prefixes = {where[:size] for where in asked for size in range(len(where) + 1)}
     for layer in recently:
         plain = StateView(plain, HEADER, layer, layer)
         recent.add(plain)
         final = StateView(StateView(EmptyState(), HEADER), HEADER, layer, layer)    # nothing is asked of what is below
         final.recent = recent
-        assert list(final.scan(prefix)) == list(plain.scan(prefix))
-        for where in {*layer, prefix}:
+        for prefix in prefixes:
+            assert list(final.scan(prefix)) == list(plain.scan(prefix))
+        for where in asked:
             assert final.get(where) == plain.get(where)
+    assert recent.flat() == {where: value for layer in recently for where, value in layer.items()}
     for layer in above:
         final, plain = StateView(final, HEADER, layer, layer), StateView(plain, HEADER, layer, layer)
-    assert list(final.scan(prefix)) == list(plain.scan(prefix))
-    for where in {where for layer in (*below, *recently, *above) for where in layer}:
+    for prefix in prefixes:
+        assert list(final.scan(prefix)) == list(plain.scan(prefix))
+    for where in asked:
         assert (final.get(where), final.page(where)) == (plain.get(where), plain.page(where))
 
 
@@ -109,6 +119,57 @@ def test_a_session_undoes_and_tells_net_changes() -> None:
     assert changes == [(one, Account(balance=1), Account(balance=5))]
     assert encode_changes(changes) == {one: Account(balance=5).encode()}
     assert session.keys_touched == 3
+
+
+def test_changes_come_by_ascending_key() -> None:
+    session = Session(StateView(EmptyState(), HEADER), 1)
+    for number in (2, 0, 1):
+        session.put(spaces.meter(number), spaces.PRESENT)
+        session.put(spaces.account(bytes([number]) * 32), Account())
+    assert [key_ for key_, _, _ in session.changed({spaces.Space.METER})] == [
+        *(spaces.account(bytes([number]) * 32) for number in range(3)), *map(spaces.meter, range(3))]
+
+
+ADDRESSES = [bytes([number]) * 32 for number in range(4)]
+KEYS = [spaces.energy(address) for address in ADDRESSES] + [spaces.account(address) for address in ADDRESSES]
+amounts = st.one_of(st.none(), st.integers(0, 2))
+
+
+def _record(key_: bytes, amount: int | None) -> Account | Energy | None:
+    if amount is None:
+        return None
+    return Account(balance=amount) if key_[0] == spaces.Space.ACCOUNT else Energy(amount)
+
+
+@given(st.lists(amounts, min_size=len(KEYS), max_size=len(KEYS)), st.lists(st.one_of(
+    st.tuples(st.sampled_from(["put", "pack"]), st.integers(0, len(KEYS) - 1), amounts),
+    st.tuples(st.sampled_from(["get", "peek"]), st.integers(0, len(KEYS) - 1)),
+    st.tuples(st.sampled_from(["mark", "rollback"]))), max_size=16))
+def test_a_session_is_a_map_that_knows_what_it_was(held: list[int | None], steps: list[tuple[Any, ...]]) -> None:
+    """Whether records are put as such or as bytes, read or only looked at, taken back or not."""
+    before = {key_: _record(key_, amount) for key_, amount in zip(KEYS, held, strict=True)}
+    session = Session(StateView(EmptyState(), HEADER, {
+        key_: None if record is None else record.encode() for key_, record in before.items()}), 1)
+    now, marked = dict(before), (session.mark(), dict(before))
+    for step, *of in steps:
+        if step == "mark":
+            marked = session.mark(), dict(now)
+        elif step == "rollback":
+            session.rollback(marked[0])
+            now = dict(marked[1])
+        elif step in {"get", "peek"}:
+            found, record = getattr(session, step)(KEYS[of[0]]), now[KEYS[of[0]]]
+            assert session.record(KEYS[of[0]], found) == record
+            assert step == "peek" or not isinstance(found, bytes)
+        else:
+            record = now[KEYS[of[0]]] = _record(KEYS[of[0]], of[1])
+            session.put(KEYS[of[0]], record.encode() if record is not None and step == "pack" else record)
+    net = [(key_, before[key_], now[key_]) for key_ in sorted(KEYS) if before[key_] != now[key_]]
+    packed = session.changed({spaces.Space.ACCOUNT})
+    assert [(key_, session.record(key_, was), session.record(key_, is_)) for key_, was, is_ in packed] == net
+    assert [session.get(key_) for key_ in KEYS] == [now[key_] for key_ in KEYS]
+    assert session.changed() == net
+    assert encode_changes(packed) == {key_: None if is_ is None else is_.encode() for key_, _, is_ in net}
 
 
 def test_records_read_back() -> None:

@@ -56,7 +56,7 @@ class Growing:
     def add(self, block: StateView) -> StateView:
         """The state after `block`, which was executed on the newest one and has no root of its own."""
         self._recent.add(block)
-        view = StateView(self._base, block.header, self._recent.values)
+        view = StateView(self._base, block.header)
         view.recent = self._recent
         return view
 
@@ -66,7 +66,7 @@ class Growing:
 
     def rooted(self, newest: StateView) -> StateView:
         """The same state with its root in its header. Nothing may be added any more."""
-        changes = newest.changes
+        changes = self._recent.flat()
         root, pages = trie.update(self._base.page, self._base.header.state_root, list(changes.items()))
         return StateView(self._base, evolve(newest.header, state_root=root), changes, pages)
 

@@ -74,6 +74,12 @@ class Space(IntEnum):
     RANKED = 59          # window (4), selling meter (4), stage of the claims (1), rank (8), number of the trade (4)
 
 
+OF_WINDOWS = frozenset({
+    Space.ORDER, Space.MARKET, Space.POSITION, Space.TRADE, Space.READING, Space.SETTLEMENT, Space.LOT,
+    Space.CORRECTION, Space.TRADED, Space.LATE_READING, Space.ASKED, Space.CLAIM, Space.RANKED})
+"""Those whose keys go on with a window and with what is in it: many to a window."""
+
+
 class ChainRecord(IntEnum):
     """Second byte of keys in `Space.CHAIN`."""
 

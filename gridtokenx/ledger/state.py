@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from gridtokenx._native.state import Layer, Merged, over, span
 from gridtokenx.ledger import trie
 from gridtokenx.ledger.block import Header
+from gridtokenx.ledger.spaces import OF_WINDOWS
 
 CARRIED_MOST = 32_768
 """Keys, and as many pages, that are known of a checkpoint's state from those before it: most blocks change the same."""
@@ -58,30 +58,14 @@ class Recent(Merged):
     One thread may read while another adds a block: readers of that block's descendants see the same either way.
     """
 
-    __slots__ = ("_keys",)
+    __slots__ = ()
 
     if TYPE_CHECKING:
         base: OrderedReader
 
     def __init__(self, base: OrderedReader, before: Recent | None = None) -> None:
         """`before`: the same over an earlier state, of which `base` has all blocks but those that are added next."""
-        super().__init__(base, before, CARRIED_MOST)
-        self._keys: dict[int, tuple[int, list[bytes]]] = {}     # those of so many blocks together, ascending
-
-    def range(self, prefix: bytes) -> Iterator[tuple[bytes, bytes | None]] | None:
-        """What was changed under `prefix`; None if nothing was."""
-        if not prefix:
-            return chain.from_iterable(filter(None, [self.range(bytes((space,))) for space in sorted(self.added)]))
-        space = prefix[0]
-        added = self.added.get(space, ())
-        blocks, keys = self._keys.get(space, (0, []))
-        if blocks < len(added):
-            fresh = added[blocks:]
-            more = sorted(chain.from_iterable(fresh))
-            start = bisect_left(keys, more[0])      # mostly near the end: keys of later windows and hours are above
-            keys = [*keys[:start], *sorted(keys[start:] + more)]
-            self._keys[space] = blocks + len(fresh), keys
-        return _layer(keys, prefix, self.values)
+        super().__init__(base, before, CARRIED_MOST, OF_WINDOWS)
 
 
 class StateView(Layer):

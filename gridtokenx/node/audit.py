@@ -276,7 +276,7 @@ class _Audit:
             self._write()
 
     def _write(self) -> None:
-        self._derived.write(self._recent.values, self._changed, self._recent.pages)
+        self._derived.write(self._recent.flat(), self._changed, self._recent.pages)
         self._state = StateView(self._derived, self._state.header)
         self._recent = Recent(self._derived)
         self._changed = {}

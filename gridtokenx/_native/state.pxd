@@ -1,0 +1,77 @@
+# What other kernels call in `gridtokenx._native.state` without going through Python.
+
+from libc.stdint cimport uint64_t
+from cpython.object cimport PyObject
+
+
+cdef class Values:
+    cdef list _known        # by space; None: not remembered
+    cdef dict _readers, _chain, _writers
+    cdef int _chain_space
+    cdef Py_ssize_t _count, _most
+
+    cpdef object decode(self, bytes key, bytes raw)
+    cpdef bytes encode(self, bytes key, object value)
+    cdef int _remember(self, int space, bytes raw, object value) except -1
+
+
+cdef class _Shelf:
+    cdef uint64_t number
+    cdef dict values
+    cdef list ascending, fresh      # its keys; those that came since they were put in order
+
+    cdef list keys(self)
+
+
+cdef class Merged:
+    cdef readonly object base
+    cdef readonly dict pages
+    cdef bint[256] _of_windows
+    cdef dict _shelves          # by number
+    cdef list _numbers          # by space, the numbers of its shelves, ascending; None: there are none
+    cdef (PyObject*)[256] _shelf_met      # by space, the one that was asked for last
+    cdef Py_ssize_t _size       # keys of all
+    cdef dict _read, _read_pages
+    cdef list _last             # by space, the last key that `base` has of it, or b""; None: not asked yet
+
+    cdef dict _known(self, Py_ssize_t most)
+    cdef uint64_t _number(self, bytes key, int space) noexcept
+    cdef PyObject* _shelf(self, bytes key, int space) noexcept
+    cdef _Shelf _new_shelf(self, bytes key, int space)
+    cpdef bint reaches(self, bytes key) except -1
+    cpdef object get(self, bytes key)
+    cpdef object page(self, bytes path)
+
+
+cdef class Layer:
+    cdef public object parent, header, recent
+    cdef readonly dict changes, pages
+
+    cpdef object get(self, bytes key)
+    cpdef object page(self, bytes path)
+
+
+cdef class Entry:
+    cdef bytes key
+    cdef bytes raw          # the canonical bytes that the parent has, or None
+    cdef object before      # the record that was read of them; None while none was
+    cdef object now         # a record, or the canonical bytes of one that nobody asked for yet
+    cdef bint changed
+
+
+cdef class Working:
+    cdef readonly object parent
+    cdef public object height, release_due
+    cdef Values _values
+    cdef Layer _layer           # the parent, where it is one
+    cdef dict _entries
+    cdef list _journal          # (entry, what it was), one after the other
+    cdef dict _changed          # entries that were ever changed, by space: most come in the order of their keys there
+    cdef Py_ssize_t _touched
+
+    cdef Entry _found(self, bytes key, object raw)
+    cdef Entry entry(self, bytes key)
+    cdef object record_of(self, Entry entry)
+    cdef int set(self, Entry entry, object value) except -1
+    cdef list _ascending(self, list entries)
+    cdef Entry _met(self, bytes key, object raw)

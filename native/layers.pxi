@@ -1,0 +1,266 @@
+# What blocks changed, layer over layer.
+
+
+cdef list merged(list keys, list fresh):
+    """Both, ascending, as `keys` is: mostly `fresh` ones of later windows and hours are above. `keys` is used up when all are."""
+    cdef Py_ssize_t start
+    fresh.sort()
+    start = bisect_left(keys, fresh[0])
+    if start == len(keys):
+        keys.extend(fresh)          # who walks along them knows where they ended
+        return keys
+    return keys[:start] + sorted(keys[start:] + fresh)
+
+
+cdef class _Shelf:
+    """Keys that lie together and what they hold."""
+
+    cdef list keys(self):
+        """All, ascending."""
+        cdef list fresh = self.fresh
+        if fresh:
+            self.fresh = []
+            self.ascending = merged(self.ascending, fresh)
+        return self.ascending
+
+
+cdef inline uint64_t padded(const uint8_t* at, Py_ssize_t size, uint8_t pad) noexcept:
+    """The four bytes after the first one of a key, where there are that many."""
+    cdef uint64_t number = 0
+    cdef Py_ssize_t i
+    for i in range(1, 5):
+        number = number << 8 | (at[i] if i < size else pad)
+    return number
+
+
+cdef class Merged:
+    """The changes of several blocks over `base`, whose `last_key` tells how far its keys of a space go: beyond lies nothing.
+
+    `before` was that over an earlier base: what it knew, up to `most` keys and as many pages, is not read again. Blocks
+    that it had and `base` has not are to be added before anything is read.
+
+    Keys of a space of `of_windows` go on with a window (four bytes): those of a window are a shelf. Whoever works at a
+    window meets them all, in small tables, while a hundred thousand of a day would lie far apart in one.
+    """
+
+    def __init__(self, object base, Merged before=None, Py_ssize_t most=0, of_windows=()):
+        cdef int space
+        self.base = base
+        self.pages = {}
+        for space in range(256):
+            self._of_windows[space] = space in of_windows
+            self._shelf_met[space] = NULL
+        self._shelves, self._numbers, self._size = {}, [None] * 256, 0
+        # What was read of `base`, which does not change.
+        self._read, self._read_pages = {}, {}
+        if before is not None:
+            self._read = before._known(most)
+            self._read_pages = known_of(before._read_pages, before.pages, most)
+        self._last = [None] * 256
+
+    @property
+    def size(self):
+        """How many keys it remembers."""
+        return self._size + len(self._read)
+
+    def flat(self):
+        """Key -> what it holds now, or None."""
+        cdef dict values = {}
+        cdef _Shelf shelf
+        for shelf in self._shelves.values():
+            values.update(shelf.values)
+        return values
+
+    cdef dict _known(self, Py_ssize_t most):
+        """What was read below and changed here, as `known_of` gives it."""
+        return known_of(self._read, self.flat() if self._size <= most else None, most)
+
+    cdef inline uint64_t _number(self, bytes key, int space) noexcept:
+        cdef uint64_t first = <uint64_t>space << 32
+        if not self._of_windows[space]:
+            return first
+        return first | padded(<const uint8_t*>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), 0)
+
+    cdef inline PyObject* _shelf(self, bytes key, int space) noexcept:
+        """The shelf of `key`, borrowed, or NULL."""
+        cdef uint64_t number = self._number(key, space)
+        cdef PyObject* found = self._shelf_met[space]
+        if found != NULL and (<_Shelf>found).number == number:
+            return found
+        found = PyDict_GetItem(self._shelves, number)
+        if found != NULL:
+            self._shelf_met[space] = found          # shelves stay
+        return found
+
+    cdef _Shelf _new_shelf(self, bytes key, int space):
+        cdef _Shelf shelf = _Shelf.__new__(_Shelf)
+        shelf.number = self._number(key, space)
+        shelf.values, shelf.ascending, shelf.fresh = {}, [], []
+        self._shelves[shelf.number] = shelf
+        if self._numbers[space] is None:
+            self._numbers[space] = []
+        insort(self._numbers[space], shelf.number)
+        return shelf
+
+    def add(self, Layer view not None):
+        """Takes in the changes of the next block."""
+        cdef PyObject* found
+        cdef _Shelf shelf
+        cdef bytes key
+        cdef object value
+        cdef Py_ssize_t before
+        cdef int space
+        for key, value in view.changes.items():
+            space = space_of(key)
+            found = self._shelf(key, space)
+            shelf = <_Shelf>found if found != NULL else self._new_shelf(key, space)
+            before = len(shelf.values)
+            shelf.values[key] = value
+            if len(shelf.values) > before:
+                shelf.fresh.append(key)
+                self._size += 1
+        self.pages.update(view.pages)
+
+    def range(self, bytes prefix not None):
+        """(key, what it holds or None) under `prefix`, ascending, of what was changed; None if nothing was."""
+        cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(prefix)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(prefix)
+        cdef uint64_t first, last
+        cdef list numbers
+        cdef PyObject* shelf
+        cdef int space
+        if not size:
+            numbers = [number for some in self._numbers if some is not None for number in <list>some]
+            return self._along(numbers, prefix)
+        space = at[0]
+        if self._numbers[space] is None:
+            return None
+        if size > 4 or not self._of_windows[space]:
+            shelf = self._shelf(prefix, space)
+            return None if shelf == NULL else along(<_Shelf>shelf, prefix)
+        first, last = <uint64_t>space << 32 | padded(at, size, 0), <uint64_t>space << 32 | padded(at, size, 0xFF)
+        numbers = self._numbers[space]
+        numbers = numbers[bisect_left(numbers, first):bisect_right(numbers, last)]
+        return self._along(numbers, prefix) if numbers else None
+
+    def _along(self, list numbers, bytes prefix):
+        for number in numbers:
+            rows = along(<_Shelf>self._shelves[number], prefix)
+            if rows is not None:
+                yield from rows
+
+    cpdef bint reaches(self, bytes key) except -1:
+        """Whether `base` has a key of the same space that is not below `key`."""
+        cdef int space = space_of(key)
+        cdef object last = self._last[space]
+        if last is None:
+            last = self.base.last_key(bytes((space,)))
+            if last is None:
+                last = EMPTY
+            self._last[space] = last
+        return last is not EMPTY and key <= <bytes>last
+
+    cpdef object get(self, bytes key):
+        cdef PyObject* found = self._shelf(key, space_of(key))
+        cdef object value
+        if found != NULL:
+            found = PyDict_GetItem((<_Shelf>found).values, key)
+            if found != NULL:
+                return <object>found
+        if not self.reaches(key):
+            return None
+        found = PyDict_GetItem(self._read, key)
+        if found != NULL:
+            return <object>found
+        value = self._read[key] = self.base.get(key)
+        return value
+
+    cpdef object page(self, bytes path):
+        cdef PyObject* found = PyDict_GetItem(self.pages, path)
+        cdef object page
+        if found == NULL:
+            found = PyDict_GetItem(self._read_pages, path)
+        if found != NULL:
+            return <object>found
+        page = self._read_pages[path] = self.base.page(path)
+        return page
+
+
+cdef dict known_of(dict read, dict values, Py_ssize_t most):
+    """What was read below and what was changed above (None: more than `most`), if that is not too much; else what was
+    changed. `read` is used up: who still asks above finds what was changed there first."""
+    if values is None:
+        return {}
+    if len(read) + len(values) <= most:
+        read.update(values)
+        return read
+    return dict(values) if len(values) <= most else {}
+
+
+cdef object along(_Shelf shelf, bytes prefix):
+    """(key, value) of a shelf's keys under `prefix`; None if there are none."""
+    cdef list keys = shelf.keys()
+    cdef Py_ssize_t start = bisect_left(keys, prefix)
+    if start == len(keys) or not (<bytes>keys[start]).startswith(prefix):
+        return None
+    return span(keys, start, prefix, shelf.values)
+
+
+cdef class Layer:
+    """One block's changes of keys and pages over `parent`. Where `recent` is set it has all of these, and what is below."""
+
+    def __init__(self, object parent, object header, dict changes=None, dict pages=None):
+        self.parent, self.header, self.recent = parent, header, None
+        self.changes = {} if changes is None else changes
+        self.pages = {} if pages is None else pages
+
+    cpdef object get(self, bytes key):
+        cdef object reader = self
+        cdef PyObject* found
+        while isinstance(reader, Layer):
+            if (<Layer>reader).recent is not None:
+                return (<Merged?>(<Layer>reader).recent).get(key)
+            found = PyDict_GetItem((<Layer>reader).changes, key)
+            if found != NULL:
+                return <object>found
+            reader = (<Layer>reader).parent
+        return reader.get(key)
+
+    cpdef object page(self, bytes path):
+        cdef object reader = self
+        cdef PyObject* found
+        while isinstance(reader, Layer):
+            if (<Layer>reader).recent is not None:
+                return (<Merged?>(<Layer>reader).recent).page(path)
+            found = PyDict_GetItem((<Layer>reader).pages, path)
+            if found != NULL:
+                return <object>found
+            reader = (<Layer>reader).parent
+        return reader.page(path)
+
+
+def span(list keys not None, Py_ssize_t start, bytes prefix not None, dict changes not None):
+    """(key, value or None) of `keys`, ascending, from the one at `start` on while they begin with `prefix`."""
+    cdef Py_ssize_t index
+    cdef bytes key
+    for index in range(start, len(keys)):
+        key = <bytes>keys[index]
+        if not key.startswith(prefix):
+            return
+        yield key, changes[key]
+
+
+def over(upper, lower):
+    """(key, value) of `lower`, ascending, as `upper` changes it, whose value None takes a key away."""
+    cdef object row = next(lower, None)
+    for key, value in upper:
+        while row is not None and (<tuple>row)[0] < key:
+            yield row
+            row = next(lower, None)
+        if row is not None and (<tuple>row)[0] == key:
+            row = next(lower, None)
+        if value is not None:
+            yield key, value
+    while row is not None:
+        yield row
+        row = next(lower, None)
