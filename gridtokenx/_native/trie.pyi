@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 
 from gridtokenx.errors import GridTokenXError
 
@@ -8,7 +8,7 @@ class TrieError(GridTokenXError): ...
 class Memo: ...
 
 def update(
-    read_page: Callable[[bytes], bytes | None], root: bytes, changes: Sequence[tuple[bytes, bytes | None]],
+    read_page: Callable[[bytes], bytes | None], root: bytes, changes: Collection[tuple[bytes, bytes | None]],
     memo: Memo | None = None,
 ) -> tuple[bytes, dict[bytes, bytes | None]]: ...
 def page_hash(path: bytes, raw: bytes) -> bytes: ...

@@ -38,7 +38,7 @@ def edit_block(parent: StateView, edit: Edit, *, chain_id: bytes | None = None, 
     changes = list(session.changed())
     check_changes(session, changes)
     encoded = encode_changes(changes)
-    root, pages = trie.update(parent.page, above.state_root, list(encoded.items())) if rooted else (
+    root, pages = trie.update(parent.page, above.state_root, encoded.items()) if rooted else (
         above.state_root, {})
     members: Authorities = session.get(spaces.AUTHORITIES)
     listed = authorities_hash(members)

@@ -112,7 +112,7 @@ def begin(state: StateReader, parent: Header, *, name: str, salt: str, authoriti
         spaces.AUTHORITY_CHANGES: AuthorityChanges().encode(),
         spaces.ROLES: roles.encode(),
     }
-    root, pages = trie.update(EmptyState().page, trie.EMPTY_ROOT, list(values.items()))
+    root, pages = trie.update(EmptyState().page, trie.EMPTY_ROOT, values.items())
     listed = authorities_hash(members)
     header = Header(
         chain_id=chain_id, rules_version=RULES_VERSION, epoch=0, view=0, height=0, parent=ZERO_HASH,

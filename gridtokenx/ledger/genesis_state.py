@@ -113,7 +113,7 @@ class Genesis:
     @cached_property
     def _view(self) -> StateView:
         state = self.initial_state()
-        root, pages = trie.update(EmptyState().page, trie.EMPTY_ROOT, list(state.items()))
+        root, pages = trie.update(EmptyState().page, trie.EMPTY_ROOT, state.items())
         members = self._members()
         header = Header(
             chain_id=self.chain_id, rules_version=RULES_VERSION, epoch=0, view=0, height=0, parent=ZERO_HASH,

@@ -301,7 +301,7 @@ class BlockRun:
         state_root = header.state_root
         pages: dict[bytes, bytes | None] = {}
         if inputs.rooted:
-            state_root, pages = trie.update(self.parent.page, header.state_root, list(encoded.items()), _MEMO)
+            state_root, pages = trie.update(self.parent.page, header.state_root, encoded.items(), _MEMO)
         receipts = tuple(self._receipt(applied) for applied in self._applied)
         receipts_raw = tuple(receipt.encode() for receipt in receipts)
         peaks: Peaks = session.get(spaces.PEAKS)

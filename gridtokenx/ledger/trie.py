@@ -12,7 +12,7 @@ lie under it. So the same content has the same pages and root, whatever its hist
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 
 from attrs import frozen
 
@@ -82,7 +82,7 @@ def decode_proof(raw: bytes) -> Proof:
 
 
 def update(
-    read_page: PageReader, root: bytes, changes: Sequence[tuple[bytes, bytes | None]], memo: Memo | None = None,
+    read_page: PageReader, root: bytes, changes: Collection[tuple[bytes, bytes | None]], memo: Memo | None = None,
 ) -> tuple[bytes, dict[bytes, bytes | None]]:
     """Applies `changes` (key, new value or None to remove), each key at most once, in any order.
 

@@ -135,6 +135,7 @@ def residents(scenario: Scenario, chain: Chain, windows: range, until_ms: int) -
     load_wh, pv_wh_kw = profiles.at(windows)
     dealt = stream(scenario.seed, "profiles", RESIDENTS)
     loads, roofs = dealt.permutation(len(load_wh)), dealt.permutation(max(1, len(pv_wh_kw)))
+    sky = _Sky.over(scenario, windows)
     houses: list[House] = []
     for key, raw in chain.head.scan(bytes((Space.METER,))):
         number, meter = int.from_bytes(key[1:], "big"), Meter.decode(raw)
@@ -146,7 +147,7 @@ def residents(scenario: Scenario, chain: Chain, windows: range, until_ms: int) -
         at = len(houses)
         load = load_wh[loads[at % len(loads)]] * wish.load_scale
         pv = pv_wh_kw[roofs[at % len(roofs)]] * kw if solar else np.zeros(len(windows))
-        net, believed = _net(scenario, f"{RESIDENTS}/{number}", windows, pv, load, 0.0)
+        net, believed = _net(scenario, f"{RESIDENTS}/{number}", sky, pv, load, 0.0)
         houses.append(House(
             f"{RESIDENTS}/{number}", meter.zone, meter.tariff, solar,
             max(meter.injection_w, round(kw * 1000), QUARTERS * max(0, int(net.max()))),
@@ -191,13 +192,14 @@ def _group(scenario: Scenario, group: Group, zones: Sequence[int], profiles: Pro
     loads, roofs = dealt.permutation(len(load_wh)), dealt.permutation(len(pv_wh_kw))
     with_car = set(stream(scenario.seed, "cars", group.name).permutation(group.count)[
         :round(group.cars.share * group.count)].tolist())
+    sky = _Sky.over(scenario, windows)
     houses = []
     for index in range(group.count):
         name = f"{group.name}/{index}"
         load = load_wh[loads[index % len(loads)]] * group.load_scale
         pv = pv_wh_kw[roofs[index % len(roofs)]] * group.pv_kw if group.pv_kw else np.zeros(len(windows))
         car = car_load(group.cars, windows, stream(scenario.seed, "car", name)) if index in with_car else 0.0
-        net, believed = _net(scenario, name, windows, pv, load, car)
+        net, believed = _net(scenario, name, sky, pv, load, car)
         battery, more_w = group.battery, 0
         if battery is not None:
             more_w = battery.power_wh * QUARTERS
@@ -216,15 +218,28 @@ def _profiles(scenario: Scenario, name: str) -> Profiles:
         scenario.base / Path(name).expanduser())
 
 
-def _net(scenario: Scenario, name: str, windows: range, pv: Real, load: Real,
+@frozen(eq=False)
+class _Sky:
+    """The weather's factors of PV and load in each window, and those that houses expect."""
+
+    sun: Real
+    use: Real
+    sun_foreseen: Real
+    use_foreseen: Real
+
+    @classmethod
+    def over(cls, scenario: Scenario, windows: range) -> _Sky:
+        sun, use = scenario.weather.factors(windows)
+        return cls(sun, use, *((sun, use) if scenario.weather.foreseen else (np.ones(len(windows)),) * 2))
+
+
+def _net(scenario: Scenario, name: str, sky: _Sky, pv: Real, load: Real,
          car: Real | float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(what the meter will read, what the house expects): the weather, and an error of the forecast of its own."""
-    errors = stream(scenario.seed, "forecast", name).standard_normal((2, len(windows)))
-    sun, use = scenario.weather.factors(windows)
-    foreseen = (sun, use) if scenario.weather.foreseen else (np.ones(len(windows)), np.ones(len(windows)))
-    believed = pv * foreseen[0] * np.maximum(0, 1 + scenario.forecast.pv_error * errors[0]) \
-        - load * foreseen[1] * np.maximum(0, 1 + scenario.forecast.load_error * errors[1]) - car
-    return np.rint(pv * sun - load * use - car).astype(np.int64), np.rint(believed).astype(np.int64)
+    errors = stream(scenario.seed, "forecast", name).standard_normal((2, len(sky.sun)))
+    believed = pv * sky.sun_foreseen * np.maximum(0, 1 + scenario.forecast.pv_error * errors[0]) \
+        - load * sky.use_foreseen * np.maximum(0, 1 + scenario.forecast.load_error * errors[1]) - car
+    return np.rint(pv * sky.sun - load * sky.use - car).astype(np.int64), np.rint(believed).astype(np.int64)
 
 
 def register(chain: Chain, houses: Sequence[House], until_ms: int) -> None:
