@@ -256,16 +256,17 @@ class Floor:
                             self.position_wh[house, place] += moved
 
     def _outcomes(self, sent: _Sent, outcomes: Sequence[Outcome]) -> None:
-        places, order_ids = [], []
+        places, order_ids, done = [], [], []
         for place, name, outcome in zip(sent.places, sent.names, outcomes, strict=True):
             if outcome.code not in SUCCESS:
                 self._failed(name, Code(outcome.code))
                 continue
-            self.tally.done[name] += 1
+            done.append(name)
             if name != BilateralTrade.NAME:
                 data = outcome.data                             # a cancel's has no more than what it cancelled
                 places.append(place)
                 order_ids.append(data[0] if len(data) > 2 and data[2] else 0)
+        self.tally.done.update(done)
         self.open[sent.house, places] = order_ids               # of several of a window the last one counts
 
     def _failed(self, name: str, code: Code) -> None:
