@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +48,7 @@ from gridtokenx.market.posting import Fill
 from gridtokenx.market.work import read_timed_key
 
 Mark = tuple[int, int, int, int, int, int]
+_LAST_NUMBER = b"\xff" * 6         # above any that an order has in its window
 _NOT_APPLIED = Outcome(Code.NOT_APPLIED)
 _MEMO = trie.Memo()
 """Pages of the tries that blocks were executed on lately: a page's hash says all that is in it."""
@@ -351,19 +353,20 @@ class BlockRun:
         touched: set[int] = set()
         gone: dict[int, list[int]] = {}
         closed: set[int] = set()            # windows of which an order is gone, and whose gate has passed
-        prefix, window, trades = b"", -1, False
-        for key, _, now in of_space(changes, Space.ORDER):
-            if key[1:4] != prefix:          # keys ascend: window by window
-                prefix = key[1:4]
-                window = int.from_bytes(prefix, "big")
-                trades = gate_ms(window) > self.context.now_ms
-                touched.add(window)
-            if now is None and window not in closed and not self.desk.in_engine(order_id := int.from_bytes(key[1:],
-                                                                                                        "big")):
-                if trades:
-                    gone.setdefault(window, []).append(order_id)
-                else:
+        orders, at = of_space(changes, Space.ORDER), 0
+        while at < len(orders):             # keys ascend: window by window
+            prefix = orders[at][0][:4]
+            end = bisect_left(orders, (prefix + _LAST_NUMBER,), at)
+            window = int.from_bytes(prefix[1:], "big")
+            touched.add(window)
+            left = (order_id for order_id in [int.from_bytes(key[1:], "big") for key, _, now in orders[at:end]
+                                              if now is None] if not self.desk.in_engine(order_id))
+            if gate_ms(window) <= self.context.now_ms:
+                if next(left, None) is not None:
                     closed.add(window)
+            elif some := list(left):
+                gone[window] = some
+            at = end
         for space in (Space.CORRIDOR_WINDOW, Space.TRADING, Space.WORK_LEFT):
             touched.update(int.from_bytes(key[1:5], "big") for key, _, _ in of_space(changes, space))
         for window in sorted(gone):

@@ -93,7 +93,7 @@ class Posting:
         self.live: dict[int, _Live] = {}
         self.accounts: moves.AccountMoves = {}
         self.positions: moves.PositionMoves = {}
-        self.markets: dict[tuple[int, int], Market] = {}
+        self.markets: dict[tuple[int, int], list[int]] = {}     # (window, buyers' zone) -> a Market's attributes
         self.windows: dict[int, int] = {}
         self.turnover: dict[int, list[Any]] = {}    # of continuous trades: injected Wh, value, buyers, sellers
         self.flows: dict[tuple[int, int], list[int]] = {}       # (window, corridor) -> change of both residuals
@@ -219,11 +219,16 @@ class Posting:
         place = (window, buyer_zone)
         m = self.markets.get(place)
         if m is None:
-            m = self.session.get(spaces.market(window, buyer_zone)) or Market()
-        self.markets[place] = Market(
-            m.traded_wh + delivered, m.value_uthb + value, m.trades + 1, price,
-            min(m.low_price, price) if m.trades else price, max(m.high_price, price),
-            m.renewable_wh + (delivered if seller.order.source in RENEWABLE else 0))
+            found: Market = self.session.get(spaces.market(window, buyer_zone)) or Market()
+            m = self.markets[place] = [found.traded_wh, found.value_uthb, found.trades, found.last_price,
+                                       found.low_price if found.trades else price, found.high_price,
+                                       found.renewable_wh]
+        m[0] += delivered
+        m[1] += value
+        m[2] += 1
+        m[3], m[4], m[5] = price, min(m[4], price), max(m[5], price)
+        if seller.order.source in RENEWABLE:
+            m[6] += delivered
 
     def _keep(self, window: int, record: Trade, buyer: bytes, seller: bytes) -> None:
         """Puts the trade into state under the window's next number."""
@@ -276,7 +281,7 @@ class Posting:
         for network, amount in network_parts(self.session, trade):
             if amount:
                 self._account(network)[1] += amount
-        for number, _, direction in directions(self.session, trade.sell_zone, trade.path):
+        for number, _, direction in directions(self.session, trade.sell_zone, trade.path) if trade.path else ():
             flow = self.flows.setdefault((window, number), [0, 0])
             flow[direction] -= trade.injected_wh
             flow[1 - direction] += trade.delivered_wh
@@ -415,7 +420,7 @@ class Posting:
                 live.hidden))
         moves.apply(session, self.accounts, self.positions)
         for (window, zone), market in self.markets.items():
-            session.put(spaces.market(window, zone), market)
+            session.put(spaces.market(window, zone), Market(*market))
         for (window, number), (forward, backward) in self.flows.items():
             session.put(spaces.corridor_window(window, number),
                         moved(corridor_window(session, window, number), forward, backward))
