@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -144,7 +145,7 @@ class Chain:
         """The key of somebody made up here: the same name gives the same key on every fork with the same salt."""
         found = self._keys.get(name)
         if found is None:
-            found = self._keys[name] = PrivateKey(digest(Domain.FORK, codec.encode(["key", self.salt, name])))
+            found = self._keys[name] = _made_up(self.salt, name)
         return found
 
     @property
@@ -448,6 +449,12 @@ class Chain:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.close()
+
+
+@lru_cache(1 << 14)
+def _made_up(salt: str, name: str) -> PrivateKey:
+    """One run after the other has the same people; nothing is secret about their keys."""
+    return PrivateKey(digest(Domain.FORK, codec.encode(["key", salt, name])))
 
 
 _GRID_SPACES = frozenset({Space.ZONE, Space.CORRIDOR, Space.PROFILE})
