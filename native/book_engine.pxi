@@ -85,6 +85,7 @@ cdef class Engine:
             for number, path in enumerate(paths):
                 c.routes[route].keep_ppm = PPM - <int64_t>path.loss_ppm
                 c.routes[route].wheel_uthb_kwh = path.wheel_uthb_kwh
+                c.routes[route].inverse = <uint64_t>(-(-(1 << 82) // (PPM - path.loss_ppm)))
                 rank_route(c.routes + route)
                 c.routes[route].seller_zone, c.routes[route].buyer_zone = a, b
                 c.routes[route].path, c.routes[route].length = number, len(path.corridors)
@@ -320,6 +321,7 @@ cdef class Engine:
             slot = self.slot_of(window)
             for zone in range(c.zone_count):
                 c.spots[i].window = slot
+                c.spots[i].at = c.windows + slot
                 c.spots[i].zone = zone
                 i += 1
         if type(windows) is range:

@@ -92,7 +92,7 @@ cdef inline void amounts_of(Route* route, int64_t offer, int64_t buyer, int64_t 
         delivered = delivered * keep // PPM
         if buyer < delivered:
             delivered = buyer
-        out.injected = (delivered * PPM + keep - 1) // keep
+        out.injected = divided(delivered * PPM + keep - 1, route.inverse)
     out.delivered = delivered
     out.wheel = (route.wheel_uthb_kwh * delivered + 500) // 1000
     if not buy_rests:

@@ -54,6 +54,8 @@ cdef inline void quick_rest(Core* c, Quick* p, CRecord* record, Spot* spot, uint
         page = page_at(c, queue, key)
         if UNLIKELY(page == 0):
             page = page_make(c, queue_number, key)
+        if not plain:
+            queue.recent[(key >> 6) & 7] = page
     number = (page << 6) | (key & 63)
     level = p.levels + number
     order.id = record.id
@@ -140,6 +142,10 @@ cdef inline uint32_t shared_match(Core* c, CRecord* record, Spot* spot, uint32_t
                                   uint32_t* fills) noexcept nogil:
     """What is left."""
     cdef Incoming order
+    cdef Window* window = spot.at
+    order.zones = zones_near(c, window.best + 16 * (record.side ^ 1), record.side, spot.zone, record.price)
+    if order.zones == 0:
+        return LOT * record.quantity
     order.id = record.id
     order.sequence = 0
     order.left = LOT * <int64_t>record.quantity
@@ -147,13 +153,13 @@ cdef inline uint32_t shared_match(Core* c, CRecord* record, Spot* spot, uint32_t
     order.number = number
     order.participant = record.owner
     order.price = record.price * TICK
-    order.window = c.windows[spot.window].window
+    order.window = window.window
     order.fills, order.visits, order.fills_most, order.visits_most = 0, 0, FILLS_MOST, VISITS_MOST
-    order.zones, order.subs = 0xFFFF, 1
+    order.subs = 1
     order.side, order.zone, order.sub, order.mode = record.side, <uint8_t>spot.zone, 0, STP_OFF
     order.code = CODE_RESTING
     order.closed[0] = order.closed[1] = 0
-    match(c, c.windows + spot.window, &order, next_sequence, True, False, True)
+    match(c, window, &order, next_sequence, True, False, True)
     fills[0] = order.fills
     return <uint32_t>order.left
 
@@ -169,6 +175,12 @@ cdef inline uint32_t* entry_ahead(Core* c, CRecord* record, Spot* spot, uint32_t
     cdef Queue* queue = c.queues + (spot.queue[side] & -<uint32_t>(record.kind != RECORD_CANCEL))
     low[0] = key & 63
     return c.branches[queue.branch[key >> 12]].page + ((key >> 6) & 63)
+
+cdef inline uint32_t level_recent(Core* c, CRecord* record, Spot* spot) noexcept nogil:
+    """The same from the queue alone, whose best key shares the line; most likely."""
+    cdef uint32_t side = record.side & 1, key = key_of(side, record.price)
+    cdef Queue* queue = c.queues + (spot.queue[side] & -<uint32_t>(record.kind != RECORD_CANCEL))
+    return queue.recent[(key >> 6) & 7] << 6 | (key & 63)
 
 cdef inline void prefetch_order(Quick* p, uint32_t slot) noexcept nogil:
     """What a cancel of it will touch. Who does not rest is slot 0, whose line is at hand."""
@@ -192,26 +204,32 @@ cdef inline void look_ahead_plain(Core* c, Quick* p, CRecord* records, Ahead* ah
         PREFETCH(p.levels + ahead[(i + 16) & 31].level)
 
 cdef inline void look_ahead_shared(Core* c, Quick* p, CRecord* records, const uint16_t* places, Ahead* ahead,
-                                   uint32_t i) noexcept nogil:
+                                   uint32_t i, bint narrow) noexcept nogil:
     """For the records 24, 16, 10, 8 and 4 places ahead: from place and id to queue and order, to branch, to page and level,
-    to neighbours."""
+    to neighbours. Where the pages of most queues are few (`narrow`), branches are left out: they would take the room of
+    other lines in the nearest cache."""
     cdef Spot* spot = c.spots + places[24]
     cdef char* line = <char*>(c.queues + spot.queue[records[24].side & 1])
     cdef Ahead* place
     cdef uint32_t slot
     PREFETCH(p.dense + records[24].id)
     PREFETCH(line)
-    PREFETCH(line + 64)
-    line = <char*>(c.windows + spot.window)
+    if UNLIKELY(not narrow):
+        PREFETCH(line + 64)
+        PREFETCH(line + 128)
+    line = <char*>spot.at
     PREFETCH(line)
     PREFETCH(line + 64)
     PREFETCH(line + 128)
     PREFETCH(p.orders + slot_named(p, records[16].id))
     place = ahead + ((i + 16) & 31)
-    place.entry = entry_ahead(c, records + 16, c.spots + places[16], &place.level)
-    PREFETCH(place.entry)
-    place = ahead + ((i + 10) & 31)
-    place.level |= place.entry[0] << 6
+    if LIKELY(narrow):
+        place.level = level_recent(c, records + 16, c.spots + places[16])
+    else:
+        place.entry = entry_ahead(c, records + 16, c.spots + places[16], &place.level)
+        PREFETCH(place.entry)
+        place = ahead + ((i + 10) & 31)
+        place.level |= place.entry[0] << 6
     PREFETCH(p.levels + place.level)
     PREFETCH(c.pages + (place.level >> 6))
     slot = slot_named(p, records[8].id)
@@ -234,6 +252,7 @@ cdef inline uint64_t run_quick(Core* c, CRecord* records, const uint16_t* places
     cdef Window* at = c.windows + spot.window
     cdef uint32_t slot, left, fills
     cdef int32_t window = c.windows[spot.window].window
+    cdef bint narrow = c.pages_top <= 8 * c.queues_top
     cdef bint far = c.live > 131_072            # too many for the nearer caches: levels and their ends need asking, too
     for slot in range(32):
         ahead[slot].entry, ahead[slot].level = c.branches.page, 0
@@ -251,11 +270,11 @@ cdef inline uint64_t run_quick(Core* c, CRecord* records, const uint16_t* places
             if plain:
                 look_ahead_plain(c, p, records + i, ahead, <uint32_t>i, far)
             else:
-                look_ahead_shared(c, p, records + i, places + i, ahead, <uint32_t>i)
+                look_ahead_shared(c, p, records + i, places + i, ahead, <uint32_t>i, narrow)
         record = records + i
         if not plain:
             spot = c.spots + places[i]
-            at = c.windows + spot.window
+            at = spot.at
         slot = slot_named(p, record.id)
         if record.kind == RECORD_CANCEL:
             if LIKELY(slot != 0) and (plain or p.orders[slot].window == spot.window):
@@ -280,7 +299,7 @@ cdef inline uint64_t run_quick(Core* c, CRecord* records, const uint16_t* places
             fills = 0
             if plain:
                 left = plain_match(c, p, record, spot, window, <uint32_t>i, LOT * record.quantity, &fills)
-            elif zones_near(c, at.best + 16 * (record.side ^ 1), record.side, spot.zone, record.price):
+            elif zones_below(c, at.best + 16 * (record.side ^ 1), record.side, record.price):
                 left = shared_match(c, record, spot, <uint32_t>i, next_sequence, &fills)
             else:
                 left = LOT * record.quantity

@@ -54,6 +54,10 @@ cdef inline void path_take(Core* c, Window* window, Route* route, int64_t inject
 cdef inline uint64_t head_sequence(Core* c, uint32_t queue_number) noexcept nogil:
     return c.orders[c.levels[c.queues[queue_number].level].head].sequence
 
+cdef inline uint32_t queue_named(Window* window, int side, uint32_t name, bint simple) noexcept nogil:
+    """A queue's number; if `simple`, it is named by its zone, plus 1, so that only of the chosen one the number is read."""
+    return window.queue[queue_index(side, name - 1, 0)] if simple else name
+
 cdef inline uint32_t best_queue(Core* c, Window* window, Incoming* order, uint32_t zone, bint* alone) noexcept nogil:
     """Of the queues in a zone that the order may trade with, the one with the best and then earliest head; 0 if none."""
     cdef int other = order.side ^ 1
@@ -100,6 +104,10 @@ cdef inline bint open_to(Core* c, Window* window, Route* route, int other, int32
 # only if k > R + (R l + W / 10^4 - 0.15) for R > 0, or k > W / 10^4 - 0.2 for R = 0. So with y = R l + (1 - l) W / 10^4 - 0.2
 # at least floor(y) + 1 ticks lie between. Losses and tolls are rounded down, hence nothing within reach is missed.
 
+cdef inline uint32_t zones_below(Core* c, const uint32_t* best, uint32_t side, uint32_t tick) noexcept nogil:
+    """As `zones_near` if nothing were lost on the way and no toll taken: no zone less, and told in a third of the steps."""
+    return below_reach(best, <int32_t>key_of(side ^ 1, tick), c.zone_count)
+
 cdef inline uint32_t zones_near(Core* c, const uint32_t* best, uint32_t side, uint32_t zone, uint32_t tick) noexcept nogil:
     """Bits of the zones whose best order, of the other side's `best`, an order of `zone` at `tick` might trade with."""
     cdef uint32_t row = 256 * side + 16 * zone
@@ -114,20 +122,26 @@ cdef inline bint search(Core* c, Window* window, Incoming* order, Candidate* fou
     """The best-ranked order whose (zone, path) is open and that might be admissible."""
     cdef int other = order.side ^ 1
     cdef uint32_t* best = window.best + 16 * other
-    cdef uint32_t near = zones_near(c, best, order.side, order.zone, <uint32_t>order.price // TICK) & order.zones
+    cdef uint32_t near = order.zones
     cdef uint32_t zone, way, i, queue, chosen = 0
     cdef int32_t price
     cdef int64_t value, best_value = INT64_MAX, best_over = 1
+    cdef uint64_t closed
     cdef int sign
     cdef bint alone = True
     cdef Route* route
     cdef Route* best_route = c.routes
+    # In simple books no order gets nearer during a run: what was not near at its beginning need not be looked for.
+    if simple:
+        near &= zones_below(c, best, order.side, <uint32_t>order.price // TICK)
+    else:
+        near &= zones_near(c, best, order.side, order.zone, <uint32_t>order.price // TICK)
     while near:
         zone = LOWEST_BIT(near)
         near &= near - 1
         way = 256 * order.side + 16 * order.zone + zone
         if simple:
-            queue = window.queue[queue_index(other, zone, 0)]
+            queue = zone + 1
             price = price_of(other, best[zone])
         else:
             queue = best_queue(c, window, order, zone, &alone)
@@ -135,8 +149,9 @@ cdef inline bint search(Core* c, Window* window, Incoming* order, Candidate* fou
                 continue
             price = price_of(other, c.queues[queue].best)
         route = c.routes + c.ways_first[way]
+        closed = order.closed[zone >> 3] >> 8 * (zone & 7)
         for i in range(c.ways_count[way]):
-            if UNLIKELY((order.closed[zone >> 3] >> ((zone & 7) * 8 + i)) & 1):
+            if UNLIKELY((closed >> i) & 1):
                 route += 1
                 continue
             if not open_to(c, window, route, other, price, order.price, &alone, &value):
@@ -145,14 +160,16 @@ cdef inline bint search(Core* c, Window* window, Incoming* order, Candidate* fou
             sign = compare_fractions(value, route.rank[other].over, best_value, best_over)
             if UNLIKELY(sign == 0) and chosen != queue:     # else the same order by a path with more corridors or higher ids
                 alone = False
-                sign = -1 if head_sequence(c, queue) < head_sequence(c, chosen) else 1
+                sign = -1 if (head_sequence(c, queue_named(window, other, queue, simple))
+                              < head_sequence(c, queue_named(window, other, chosen, simple))) else 1
             # Which is better cannot be foreseen: no branch.
             chosen = queue if sign < 0 else chosen
             best_route = route if sign < 0 else best_route
             best_value = value if sign < 0 else best_value
             best_over = route.rank[other].over if sign < 0 else best_over
             route += 1
-    found.queue = chosen
+    if chosen:
+        found.queue = queue_named(window, other, chosen, simple)
     found.route = best_route
     found.alone = alone
     return chosen != 0

@@ -18,6 +18,8 @@ cdef extern from "machine.h" nogil:
     bint UNLIKELY(bint)
     int compare_fractions(int64_t, int64_t, int64_t, int64_t)
     uint32_t within_reach(const uint32_t*, const uint16_t*, const uint32_t*, uint32_t, int32_t, uint32_t)
+    int64_t divided(int64_t, uint64_t)
+    uint32_t below_reach(const uint32_t*, int32_t, uint32_t)
     uint32_t* either(bint, uint32_t*, uint32_t*)
     void* pool_reserve(size_t, int)
     void pool_release(void*, size_t)
@@ -199,16 +201,18 @@ cdef struct Branch:             # 64 neighbouring pages
     uint32_t free_next
     uint32_t pages              # how many there are
 
-cdef struct Queue:              # 128 bytes: sells of one (window, zone, source), buys of one (window, zone, profile)
+cdef struct Queue:              # 192 bytes: sells of one (window, zone, source), buys of one (window, zone, profile)
     uint32_t best               # least key with orders, or NOTHING
     uint32_t bits               # which branches exist; 25 reach 100 000 ticks
     uint32_t free_next
     uint16_t window             # its slot
     uint8_t place               # 16 * side + zone
     uint8_t sub                 # source or profile
-    uint32_t branch[25]
     uint32_t level              # of the best key, if there is one
-    uint32_t spare[2]
+    uint32_t recent[8]          # pages that orders came to, by key / 64 modulo 8; one may be another's by now
+    uint32_t spare[3]
+    uint32_t branch[25]
+    uint32_t spare_too[7]
 
 cdef struct Window:
     uint32_t best[32]           # [16 * side + zone]: least key over the queues there, or NOTHING
@@ -233,6 +237,7 @@ cdef struct Rank:               # (price * rate + fixed) / over ranks resting or
 cdef struct Route:              # a path of an ordered pair of zones, or a zone to itself
     Rank rank[2]                # by the side of the resting order
     int64_t keep_ppm            # 10^6 - L
+    uint64_t inverse            # 2^82 / keep_ppm, rounded up: divides by it, see divided
     int64_t wheel_uthb_kwh      # W
     uint8_t seller_zone
     uint8_t buyer_zone
@@ -245,6 +250,7 @@ cdef struct Spot:               # a window and zone that a compact batch names
     uint32_t window             # its slot
     uint32_t zone
     uint32_t queue[2]           # by side; where each has one
+    Window* at
 
 cdef struct Undo:               # one order before a dry run changed it; newest last
     Order order

@@ -9,13 +9,19 @@
 cdef uint32_t crossing(Core* c, Window* window) noexcept nogil:
     """Bits of the zones whose best buy might trade with a sell by all but quantities and profiles: no run of another zone's
     buys would meet a candidate."""
-    cdef uint32_t seller, buyer, near, pair, i, zones = 0
+    cdef uint32_t seller, buyer, near, pair, i, zones = 0, least = NOTHING, buyers
     cdef int32_t limit
     cdef int64_t value
     cdef bint alone
-    for buyer in range(c.zone_count):
-        if window.best[buyer] == NOTHING:
-            continue
+    for seller in range(c.zone_count):
+        least = min(least, window.best[16 + seller])
+    if least == NOTHING:
+        return 0
+    # Nobody's limit is below the least of the sells and meets one.
+    buyers = zones_below(c, window.best, SIDE_SELL, least)
+    while buyers:
+        buyer = LOWEST_BIT(buyers)
+        buyers &= buyers - 1
         limit = price_of(SIDE_BUY, window.best[buyer])
         near = zones_near(c, window.best + 16, SIDE_BUY, buyer, <uint32_t>limit // TICK)
         while near:

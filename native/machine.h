@@ -18,6 +18,12 @@ static inline int compare_fractions(int64_t a, int64_t b, int64_t c, int64_t d) 
     return (left > right) - (left < right);
 }
 
+/* x / y, rounded down, for 0 <= x < 2^62 and y <= 2^20 with inverse = 2^82 / y rounded up: that is too much by less than 1, so
+ * x inverse / 2^82 exceeds x / y by less than 2^-20 <= 1 / y, which does not reach the next integer. */
+static inline int64_t divided(int64_t x, uint64_t inverse) {
+    return (int64_t)(uint64_t)((unsigned __int128)(uint64_t)x * inverse >> 82);
+}
+
 /* Which of 16 zones may be within reach: near[i] + (price * loss[i] + toll[i]) / 65536 <= reach. No sum passes 32 bits. Zones
  * from 8 on are looked at if there are so many. */
 #if defined(__SSE2__)
@@ -40,7 +46,21 @@ static inline uint32_t within_reach(const uint32_t *near, const uint16_t *loss, 
     return 0xFFFF & ~(uint32_t)_mm_movemask_epi8(
         _mm_packs_epi16(first, near_half(near + 8, loss + 8, toll + 8, factor, limit)));
 }
+/* The same without losses and tolls, which are never below 0: near[i] <= reach. */
+static inline uint32_t below_reach(const uint32_t *near, int32_t reach, uint32_t zones) {
+    const __m128i *keys = (const __m128i *)near;
+    const __m128i limit = _mm_set1_epi32(reach);
+    __m128i first = _mm_packs_epi32(_mm_cmpgt_epi32(_mm_loadu_si128(keys), limit), _mm_cmpgt_epi32(_mm_loadu_si128(keys + 1), limit));
+    if (zones <= 8) return 0xFF & ~(uint32_t)_mm_movemask_epi8(_mm_packs_epi16(first, first));
+    return 0xFFFF & ~(uint32_t)_mm_movemask_epi8(_mm_packs_epi16(first, _mm_packs_epi32(
+        _mm_cmpgt_epi32(_mm_loadu_si128(keys + 2), limit), _mm_cmpgt_epi32(_mm_loadu_si128(keys + 3), limit))));
+}
 #else
+static inline uint32_t below_reach(const uint32_t *near, int32_t reach, uint32_t zones) {
+    uint32_t mask = 0;
+    for (uint32_t i = 0; i < zones; i++) mask |= (uint32_t)((int32_t)near[i] <= reach) << i;
+    return mask;
+}
 static inline uint32_t within_reach(const uint32_t *near, const uint16_t *loss, const uint32_t *toll, uint32_t price,
                                     int32_t reach, uint32_t zones) {
     uint32_t mask = 0, factor = price < 65535 ? price : 65535;

@@ -231,7 +231,7 @@ if (sys.byteorder != "little" or sizeof(COperation) != OPERATION.itemsize or siz
         or sizeof(CResult) != RESULT.itemsize or sizeof(CClosed) != CLOSED.itemsize
         or sizeof(CResting) != RESTING.itemsize or sizeof(CWorkLeft) != WORK_LEFT.itemsize or sizeof(CDepth) != DEPTH.itemsize
         or sizeof(CRecord) != RECORD.itemsize or sizeof(CCompactTrade) != FILL.itemsize
-        or sizeof(Order) != 64 or sizeof(Queue) != 128 or sizeof(Window) % 64):
+        or sizeof(Order) != 64 or sizeof(Queue) != 192 or sizeof(Window) % 64):
     raise ImportError("the order book needs a little-endian machine with natural alignment")
 
 Outcome = namedtuple("Outcome", "trades results closed next_sequence work_left uncross_fills uncross_visits")
