@@ -29,23 +29,22 @@ UNTIL = 1 << 40         # the last height at which an agreement may be carried o
 
 def hold_auction(floor: Floor, windows: range) -> None:
     """Asks every agent once, clears each window by itself, and posts what is traded."""
-    first = windows.start - floor.windows.start
     sealed: list[list[Sealed]] = [[] for _ in windows]
-    for number, house, orders, sensible in floor.ask(windows, 0):
-        wanted = floor.wanted(house, orders, sensible)
-        floor.note(number, first, wanted, orders.price)
-        for at in np.nonzero(wanted)[0].tolist():
-            quantity = int(wanted[at])
-            lots = abs(quantity) // LOT_WH * LOT_WH
-            sealed[at].append(Sealed(house.meter, house.zone, lots if quantity > 0 else -lots, int(orders.price[at])))
+    wanted, price = floor.answers(windows, 0)
+    rows, columns = np.nonzero(wanted)
+    for number, at, quantity, limit in zip(rows.tolist(), columns.tolist(), wanted[rows, columns].tolist(),
+                                           price[rows, columns].tolist(), strict=True):
+        house, lots = floor.houses[number], abs(quantity) // LOT_WH * LOT_WH
+        sealed[at].append(Sealed(house.meter, house.zone, lots if quantity > 0 else -lots, limit))
     routes = routes_of(floor.chain)
     made: list[tuple[int, int, Match]] = []
     for at, window in enumerate(windows):
         bids = [Sealed(each.meter, each.zone, -each.quantity_wh, each.price)
                 for each in sealed[at] if each.quantity_wh < 0]
         offers = [each for each in sealed[at] if each.quantity_wh > 0]
-        price, matches = clear(bids, offers, routes, residuals_of(floor.chain, window)) if bids and offers else (-1, [])
-        made += [(window, price, match) for match in matches]
+        at_price, matches = clear(bids, offers, routes, residuals_of(floor.chain, window)) if bids and offers else (
+            -1, [])
+        made += [(window, at_price, match) for match in matches]
     _post(floor, made)
 
 

@@ -8,7 +8,7 @@ cancelled. Operations of a house are packed into as few transactions as can be. 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -141,20 +141,36 @@ class Floor:
 
     # ------------------------------------------------------------ a round
 
-    def ask(self, windows: range, round_: int) -> Iterator[tuple[int, House, Orders, NDArray[np.bool_]]]:
-        """(number, house, its answer, where an order makes sense at all) of every house. Raises AgentError."""
+    def answers(self, windows: range, round_: int) -> tuple[Whole, Whole]:
+        """What every house wants in `windows`, and its limit prices: asks all agents. Raises AgentError.
+
+        Where no order makes sense it wants nothing, otherwise no more than its meter can carry (MARKET 3). What it asks
+        for is kept for `orders`.
+        """
         worth = self._worth(windows)
         first = windows.start - self.windows.start
         part = slice(first, first + len(windows))
         look = _Looking(self.chain, windows)
+        wanted, price = (np.empty((len(self.houses), len(windows)), np.int64) for _ in range(2))
         for number, house in enumerate(self.houses):
             least, most = worth[house.tariff]
-            self._worths[number, part] = np.where(house.expected_wh[part] > 0, least, most)
             situation = Situation(
                 windows, round_, self.rounds, house.zone, house.expected_wh[part],
                 self.position_wh[number, part].copy(), most, least, look=partial(look.book, house.zone),
                 battery=house.battery, stored_wh=house.stored_wh)
-            yield number, house, _checked(house, house.agent.orders(situation), len(windows)), least <= most
+            orders = _checked(house, house.agent.orders(situation), len(windows))
+            wanted[number], price[number] = orders.quantity_wh, orders.price
+        least, most = (np.array([worth[house.tariff][side] for house in self.houses]) for side in (0, 1))
+        expected = np.array([house.expected_wh[part] for house in self.houses])
+        self._worths[:, part] = np.where(expected > 0, least, most)
+        injection, withdrawal = (np.array(watts, np.int64)[:, None] // QUARTERS for watts in (
+            [house.injection_w for house in self.houses], [house.withdrawal_w for house in self.houses]))
+        wanted = np.clip(wanted, -withdrawal, injection)
+        wanted[(least > most) | (np.abs(wanted) < LOT_WH)] = 0
+        asking = wanted != 0
+        self._asked_wh[:, part] = np.where(asking, wanted + self.position_wh[:, part], self._asked_wh[:, part])
+        self._limit[:, part] = np.where(asking, price, self._limit[:, part])
+        return wanted, price
 
     def worth(self, house: House, windows: range) -> tuple[int, int]:
         """(least, most) of `Situation` for a house, in the first window of a session."""
@@ -164,18 +180,6 @@ class Floor:
     def book(self, zone: int, windows: range) -> Book:
         """The best prices in a zone now."""
         return _Looking(self.chain, windows).book(zone)
-
-    def wanted(self, house: House, orders: Orders, sensible: NDArray[np.bool_]) -> Whole:
-        """What an order may ask for: capped by what the meter can carry (MARKET 3), 0 below a lot."""
-        most = np.clip(orders.quantity_wh, -(house.withdrawal_w // QUARTERS), house.injection_w // QUARTERS)
-        return np.where(sensible & (np.abs(most) >= LOT_WH), most, 0)
-
-    def note(self, number: int, first: int, wanted: Whole, price: Whole) -> None:
-        """Keeps what a house asks for from its window `first` on, for `orders`."""
-        asking, part = wanted != 0, slice(first, first + len(wanted))
-        self._asked_wh[number, part] = np.where(
-            asking, wanted + self.position_wh[number, part], self._asked_wh[number, part])
-        self._limit[number, part] = np.where(asking, price, self._limit[number, part])
 
     def send(self, operations: Mapping[int, Sequence[tuple[int, Operation]]]) -> None:
         """Sends (window, operation) of houses by meter, and takes in what they bring."""
@@ -196,27 +200,31 @@ class Floor:
     def _round(self, windows: range, round_: int) -> None:
         first = windows.start - self.windows.start
         sent: dict[int, _Sent] = {}
-        for number, house, orders, sensible in self.ask(windows, round_):
-            self._submit(number, self._operations(number, house, first, orders, sensible), sent)
+        wanted, price = self.answers(windows, round_)
+        rows, columns = np.nonzero(wanted)
+        asked = wanted[rows, columns]
+        places, sides = (first + columns).tolist(), np.where(asked > 0, int(Side.SELL), int(Side.BUY)).tolist()
+        times, prices = (windows.start + columns).tolist(), price[rows, columns].tolist()
+        lots = (np.abs(asked) // LOT_WH * LOT_WH).tolist()
+        ends = [0, *np.cumsum(np.count_nonzero(wanted, axis=1)).tolist()]
+        resting = np.any(self.open[:, first:first + len(windows)] != 0, axis=1)
+        for number, house in enumerate(self.houses):
+            if resting[number]:
+                made = self._operations(number, house, first, wanted[number], price[number])
+            else:
+                own = slice(ends[number], ends[number + 1])
+                made = _Making()
+                made.place(places[own], PlaceOrder.plain_fields(house.meter, times[own], sides[own], prices[own],
+                                                                lots[own]))
+            self._submit(number, made, sent)
         self._take(self.chain.flush(), sent)
 
-    def _operations(self, number: int, house: House, first: int, orders: Orders,
-                    sensible: NDArray[np.bool_]) -> _Making:
-        """What brings a house's open orders in line with `orders`."""
-        wanted = self.wanted(house, orders, sensible)
-        self.note(number, first, wanted, orders.price)
+    def _operations(self, number: int, house: House, first: int, wanted: Whole, price: Whole) -> _Making:
+        """What brings a house's open orders in line with what it wants."""
         open_ = self.open[number, first:first + len(wanted)]
         made = _Making()
-        if not open_.any():
-            asking, = np.nonzero(wanted)
-            places, asked = first + asking, wanted[asking]
-            made.place(places.tolist(), PlaceOrder.plain_fields(
-                house.meter, (self.windows.start + places).tolist(),
-                np.where(asked > 0, int(Side.SELL), int(Side.BUY)).tolist(), orders.price[asking].tolist(),
-                (np.abs(asked) // LOT_WH * LOT_WH).tolist()))
-            return made
-        wholes, prices, held = wanted.tolist(), orders.price.tolist(), open_.tolist()
-        for at, (quantity, price, order_id) in enumerate(zip(wholes, prices, held, strict=True)):
+        wholes, prices, held = wanted.tolist(), price.tolist(), open_.tolist()
+        for at, (quantity, limit, order_id) in enumerate(zip(wholes, prices, held, strict=True)):
             place = first + at
             record: Order | None = self.chain.record(spaces.order(order_id)) if order_id else None
             if record is not None:
@@ -224,13 +232,13 @@ class Floor:
                 # With losses what was filled is no whole number of lots; the new total is.
                 total = (record.quantity_wh - record.remaining_wh + abs(quantity)) // LOT_WH * LOT_WH
                 if quantity and record.side == side:
-                    if (record.price, record.quantity_wh) != (price, total):
-                        made.add(place, AmendOrder(order_id, price, total))
+                    if (record.price, record.quantity_wh) != (limit, total):
+                        made.add(place, AmendOrder(order_id, limit, total))
                     continue
                 made.add(place, CancelOrder(order_id))
             if quantity:
                 made.add(place, PlaceOrder(
-                    house.meter, self.windows.start + place, Side.SELL if quantity > 0 else Side.BUY, price,
+                    house.meter, self.windows.start + place, Side.SELL if quantity > 0 else Side.BUY, limit,
                     abs(quantity) // LOT_WH * LOT_WH))
         return made
 
