@@ -67,7 +67,7 @@ class Growing:
     def rooted(self, newest: StateView) -> StateView:
         """The same state with its root in its header. Nothing may be added any more."""
         changes = self._recent.flat()
-        root, pages = trie.update(self._base.page, self._base.header.state_root, list(changes.items()))
+        root, pages = trie.update(self._base.page, self._base.header.state_root, changes.items())
         return StateView(self._base, evolve(newest.header, state_root=root), changes, pages)
 
 
