@@ -491,6 +491,21 @@ def test_a_page_that_looking_ahead_has_found_may_be_anothers_by_then() -> None:
     assert engine.best(5, 0)[1] is None and engine.best(8, 0)[1] == 3220
 
 
+def test_a_page_that_a_queue_has_at_hand_may_be_of_another_price() -> None:
+    """Of pages eight apart a queue keeps the recent one at hand."""
+    engine = Engine([(0, 0)], sources=1, dense_ids=200, max_orders=200)
+    for window in (5, 8):
+        engine.load(window, EMPTY)
+    records = np.zeros(200, RECORD)
+    records["id"], records["quantity"], records["side"] = np.arange(200), 1, 1
+    records["price"] = 100 + 512 * (np.arange(200) % 3)
+    done = engine.replay(records, windows=(5, 8), places=np.zeros(200, np.uint16))
+    assert set(done.codes.tolist()) == {Code.RESTING}
+    for record in engine.records(5):
+        assert record["price_mthb_kwh"] == 10 * records["price"][record["order_id"]]
+    assert engine.live == len(engine.records(5)) == 200
+
+
 def test_a_fill_of_the_quick_loop_may_let_others_trade() -> None:
     """Zones 0 and 6, and 6 and 11, are six corridors apart; 0 and 11 ten, so they have no path. The corridor 5-6 is
     closed from 6 to 5: the sell of zone 6 waits beside a buy of zone 11 that would pay twice its price. A trade from
