@@ -741,7 +741,7 @@ cdef class Engine:
         """Which of the orders rest: a bool per id of a one-dimensional array of unsigned integers."""
         cdef uint64_t i
         cdef uint8_t[::1] out
-        cdef const uint64_t[::1] ids = np.ascontiguousarray(order_ids, np.uint64)
+        cdef const uint64_t[::1] ids = np.require(order_ids, np.uint64, ("C", "A"))
         self.check_idle()
         found = np.zeros(ids.shape[0], np.uint8)
         out = found

@@ -54,7 +54,7 @@ cdef void uncross(Core* c, uint32_t window_slot, uint32_t number, int64_t now_ms
     """From the window's point on if it has one, else from the top.
 
     Expired buys are passed over. A queue whose order met no candidate is left alone until the next fill: its later orders
-    want less.
+    want less. Not so if the order met some before it was interrupted, and what it found closed there hides the rest.
     """
     cdef Window* window = c.windows + window_slot
     cdef Incoming order
@@ -137,7 +137,7 @@ cdef void uncross(Core* c, uint32_t window_slot, uint32_t number, int64_t now_ms
                 again = True
                 zones = all_zones
                 memset(idle, 0, sizeof(idle))
-            elif not order.met:
+            elif not (order.met or order.closed[0] or order.closed[1]):
                 idle[zone] |= <uint32_t>1 << sub
                 known[zone] &= ~(<uint32_t>1 << sub)
             if order.left < LOT:

@@ -232,6 +232,8 @@ ORDERBOOK: list[Mutation] = [
      "maker_first = simple or order.sequence == 0 or maker.sequence < order.sequence",
      "maker_first = True"),
     ("uncrossing: until nothing is admissible", "pending, again = again, False", "pending, again = False, False"),
+    ("uncrossing: closed only to one, after a bound",
+     "elif not (order.met or order.closed[0] or order.closed[1]):", "elif not order.met:"),
     ("uncrossing: a bound interrupts it", "                window.flags |= UNFINISHED\n", ""),
     ("halted: no orders", """        elif window.flags:
             result.code = CODE_HALTED if window.flags & HALTED else CODE_WORK_LEFT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 from pathlib import Path
 
@@ -180,6 +181,7 @@ def test_memory_of_blocks_is_bounded() -> None:
 
 
 @pytest.mark.skipif(not STATM.exists(), reason="tells its size in /proc only on Linux")
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer holds freed memory back")
 def test_an_engine_that_the_collector_ends_gives_its_memory_back() -> None:
     """It clears the engine's Python objects first, so that the engine must know its sizes without them."""
     def circle() -> None:

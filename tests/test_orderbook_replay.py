@@ -395,6 +395,8 @@ def test_own_orders_and_paths() -> None:
     assert engine.paths(0, 2)[1][:2] == (1_200, 37_500) and engine.paths(0, 2)[1].directions == (0, 0)
     assert engine.paths(2, 0)[1].directions == (1, 1)
     assert engine.resting(np.array([1, 7, 3])).tolist() == [True, False, True]
+    misaligned = np.frombuffer(b"\0" + np.array([1, 7], np.uint64).tobytes(), np.uint64, offset=1)
+    assert engine.resting(misaligned).tolist() == [True, False]
 
 
 def test_snapshots_are_whole_or_refused() -> None:

@@ -7,6 +7,7 @@ import random
 import model_orderbook as model
 import numpy as np
 import pytest
+from long_orderbook import compare
 from test_orderbook_model import CORRIDORS, EMPTY, GRID, PROFILES, operations, rows
 
 from gridtokenx._native.orderbook import (
@@ -150,3 +151,10 @@ def test_load_refuses_a_point_that_does_not_fit() -> None:
         load(UNFINISHED_FLAG, point["sequence"])
     load(UNFINISHED_FLAG, point)
     assert rows(engine.work_left(0)) == rows(point) and point.dtype == WORK_LEFT
+
+
+@pytest.mark.parametrize("seed", [4559])
+def test_streams_that_once_differed_from_the_model(seed: int) -> None:
+    """4559: an order that goes on after an interruption and meets nobody more must not end the turn of those behind it,
+    for whom nothing is closed yet."""
+    compare(seed)
