@@ -1,6 +1,6 @@
 """One simulated day of a town: 96 windows with trading, metering, settlement, conservation check and Parquet.
 
-    python -m benchmarks.scenario [--houses 100 500 1000] [--repeat 1] [--stages] [--assume PYTHON] [--limit 300]
+    python -m benchmarks.scenario [--houses 100 500 1000] [--repeat 3] [--stages] [--assume PYTHON] [--limit 300]
 
 Half of the houses have 5 kW of panels; all are zero-intelligence traders of one zone, in one day-ahead session. Printed
 is CPU time of this process (all of its threads) from the scenario's text to the written result, imports and shipped
@@ -161,7 +161,7 @@ def timing(clock: StageClock) -> Iterator[None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--houses", type=int, nargs="+", default=list(TARGETS))
-    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--stages", action="store_true")
     parser.add_argument("--assume", metavar="PYTHON", help="the interpreter of an environment with assume-framework")
     parser.add_argument("--limit", type=float, default=300, help="seconds that one run of ASSUME may take")
