@@ -237,8 +237,8 @@ async def test_rates_per_neighbour_and_per_origin() -> None:
         inbox = collect(second)
         for number in range(60):
             await first.publish(Topic.TX, b"%d" % number)
-        await until(lambda: second.statistics()["gossip_limited"] >= 38)
-        assert 20 <= len(inbox) <= 22
+        await until(lambda: second.statistics()["gossip_limited"] >= 38 and len(inbox) >= 20)
+        assert len(inbox) <= 22
         assert second.peers()[0].dropped >= 38
         assert second.peers()[0].score == 0  # the neighbour is not to blame for the origin
     async with AsyncExitStack() as stack:
@@ -246,8 +246,8 @@ async def test_rates_per_neighbour_and_per_origin() -> None:
         inbox = collect(second)
         for number in range(40):
             await first.publish(Topic.TX, b"%d" % number)
-        await until(lambda: second.statistics()["gossip_limited"] >= 18)
-        assert 20 <= len(inbox) <= 22
+        await until(lambda: second.statistics()["gossip_limited"] >= 18 and len(inbox) >= 20)
+        assert len(inbox) <= 22
         assert second.peers()[0].score < 0
 
 
