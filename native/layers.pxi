@@ -81,8 +81,8 @@ cdef class Merged:
             return first
         return first | padded(<const uint8_t*>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), 0)
 
-    cdef inline PyObject* _shelf(self, bytes key, int space) noexcept:
-        """The shelf of `key`, borrowed, or NULL."""
+    cdef inline PyObject* _shelf(self, bytes key, int space) except? NULL:
+        """The shelf of `key`, borrowed; NULL without exception when there is none."""
         cdef uint64_t number = self._number(key, space)
         cdef PyObject* found = self._shelf_met[space]
         if found != NULL and (<_Shelf>found).number == number:

@@ -36,7 +36,7 @@ cdef class Merged:
 
     cdef dict _known(self, Py_ssize_t most)
     cdef uint64_t _number(self, bytes key, int space) noexcept
-    cdef PyObject* _shelf(self, bytes key, int space) noexcept
+    cdef PyObject* _shelf(self, bytes key, int space) except? NULL
     cdef _Shelf _new_shelf(self, bytes key, int space)
     cpdef bint reaches(self, bytes key) except -1
     cpdef object get(self, bytes key)
