@@ -61,7 +61,7 @@ made_here() {  # scripts of an environment name its place, directly or (long pat
 }
 
 wanted_packages=$(digest pyproject.toml setup.py)
-wanted_native=$(digest setup.py native/*.pyx)
+wanted_native=$(digest setup.py native/*.pyx native/*.pxi native/*.h gridtokenx/_native/*.pxd)
 packages_stamp="$venv/.gridtokenx-packages"
 native_stamp="$venv/.gridtokenx-native"
 same() { [ "$(cat "$1" 2>/dev/null || true)" = "$2" ]; }
