@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -159,14 +159,15 @@ def test_time_passes_when_told_to(chain: Chain) -> None:
         chain.warp(chain.now.replace(tzinfo=None))
 
 
-def test_windows_settle_on_a_slow_clock_too() -> None:
+@pytest.mark.parametrize("pass_", [Chain.advance, Chain.skip])
+def test_windows_settle_on_a_slow_clock_too(pass_: Callable[[Chain, int], None]) -> None:
     """One block a quarter hour would be a halt of the chain in each, and move the readings' deadlines on and on."""
     with gridtokenx.new_chain(genesis(rate=1)) as slow:
         slow.send(ISSUER, Deposit(ALICE, THB))
         slow.send(REGISTRAR, RegisterParticipant(ALICE, "L-1", Role.PROSUMER, 0, 2 * START_MS))
         slow.send(REGISTRAR, RegisterMeter(1, key("its meter").public, 0, Network.PEA, Source.SOLAR, 0, 10_000, 10_000))
         first = slow.window + 1
-        slow.advance(6)
+        pass_(slow, 6)
         settling: Settling = slow.record(spaces.SETTLING)
         assert settling.window == first + 1
 
@@ -327,27 +328,3 @@ def test_the_command_forks_a_directory(parent: Path, tmp_path: Path) -> None:
     assert later.exit_code and "It can be at heights 0 to" in later.output
     for lease in (parent / "leases").iterdir():
         lease.unlink()
-
-
-def test_readings_need_no_signature_and_leave_no_trace_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More readings than the cache of good signatures has places for one block; afterwards nothing is taken as good."""
-    from gridtokenx.crypto import keys
-    from gridtokenx.scenario import parse_scenario
-    from gridtokenx.scenario.run import begin
-
-    town = 'name = "t"\nseed = 1\nstart = 2025-04-21T09:00:00+07:00\nwindows = 1\n[[groups]]\nname = "h"\n' \
-           'count = 600\nzones = { Bangkok = 1 }\nagent = { strategy = "truthful" }\n'
-    simulation = begin(parse_scenario(town))
-    chain, window = simulation.chain, simulation.windows.start - 2
-    chain.advance(2)
-    monkeypatch.setattr(keys, "_KNOWN_MOST", 100)
-    chain.report(window, {house.meter: (0, house.meter) for house in simulation.houses})
-    assert chain.frames.readings().filter(window=window)["withdrawn_wh"].sum() == 600 * 601 // 2
-    assert not keys._unsigned and not keys.is_unsigned_good(keys.signed_bytes(
-        keys.Domain.METER_READING, chain.chain_id, b""))
-    unsigned = (chain.key("meter 1").public, bytes(64), b"anything")
-    assert keys.verify_known([unsigned]) == [False]
-    with keys.taken_as_good([unsigned]):
-        assert keys.verify_known([unsigned]) == [True]
-    assert keys.verify_known([unsigned]) == [False]
-    chain.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import pairwise
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,11 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_scenario import text
 
+from gridtokenx.ledger import spaces
 from gridtokenx.ledger.conservation import audit_totals
+from gridtokenx.ledger.records import Account
+from gridtokenx.ledger.spaces import Space
 from gridtokenx.scenario import STRATEGIES, ScenarioError, Situation, parse_scenario, run
 from gridtokenx.scenario.arbitrage import plan
 from gridtokenx.scenario.devices import Battery, Cars, car_load
 from gridtokenx.scenario.profiles import commercial, shipped
+from gridtokenx.scenario.run import LEAD, REPORT_WINDOWS, _stops
 from gridtokenx.scenario.streams import stream
 
 BATTERY = Battery(10_000, 1_250, 0.9)
@@ -154,6 +161,37 @@ def test_a_run_with_batteries_and_cars_reads_what_they_do_and_adds_up() -> None:
         evening = result.trades.filter(pl.col("delivery").dt.hour() >= 19)
         assert evening.height                               # the sun of noon, sold after dark
         audit_totals(result.chain.head)
+
+
+def test_it_makes_no_difference_whether_meters_report_every_hour_or_every_quarter(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bills and balances are the same, but for the collector's fees. (With one session: at another height there may be
+    another epoch, whose seed decides who is first in a block.)"""
+    made = parse_scenario(text(windows=12, session=12, rounds=2, strategy="battery-arbitrage").replace(
+        "06:00:00", "10:00:00").replace("pv_kw = 6.0", "pv_kw = 6.0\nbattery_kwh = 8.0\nbattery_kw = 4.0"))
+    results = []
+    for windows in (REPORT_WINDOWS, 1):
+        monkeypatch.setattr(sys.modules[_stops.__module__], "REPORT_WINDOWS", windows)
+        with run(made) as result:
+            chain = result.chain
+            assert chain.frames.readings()["quality"].unique().to_list() == [0]
+            fees = {chain.key("collector").public, chain.record(spaces.ROLES).market_operator}
+            money = {key[1:]: Account.decode(raw).total for key, raw in chain.head.scan(bytes((Space.ACCOUNT,)))}
+            results.append((result.hash, result.bills, result.trades.drop("height", strict=False), len(chain.blocks),
+                            {owner: total for owner, total in money.items() if owner not in fees}))
+    hourly, quarterly = results
+    assert hourly[0] == quarterly[0] and hourly[1].equals(quarterly[1]) and hourly[2].equals(quarterly[2])
+    assert hourly[4] == quarterly[4] and hourly[3] < quarterly[3] - 10
+
+
+@given(st.integers(1, 200), st.integers(1, 96))
+def test_a_run_stops_for_every_session_and_in_time_for_every_reading(count: int, session: int) -> None:
+    windows = range(1_000, 1_000 + count)
+    stops = _stops(windows, session)
+    first = windows.start - LEAD + 1
+    assert stops[0] == first and set(range(first, first + count, session)) <= set(stops)
+    assert all(0 < after - before <= 4 for before, after in pairwise(stops))
+    assert windows.stop + 4 in stops                    # the last window is settled, an hour after its end
 
 
 @pytest.mark.parametrize(("old", "new", "said"), [

@@ -228,10 +228,10 @@ class Chain:
         """
         report(self, window, readings)
 
-    def report_columns(self, window: int, meters: Sequence[int], injected_wh: Sequence[int],
-                       withdrawn_wh: Sequence[int]) -> None:
-        """`report` of many meters, ascending."""
-        report_columns(self, window, meters, injected_wh, withdrawn_wh)
+    def report_columns(self, window: int, meters: Sequence[int], energies_wh: Sequence[tuple[int, ...]]) -> None:
+        """`report` of many meters, ascending, of one window or several that follow each other: of each meter what it
+        injected and withdrew in `window`, in the next one, ..."""
+        report_columns(self, window, meters, energies_wh)
 
     @property
     def waiting(self) -> int:
@@ -281,16 +281,21 @@ class Chain:
         whose clock is slow there are heartbeats between, as on the live network: no halt that would move deadlines.
         """
         for _ in range(windows):
-            begin_ms = (self.window + 1) * WINDOW_MS
-            while begin_ms - self.now_ms > HALT_MS * self.identity.market_rate:
-                self.mine(HALT_MS)
-            _, unfinished = self._until(begin_ms)
-            if unfinished or self._pool:
-                self.flush()
+            self.skip(1)
             if each is not None:
                 each(self)
                 if self._pool:
                     self.flush()
+
+    def skip(self, windows: int) -> None:
+        """Lets `windows` delivery windows pass as `advance` does, but without a block at the beginning of each: for
+        whoever does nothing in between. What falls due is done as it would be, at the end."""
+        begin_ms = (self.window + windows) * WINDOW_MS
+        while begin_ms - self.now_ms > HALT_MS * self.identity.market_rate:
+            self.mine(HALT_MS)
+        _, unfinished = self._until(begin_ms)
+        if unfinished or self._pool:
+            self.flush()
 
     def _until(self, market_ms: int) -> tuple[Mined, bool]:
         missing = market_ms - self.now_ms

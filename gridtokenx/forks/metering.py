@@ -16,7 +16,7 @@ from gridtokenx.forks.mined import Refusal
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.metering_records import Collector, Quality
 from gridtokenx.ledger.operations import ReportReadings, sign_report
-from gridtokenx.ledger.operations.report_readings import SignedReport
+from gridtokenx.ledger.operations.report_readings import MAX_READINGS, SignedReport
 from gridtokenx.ledger.receipts import Code, Receipt
 from gridtokenx.ledger.records import Meter
 from gridtokenx.ledger.session import Session
@@ -24,7 +24,6 @@ from gridtokenx.ledger.session import Session
 if TYPE_CHECKING:
     from gridtokenx.forks.chain import Chain
 
-READINGS_OF_A_TRANSACTION = 256
 NAMED_MOST = 3
 ALL_ZONES = (1 << 64) - 1
 
@@ -32,55 +31,65 @@ ALL_ZONES = (1 << 64) - 1
 def report(chain: Chain, window: int, readings: Mapping[int, tuple[int, int]]) -> None:
     """Reports readings of a window, as `Chain.report` says. Raises ForkError."""
     numbers = sorted(readings)
-    energies = [readings[number] for number in numbers]
-    report_columns(chain, window, numbers, [injected for injected, _ in energies],
-                   [withdrawn for _, withdrawn in energies])
+    report_columns(chain, window, numbers, [readings[number] for number in numbers])
 
 
-def report_columns(chain: Chain, window: int, numbers: Sequence[int], injected: Sequence[int],
-                   withdrawn: Sequence[int]) -> None:
-    """`report` of meters, ascending. Raises ForkError."""
-    if window >= chain.window:
-        raise ForkError(f"window {window} is not over; the one that is running is {chain.window}")
+def report_columns(chain: Chain, window: int, numbers: Sequence[int], energies: Sequence[tuple[int, ...]]) -> None:
+    """`report` of meters, ascending, each with injected and withdrawn Wh of `window`, of the next one, ... Raises
+    ForkError."""
+    if not numbers:
+        return
+    windows = len(energies[0]) // 2
+    if window + windows > chain.window:
+        raise ForkError(f"window {window + windows - 1} is not over; the one that is running is {chain.window}")
     _adopt(chain, numbers)
-    collector = _collector(chain, -(-len(numbers) // READINGS_OF_A_TRANSACTION))
+    size = MAX_READINGS // windows
+    collector = _collector(chain, transactions(len(numbers), windows))
     sent: dict[int, Sequence[int]] = {}
-    for first in range(0, len(numbers), READINGS_OF_A_TRANSACTION):
-        part = slice(first, first + READINGS_OF_A_TRANSACTION)
-        energies = zip(injected[part], withdrawn[part], strict=True)
+    for first in range(0, len(numbers), size):
+        part = slice(first, first + size)
         if chain.signs:
             ticket = chain.submit(collector, ReportReadings(tuple(
-                _signed(chain, number, window, both) for number, both in zip(numbers[part], energies, strict=True))))
+                _signed(chain, number, window, own)
+                for number, own in zip(numbers[part], energies[part], strict=True))))
         else:
             ticket = chain.submit_fields(collector, ((ReportReadings.KIND, tuple(zip(
-                numbers[part], repeat(window), repeat(int(Quality.MEASURED)), repeat(0), energies, repeat(NO_SIGNATURE),
-                strict=False))),))
+                numbers[part], repeat(window), repeat(int(Quality.MEASURED)), repeat(0), energies[part],
+                repeat(NO_SIGNATURE), strict=False))),))
         sent[ticket] = numbers[part]
-    refused: list[tuple[int, str]] = []
+    refused: list[tuple[int, int, str]] = []
     with nullcontext() if chain.signs else unsigned_as_good(Domain.METER_READING, chain.chain_id):
         for mined in chain.flush():
             for ticket, receipt in mined.receipts.items():
                 if ticket in sent:
-                    refused += _refused(receipt, sent[ticket])
+                    refused += _refused(receipt, sent[ticket], window, windows)
     if refused:
-        named = ", ".join(f"meter {number} {reason}" for number, reason in refused[:NAMED_MOST])
-        raise ForkError(f"{len(refused)} of {len(numbers)} readings were refused: {named}")
+        named = ", ".join(f"meter {number} {reason}" + (f" in window {of}" if windows > 1 else "")
+                          for number, of, reason in refused[:NAMED_MOST])
+        raise ForkError(f"{len(refused)} of {len(numbers) * windows} readings were refused: {named}")
 
 
-def _signed(chain: Chain, number: int, window: int, energies: tuple[int, int]) -> SignedReport:
+def transactions(meters: int, windows: int) -> int:
+    """How many it takes to report so many windows of so many meters."""
+    return -(-meters // (MAX_READINGS // windows))
+
+
+def _signed(chain: Chain, number: int, window: int, energies: tuple[int, ...]) -> SignedReport:
     """As the meter would send it to a chain that verifies."""
     return sign_report(meter_key(chain, number), chain.chain_id, number, window, energies)
 
 
-def _refused(receipt: Receipt | Refusal, numbers: Sequence[int]) -> list[tuple[int, str]]:
-    """(meter, why) of what a transaction of readings did not bring in."""
+def _refused(receipt: Receipt | Refusal, numbers: Sequence[int], window: int,
+             windows: int) -> list[tuple[int, int, str]]:
+    """(meter, window, why) of what a transaction of readings did not bring in."""
+    every = [(number, window + at) for number in numbers for at in range(windows)]
     if isinstance(receipt, Refusal):
-        return [(number, receipt.code.name) for number in numbers]
+        return [(*each, receipt.code.name) for each in every]
     outcome, = receipt.outcomes
     if not outcome.ok:                          # none was taken: the code is that of the first
-        return [(numbers[0], outcome.code.name), *((number, "as well") for number in numbers[1:])]
+        return [(*every[0], outcome.code.name), *((*each, "as well") for each in every[1:])]
     refused = outcome.data[1:]                  # after how many were taken: index and code of each that was not
-    return [(numbers[index], Code(code).name) for index, code in zip(refused[::2], refused[1::2], strict=True)]
+    return [(*every[index], Code(code).name) for index, code in zip(refused[::2], refused[1::2], strict=True)]
 
 
 def meter_key(chain: Chain, number: int) -> PrivateKey:
@@ -120,16 +129,16 @@ def _give_keys(chain: Chain, numbers: Sequence[int]) -> None:
     chain.edit(change)
 
 
-def prepare(chain: Chain, transactions: int) -> None:
+def prepare(chain: Chain, count: int) -> None:
     """Sets up the fork's collector with the fees of so many transactions, so that reports need no more than those."""
-    _collector(chain, transactions)
+    _collector(chain, count)
 
 
-def _collector(chain: Chain, transactions: int) -> bytes:
+def _collector(chain: Chain, count: int) -> bytes:
     address = chain.key("collector").public
     if chain.record(spaces.collector(address)) is None:
         chain.edit(lambda session: session.put(spaces.collector(address), Collector(ALL_ZONES)))
-    needed = transactions * chain.parameters.min_fee_uthb
+    needed = count * chain.parameters.min_fee_uthb
     if chain.account(address).balance < needed:
         chain.override.balance(address, 1_000 * needed)
     return address

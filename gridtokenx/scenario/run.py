@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from attrs import define, evolve
 
 from gridtokenx.forks import Chain, fork, new_chain
-from gridtokenx.forks.metering import READINGS_OF_A_TRANSACTION, prepare
+from gridtokenx.forks.metering import prepare, transactions
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.genesis import load_genesis
 from gridtokenx.ledger.metering_records import Settling
@@ -28,6 +29,7 @@ from gridtokenx.scenario.schema import SERIES, THAILAND, Place, Scenario
 from gridtokenx.scenario.trading import Floor
 
 LEAD = 3                    # windows before the horizon in which the houses are registered
+REPORT_WINDOWS = 4          # the reading deadline: an hour
 SETTLING_WINDOWS = 8        # after the horizon: readings' deadline, and its work
 LICENCE_MS = 366 * 86_400_000
 _TERMS = {"on_peak_uthb_kwh": "on_peak", "off_peak_uthb_kwh": "off_peak", "service_uthb_month": "service",
@@ -41,7 +43,7 @@ def run(scenario: Scenario, *, seed: int | None = None, chain: Chain | None = No
         progress: Progress | None = None, launch: Launch | None = None) -> Result:
     """Runs a scenario, on `chain` as it stands if one is given, else on the one that the scenario names.
 
-    `progress(done, all)` is called after every window. `launch` is given the chain when everybody is registered, and
+    `progress(done, all)` is called as windows pass. `launch` is given the chain when everybody is registered, and
     the run goes on with the one that it returns: from there on there are only transactions, as on a live network.
     Close the result when done with it. Raises ScenarioError.
     """
@@ -81,26 +83,26 @@ class Simulation:
         meters = [houses[number].meter for number in order.tolist()]
         net = np.array([house.net_wh for house in houses], np.int64)
         with_battery = [(number, house) for number, house in enumerate(houses) if house.battery is not None]
-        span = _span(windows)
-        for done, present in enumerate(span, 1):
-            chain.advance()
-            over = present - 1
-            if over > start - LEAD:     # meters begin to measure in the window after their registration
-                at = over - start
-                read = np.zeros(len(houses), np.int64)
-                if at in range(len(windows)):
-                    read[:] = net[:, at]
-                    for number, house in with_battery:
-                        read[number] = house.read(at, int(floor.position_wh[number, at]))
-                read = read[order]
-                chain.report_columns(over, meters, read.clip(min=0).tolist(), (-read).clip(min=0).tolist())
+        stops, span = _stops(windows, size), _span(windows)
+        for before, present in pairwise([span.start - 1, *stops]):
+            chain.skip(present - before)
+            over = range(max(before, span.start), present)      # in the first of the span meters begin to measure
+            if over:
+                read = np.zeros((len(over), len(houses)), np.int64)
+                for row, at in enumerate(range(over.start - start, over.stop - start)):
+                    if at in range(len(windows)):
+                        read[row] = net[:, at]
+                        for number, house in with_battery:
+                            read[row, number] = house.read(at, int(floor.position_wh[number, at]))
+                both = np.stack((read.clip(min=0), (-read).clip(min=0)), axis=1)[..., order].reshape(-1, len(houses))
+                chain.report_columns(over.start, meters, list(zip(*both.tolist(), strict=True)))
             offset = present + LEAD - 1 - start
             if 0 <= offset < len(windows) and offset % size == 0:
                 session = windows[offset:offset + size]
                 yield session
                 floor.session(session)
             if progress is not None:
-                progress(min(done, len(span)), len(span))
+                progress(present + 1 - span.start, len(span))
             if _settled(chain, windows):
                 break
         else:
@@ -147,7 +149,8 @@ def _begin(scenario: Scenario, chain: Chain, launch: Launch | None) -> Simulatio
         enlarge(chain, there)
         houses += there
     _outages(chain, scenario, world)
-    prepare(chain, len(_span(windows)) * -(-len(houses) // READINGS_OF_A_TRANSACTION))
+    stops = _stops(windows, scenario.trading.session_windows)
+    prepare(chain, sum(transactions(len(houses), stop - before) for before, stop in pairwise(stops)))
     if launch is not None:
         chain, first_mined = launch(chain), 0
     return Simulation(scenario, chain, windows, houses, Floor(chain, houses, windows, scenario.trading.rounds,
@@ -157,6 +160,19 @@ def _begin(scenario: Scenario, chain: Chain, launch: Launch | None) -> Simulatio
 def _span(windows: range) -> range:
     """The windows that pass in a run."""
     return range(windows.start - LEAD + 1, windows.stop + SETTLING_WINDOWS)
+
+
+def _stops(windows: range, session: int) -> list[int]:
+    """The windows of the span at whose beginning something is done. Meters report once an hour, or more often where
+    somebody trades meanwhile: the first reading of an hour still comes before its deadline."""
+    span, due = _span(windows), windows.stop + REPORT_WINDOWS
+    trading = range(span.start, span.start + len(windows), session)
+    stops = [span.start]
+    while (present := stops[-1]) < span.stop - 1:
+        begun = (present - span.start) // session + 1           # sessions
+        nearest = min(present + REPORT_WINDOWS, *trading[begun:begun + 1], span.stop - 1)
+        stops.append(min(nearest, due) if present < due else nearest)
+    return stops
 
 
 def _settled(chain: Chain, windows: range) -> bool:
