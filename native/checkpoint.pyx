@@ -9,6 +9,7 @@ from libc.string cimport memcmp, memcpy
 
 cdef uint64_t MAX_END = 0xFFFFFFFF
 cdef uint64_t PRIME = 0x100000001B3     # of FNV-1a
+cdef uint64_t MIXER = 0x9E3779B97F4A7C15    # of Fibonacci hashing
 
 
 cdef inline void write_u32(uint8_t* out, uint64_t value) noexcept:
@@ -114,7 +115,7 @@ cdef inline bint whole(bytes row) noexcept:
     cdef Py_ssize_t index
     for index in range(PyBytes_GET_SIZE(row)):
         mixed = (mixed ^ raw[index]) * PRIME
-    return not mixed >> 37 & 7
+    return not mixed * MIXER >> 61      # the height, which comes last, has not reached all bits of `mixed`
 
 
 def gather(blocks):

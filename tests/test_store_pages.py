@@ -4,6 +4,7 @@ to the byte."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +19,17 @@ from gridtokenx.store import checkpoint, snapshot
 from gridtokenx.store.checkpoint import FinalizedBlock
 from gridtokenx.store.database import Database
 from gridtokenx.store.errors import DatabaseDamaged
-from gridtokenx.store.schema import CHANGED, DIFFERENCE, META, META_FORMAT, PAGE_HISTORY, height_key, unpack
+from gridtokenx.store.schema import (
+    ABSENT,
+    CHANGED,
+    DIFFERENCE,
+    META,
+    META_FORMAT,
+    PAGE_HISTORY,
+    PRESENT,
+    height_key,
+    unpack,
+)
 
 HEIGHTS = 60
 
@@ -106,6 +117,21 @@ def test_a_difference_needs_the_page_it_was_made_from() -> None:
     for newer in (b"", b"\x00\x00\x00\x00", b"\x00\x01\x00\x00" + bytes(63)):
         with pytest.raises(ValueError, match="diff"):
             native.restore(newer, DIFFERENCE + b"\x00\x01\x00\x00\x00\x00")
+
+
+def test_one_row_in_eight_is_a_whole_page_whatever_its_path() -> None:
+    """Else reading an old page back would take every row that there has been since."""
+    def page(number: int) -> bytes:
+        return b"\x00\x00\xff\xff" + b"".join(bytes((1 + slot,)) * 32 for slot in range(15)) + number.to_bytes(32)
+
+    for path in (trie.ROOT_PATH, *(bytes((1, n << 4)) for n in range(16)), *(bytes((2, n)) for n in range(0, 256, 9))):
+        for apart in (1, 64):
+            blocks = [{path: page(number)} for number in range(1, 600)]
+            rows = native.advance([path], native.gather(blocks), [(path, page(0))],
+                                  [height_key(apart * number) for number in range(1, 600)], ABSENT, PRESENT, True)[0]
+            whole = [at for at, (_, row) in enumerate(rows) if row[:1] == PRESENT]
+            assert len(rows) == 599 and 45 <= len(whole) <= 110, (path, apart, len(whole))
+            assert max(after - before for before, after in pairwise([-1, *whole, 599])) < 80, (path, apart)
 
 
 def test_pages_that_were_kept_block_by_block_stay_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
