@@ -24,6 +24,58 @@ cdef class _Shelf:
         return self.ascending
 
 
+# Where the shelf of a number is looked for first is told by the upper bits of this product, to which all of a number's come
+# (Fibonacci hashing).
+cdef uint64_t SPREAD = 0x9E3779B97F4A7C15
+
+
+cdef class _Shelves:
+    """Shelves by their numbers, of which no object need be made to find one, or that there is none."""
+
+    def __cinit__(self):
+        self.all = []
+        self._grow(6)
+
+    def __dealloc__(self):
+        free(self.places)
+
+    cdef int _grow(self, int bits) except -1:
+        cdef PyObject** places = <PyObject**>calloc(<size_t>1 << bits, sizeof(PyObject*))
+        if places == NULL:
+            raise MemoryError
+        free(self.places)
+        self.places, self.bits, self.mask = places, bits, (<size_t>1 << bits) - 1
+        for shelf in self.all:
+            self._place(shelf)
+        return 0
+
+    cdef int _place(self, _Shelf shelf) noexcept:
+        cdef size_t place = shelf.number * SPREAD >> 64 - self.bits
+        while self.places[place] != NULL:
+            place = place + 1 & self.mask
+        self.places[place] = <PyObject*>shelf       # `all` keeps it
+        return 0
+
+    cdef inline PyObject* at(self, uint64_t number) noexcept:
+        """Borrowed; NULL when there is none."""
+        cdef size_t place = number * SPREAD >> 64 - self.bits
+        cdef PyObject* found = self.places[place]
+        while found != NULL and (<_Shelf>found).number != number:
+            place = place + 1 & self.mask
+            found = self.places[place]
+        return found
+
+    cdef _Shelf new(self, uint64_t number):
+        cdef _Shelf shelf = _Shelf.__new__(_Shelf)
+        shelf.number = number
+        shelf.values, shelf.ascending, shelf.fresh = {}, [], []
+        if 2 * <size_t>len(self.all) > self.mask:
+            self._grow(self.bits + 2)
+        self.all.append(shelf)
+        self._place(shelf)
+        return shelf
+
+
 cdef inline uint64_t padded(const uint8_t* at, Py_ssize_t size, uint8_t pad) noexcept:
     """The four bytes after the first one of a key, where there are that many."""
     cdef uint64_t number = 0
@@ -49,8 +101,7 @@ cdef class Merged:
         self.pages = {}
         for space in range(256):
             self._of_windows[space] = space in of_windows
-            self._shelf_met[space] = NULL
-        self._shelves, self._numbers, self._size = {}, [None] * 256, 0
+        self._shelves, self._numbers, self._size = _Shelves.__new__(_Shelves), [None] * 256, 0
         # What was read of `base`, which does not change.
         self._read, self._read_pages = {}, {}
         if before is not None:
@@ -67,7 +118,7 @@ cdef class Merged:
         """Key -> what it holds now, or None."""
         cdef dict values = {}
         cdef _Shelf shelf
-        for shelf in self._shelves.values():
+        for shelf in self._shelves.all:
             values.update(shelf.values)
         return values
 
@@ -81,25 +132,11 @@ cdef class Merged:
             return first
         return first | padded(<const uint8_t*>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), 0)
 
-    cdef inline PyObject* _shelf(self, bytes key, int space) except? NULL:
-        """The shelf of `key`, borrowed; NULL without exception when there is none."""
-        cdef uint64_t number = self._number(key, space)
-        cdef PyObject* found = self._shelf_met[space]
-        if found != NULL and (<_Shelf>found).number == number:
-            return found
-        found = PyDict_GetItem(self._shelves, number)
-        if found != NULL:
-            self._shelf_met[space] = found          # shelves stay
-        return found
-
-    cdef _Shelf _new_shelf(self, bytes key, int space):
-        cdef _Shelf shelf = _Shelf.__new__(_Shelf)
-        shelf.number = self._number(key, space)
-        shelf.values, shelf.ascending, shelf.fresh = {}, [], []
-        self._shelves[shelf.number] = shelf
+    cdef _Shelf _new_shelf(self, uint64_t number, int space):
+        cdef _Shelf shelf = self._shelves.new(number)
         if self._numbers[space] is None:
             self._numbers[space] = []
-        insort(self._numbers[space], shelf.number)
+        insort(self._numbers[space], number)
         return shelf
 
     def add(self, Layer view not None):
@@ -109,11 +146,13 @@ cdef class Merged:
         cdef bytes key
         cdef object value
         cdef Py_ssize_t before
+        cdef uint64_t number
         cdef int space
         for key, value in view.changes.items():
             space = space_of(key)
-            found = self._shelf(key, space)
-            shelf = <_Shelf>found if found != NULL else self._new_shelf(key, space)
+            number = self._number(key, space)
+            found = self._shelves.at(number)
+            shelf = <_Shelf>found if found != NULL else self._new_shelf(number, space)
             before = len(shelf.values)
             shelf.values[key] = value
             if len(shelf.values) > before:
@@ -136,7 +175,7 @@ cdef class Merged:
         if self._numbers[space] is None:
             return None
         if size > 4 or not self._of_windows[space]:
-            shelf = self._shelf(prefix, space)
+            shelf = self._shelves.at(self._number(prefix, space))
             return None if shelf == NULL else along(<_Shelf>shelf, prefix)
         first, last = <uint64_t>space << 32 | padded(at, size, 0), <uint64_t>space << 32 | padded(at, size, 0xFF)
         numbers = self._numbers[space]
@@ -145,11 +184,11 @@ cdef class Merged:
 
     def _along(self, list numbers, bytes prefix):
         for number in numbers:
-            rows = along(<_Shelf>self._shelves[number], prefix)
+            rows = along(<_Shelf>self._shelves.at(number), prefix)
             if rows is not None:
                 yield from rows
 
-    cpdef bint reaches(self, bytes key) except -1:
+    cdef bint reach(self, bytes key) except -1:
         """Whether `base` has a key of the same space that is not below `key`."""
         cdef int space = space_of(key)
         cdef object last = self._last[space]
@@ -158,32 +197,42 @@ cdef class Merged:
             if last is None:
                 last = EMPTY
             self._last[space] = last
-        return last is not EMPTY and key <= <bytes>last
+        return last is not EMPTY and not below(<bytes>last, key)
 
-    cpdef object get(self, bytes key):
-        cdef PyObject* found = self._shelf(key, space_of(key))
+    def reaches(self, bytes key not None):
+        return self.reach(key)
+
+    cdef object find(self, bytes key):
+        """What `key` holds, or None."""
+        cdef PyObject* found = self._shelves.at(self._number(key, space_of(key)))
         cdef object value
         if found != NULL:
-            found = PyDict_GetItem((<_Shelf>found).values, key)
+            found = PyDict_GetItemWithError((<_Shelf>found).values, key)
             if found != NULL:
                 return <object>found
-        if not self.reaches(key):
+        if not self.reach(key):
             return None
-        found = PyDict_GetItem(self._read, key)
+        found = PyDict_GetItemWithError(self._read, key)
         if found != NULL:
             return <object>found
         value = self._read[key] = self.base.get(key)
         return value
 
-    cpdef object page(self, bytes path):
-        cdef PyObject* found = PyDict_GetItem(self.pages, path)
+    def get(self, bytes key not None):
+        return self.find(key)
+
+    cdef object find_page(self, bytes path):
+        cdef PyObject* found = PyDict_GetItemWithError(self.pages, path)
         cdef object page
         if found == NULL:
-            found = PyDict_GetItem(self._read_pages, path)
+            found = PyDict_GetItemWithError(self._read_pages, path)
         if found != NULL:
             return <object>found
         page = self._read_pages[path] = self.base.page(path)
         return page
+
+    def page(self, bytes path not None):
+        return self.find_page(path)
 
 
 cdef dict known_of(dict read, dict values, Py_ssize_t most):
@@ -214,29 +263,39 @@ cdef class Layer:
         self.changes = {} if changes is None else changes
         self.pages = {} if pages is None else pages
 
-    cpdef object get(self, bytes key):
-        cdef object reader = self
+    cdef object find(self, bytes key):
+        """What `key` holds, or None."""
+        cdef Layer layer = self
+        cdef Merged recent
         cdef PyObject* found
-        while isinstance(reader, Layer):
-            if (<Layer>reader).recent is not None:
-                return (<Merged?>(<Layer>reader).recent).get(key)
-            found = PyDict_GetItem((<Layer>reader).changes, key)
+        while True:
+            recent = layer.recent       # which another thread may take away meanwhile
+            if recent is not None:
+                return recent.find(key)
+            found = PyDict_GetItemWithError(layer.changes, key)
             if found != NULL:
                 return <object>found
-            reader = (<Layer>reader).parent
-        return reader.get(key)
+            if not isinstance(layer.parent, Layer):
+                return layer.parent.get(key)
+            layer = <Layer>layer.parent
 
-    cpdef object page(self, bytes path):
-        cdef object reader = self
+    def get(self, bytes key not None):
+        return self.find(key)
+
+    def page(self, bytes path not None):
+        cdef Layer layer = self
+        cdef Merged recent
         cdef PyObject* found
-        while isinstance(reader, Layer):
-            if (<Layer>reader).recent is not None:
-                return (<Merged?>(<Layer>reader).recent).page(path)
-            found = PyDict_GetItem((<Layer>reader).pages, path)
+        while True:
+            recent = layer.recent
+            if recent is not None:
+                return recent.find_page(path)
+            found = PyDict_GetItemWithError(layer.pages, path)
             if found != NULL:
                 return <object>found
-            reader = (<Layer>reader).parent
-        return reader.page(path)
+            if not isinstance(layer.parent, Layer):
+                return layer.parent.page(path)
+            layer = <Layer>layer.parent
 
 
 def span(list keys not None, Py_ssize_t start, bytes prefix not None, dict changes not None):

@@ -10,9 +10,10 @@ from bisect import bisect_left, bisect_right, insort
 
 from cython cimport freelist, no_gc
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.dict cimport PyDict_GetItem
+from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
 cdef bytes EMPTY = b""
@@ -22,6 +23,12 @@ cdef inline int space_of(bytes key) except -1:
     if PyBytes_GET_SIZE(key) == 0:
         raise KeyError("a key has at least the byte of its space")
     return (<const uint8_t*>PyBytes_AS_STRING(key))[0]
+
+
+cdef inline bint below(bytes first, bytes second) noexcept:
+    cdef Py_ssize_t a = PyBytes_GET_SIZE(first), b = PyBytes_GET_SIZE(second)
+    cdef int order = memcmp(PyBytes_AS_STRING(first), PyBytes_AS_STRING(second), min(a, b))
+    return order < 0 or (order == 0 and a < b)
 
 
 include "values.pxi"
@@ -34,12 +41,6 @@ include "layers.pxi"
 @freelist(1024)
 cdef class Entry:
     """What the block found at a key, and what is there now. Records refer to no entry: there are no cycles to look for."""
-
-
-cdef inline bint below(bytes first, bytes second) noexcept:
-    cdef Py_ssize_t a = PyBytes_GET_SIZE(first), b = PyBytes_GET_SIZE(second)
-    cdef int order = memcmp(PyBytes_AS_STRING(first), PyBytes_AS_STRING(second), min(a, b))
-    return order < 0 or (order == 0 and a < b)
 
 
 cdef class Working:
@@ -60,10 +61,10 @@ cdef class Working:
 
     cdef Entry entry(self, bytes key):
         """What stands at `key`: `now` of it may be read, `set` and `record_of` take it."""
-        cdef PyObject* known = PyDict_GetItem(self._entries, key)
+        cdef PyObject* known = PyDict_GetItemWithError(self._entries, key)
         if known != NULL:
             return <Entry>known
-        return self._found(key, self.parent.get(key) if self._layer is None else self._layer.get(key))
+        return self._found(key, self.parent.get(key) if self._layer is None else self._layer.find(key))
 
     cdef object record_of(self, Entry entry):
         """The record of an entry, made of its bytes when nobody asked for it before."""
@@ -83,7 +84,7 @@ cdef class Working:
         if not entry.changed:
             entry.changed = True
             self._touched += 1
-            entries = PyDict_GetItem(self._changed, space_of(entry.key))
+            entries = PyDict_GetItemWithError(self._changed, space_of(entry.key))
             if entries == NULL:
                 self._changed[space_of(entry.key)] = [entry]
             else:
@@ -183,5 +184,5 @@ cdef class Working:
                 yield key, entry.now
 
     cdef inline Entry _met(self, bytes key, object raw):
-        cdef PyObject* known = PyDict_GetItem(self._entries, key)
+        cdef PyObject* known = PyDict_GetItemWithError(self._entries, key)
         return <Entry>known if known != NULL else self._found(key, raw)

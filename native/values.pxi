@@ -28,7 +28,7 @@ cdef class Values:
             return raw
         if self._known[space] is None:
             return reader(raw)
-        known = PyDict_GetItem(<dict>self._known[space], raw)
+        known = PyDict_GetItemWithError(<dict>self._known[space], raw)
         if known != NULL:
             return <object>known
         value = reader(raw)
@@ -42,7 +42,7 @@ cdef class Values:
         cdef PyObject* writer
         if type(value) is bytes:
             return <bytes>value
-        writer = PyDict_GetItem(self._writers, type(value))
+        writer = PyDict_GetItemWithError(self._writers, type(value))
         raw = value.encode() if writer == NULL else (<object>writer)(value)
         space = space_of(key)
         if space != self._chain_space:

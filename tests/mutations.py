@@ -433,11 +433,12 @@ TRIE: list[Mutation] = [
 
 STATE: list[Mutation] = [
     ("what a block changed is found",
-     "if found != NULL:\n                return <object>found\n        if not self.reaches",
-     "if found != NULL:\n                pass\n        if not self.reaches"),
-    ("each window has its own shelf", "(<_Shelf>found).number == number", "True"),
-    ("shelves in their order", "insort(self._numbers[space], shelf.number)",
-     "self._numbers[space].append(shelf.number)"),
+     "if found != NULL:\n                return <object>found\n        if not self.reach(key)",
+     "if found != NULL:\n                pass\n        if not self.reach(key)"),
+    ("each window has its own shelf", "(<_Shelf>found).number != number", "False"),
+    ("shelves are found when there are many", "        for shelf in self.all:\n            self._place(shelf)\n", ""),
+    ("shelves in their order", "insort(self._numbers[space], number)",
+     "self._numbers[space].append(number)"),
     ("all shelves under a short prefix", "bisect_right(numbers, last)", "bisect_left(numbers, last)"),
     ("keys of a shelf in their order", "start = bisect_left(keys, fresh[0])", "start = len(keys)"),
     ("only keys under the prefix", "cdef Py_ssize_t start = bisect_left(keys, prefix)", "cdef Py_ssize_t start = 0"),

@@ -100,6 +100,19 @@ def test_recent_blocks_ask_the_base_once_and_never_beyond_its_last_key() -> None
     assert recent.size == 4
 
 
+def test_each_of_many_windows_has_a_shelf_of_its_own() -> None:
+    recent = Recent(Flat(StateView(EmptyState(), HEADER)))
+    made: dict[bytes, bytes | None] = {}
+    for window in range(1000):
+        block: dict[bytes, bytes | None] = {place: str(window).encode() for place in (
+            spaces.position(window, 1), spaces.reading(window << 8, 1), spaces.order(spaces.order_id(window, 1)))}
+        assert [recent.get(where) for where in block] == [None] * 3
+        recent.add(StateView(EmptyState(), HEADER, block))
+        made.update(block)
+    assert {where: recent.get(where) for where in made} == made
+    assert dict(recent.range(b"\x12") or ()) == {where: value for where, value in made.items() if where[0] == 0x12}
+
+
 def test_a_session_undoes_and_tells_net_changes() -> None:
     one, two, three = (spaces.account(bytes([number]) * 32) for number in range(3))
     parent = StateView(EmptyState(), HEADER, {one: Account(balance=1).encode(), two: Account(balance=2).encode()})

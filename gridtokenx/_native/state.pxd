@@ -23,32 +23,42 @@ cdef class _Shelf:
     cdef list keys(self)
 
 
+cdef class _Shelves:
+    cdef list all
+    cdef PyObject** places      # open addressing: at least half of them are free
+    cdef size_t mask
+    cdef int bits
+
+    cdef int _grow(self, int bits) except -1
+    cdef int _place(self, _Shelf shelf) noexcept
+    cdef PyObject* at(self, uint64_t number) noexcept
+    cdef _Shelf new(self, uint64_t number)
+
+
 cdef class Merged:
     cdef readonly object base
     cdef readonly dict pages
     cdef bint[256] _of_windows
-    cdef dict _shelves          # by number
+    cdef _Shelves _shelves
     cdef list _numbers          # by space, the numbers of its shelves, ascending; None: there are none
-    cdef (PyObject*)[256] _shelf_met      # by space, the one that was asked for last
     cdef Py_ssize_t _size       # keys of all
     cdef dict _read, _read_pages
     cdef list _last             # by space, the last key that `base` has of it, or b""; None: not asked yet
 
     cdef dict _known(self, Py_ssize_t most)
     cdef uint64_t _number(self, bytes key, int space) noexcept
-    cdef PyObject* _shelf(self, bytes key, int space) except? NULL
-    cdef _Shelf _new_shelf(self, bytes key, int space)
-    cpdef bint reaches(self, bytes key) except -1
-    cpdef object get(self, bytes key)
-    cpdef object page(self, bytes path)
+    cdef _Shelf _new_shelf(self, uint64_t number, int space)
+    cdef bint reach(self, bytes key) except -1
+    cdef object find(self, bytes key)
+    cdef object find_page(self, bytes path)
 
 
 cdef class Layer:
-    cdef public object parent, header, recent
+    cdef public object parent, header
+    cdef public Merged recent
     cdef readonly dict changes, pages
 
-    cpdef object get(self, bytes key)
-    cpdef object page(self, bytes path)
+    cdef object find(self, bytes key)
 
 
 cdef class Entry:
