@@ -16,13 +16,16 @@ cdef extern from *:
     """
     typedef __int128 wide_t;
     /* `(2 n + d) // (2 d)`, the quotient rounded down, also below zero. */
-    static inline wide_t half_up(wide_t n, wide_t d) {
-        wide_t twice = 2 * n + d, whole = twice / (2 * d);
+    static inline wide_t half_up(wide_t n, int64_t d) {
+        wide_t twice = 2 * n + d, whole;
+        if (twice >= 0 && twice <= INT64_MAX)       /* nearly always, and several times quicker */
+            return (uint64_t)twice / (uint64_t)(2 * d);
+        whole = twice / (2 * d);
         return twice % (2 * d) < 0 ? whole - 1 : whole;
     }
     """
     ctypedef int64_t wide_t
-    wide_t half_up(wide_t, wide_t) nogil
+    wide_t half_up(wide_t, int64_t) nogil
 
 cdef enum:
     KWH = 1000
@@ -79,10 +82,19 @@ cdef inline uint8_t* line(uint8_t* at, int rule, int64_t quantity, int64_t rate,
     return write_number(write_number(write_number(at, quantity), rate), amount)
 
 
+cdef inline bytes address_key(uint8_t space, bytes address):
+    """The key of an address of ADDRESS bytes."""
+    cdef bytes key = PyBytes_FromStringAndSize(NULL, 1 + ADDRESS)
+    cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(key)
+    at[0] = space
+    memcpy(at + 1, PyBytes_AS_STRING(address), ADDRESS)
+    return key
+
+
 cdef class _Earner:
     """Who earns by the bills of this piece: a utility, or the tax account."""
 
-    cdef bytes address, key
+    cdef bytes address
     cdef int64_t amount
 
 
@@ -90,6 +102,9 @@ cdef class _Zone:
     cdef list sums              # None: nothing was added yet
     cdef int64_t[SUMS] added
     cdef _Earner utility
+    cdef Entry account          # the utility's
+    cdef object read            # what stood there when `balance` was read of it
+    cdef int64_t balance
 
 
 cdef class _Terms:
@@ -106,8 +121,7 @@ cdef class Meters:
     """
 
     cdef Shape account, meter, position, reading, traded, settlement, lot, energy, prices
-    cdef bytes account_space, energy_space
-    cdef uint8_t meter_space, position_space, reading_space, traded_space, settlement_space, lot_space, late_space
+    cdef uint8_t account_space, energy_space, meter_space, position_space, reading_space, traded_space, settlement_space, lot_space, late_space
     cdef int64_t debt_most
     cdef object meter_weight, clear_weight
 
@@ -118,7 +132,7 @@ cdef class Meters:
         self.account, self.meter, self.position = (shape_of(classes, name) for name in ("Account", "Meter", "Position"))
         self.reading, self.traded, self.prices = (shape_of(classes, name) for name in ("Reading", "Traded", "Prices"))
         self.settlement, self.lot, self.energy = (shape_of(classes, name) for name in ("Settlement", "Lot", "Energy"))
-        self.account_space, self.energy_space = bytes((spaces["ACCOUNT"],)), bytes((spaces["ENERGY"],))
+        self.account_space, self.energy_space = spaces["ACCOUNT"], spaces["ENERGY"]
         self.meter_space, self.position_space = spaces["METER"], spaces["POSITION"]
         self.reading_space, self.traded_space = spaces["READING"], spaces["TRADED"]
         self.settlement_space, self.lot_space = spaces["SETTLEMENT"], spaces["LOT"]
@@ -161,6 +175,8 @@ cdef class _Run:
     cdef bytes tax_address
     cdef dict earned, earners, terms, zones
     cdef _Earner tax
+    cdef object zone, tariff        # of the meter whose terms were looked for last
+    cdef _Terms before
     cdef bint late
 
     cdef int close(self) except -1:
@@ -179,19 +195,23 @@ cdef class _Run:
         cdef _Earner earner = self.earners.get(address)
         if earner is None:
             earner = _Earner.__new__(_Earner)
-            earner.address, earner.key = address, self.kernel.account_space + address
-            earner.amount = self.earned.setdefault(address, 0)
+            earner.address, earner.amount = address, self.earned.setdefault(address, 0)
             self.earners[address] = earner
         return earner
 
     cdef _Terms _terms(self, object zone, object tariff):
         """None when they are beyond bounds."""
-        cdef _Terms terms = self.terms.get((zone, tariff))
+        cdef _Terms terms
         cdef int64_t[6] numbers
+        if zone is self.zone and tariff is self.tariff:     # as the meter before
+            return self.before
+        terms = self.terms.get((zone, tariff))
         if terms is not None:
+            self.zone, self.tariff, self.before = zone, tariff, terms
             return terms
         prices, utility = self.find(zone, tariff)
-        if not read_all(self.kernel.prices, prices, RATE_MOST, 0, 6, numbers):
+        if type(utility) is not bytes or PyBytes_GET_SIZE(utility) != ADDRESS or not read_all(
+                self.kernel.prices, prices, RATE_MOST, 0, 6, numbers):
             return None
         terms = _Terms.__new__(_Terms)
         terms.energy, terms.ft, terms.buy_back = numbers[0], numbers[1], numbers[2]
@@ -200,6 +220,8 @@ cdef class _Run:
         if terms.zone is None:
             terms.zone = self.zones[zone] = _Zone.__new__(_Zone)
             terms.zone.utility = self._earner(utility)
+            terms.zone.account = self.session.entry(address_key(self.kernel.account_space, utility))
+            terms.zone.read = ...       # nothing yet
         if self.tax is None:
             self.tax = self._earner(self.tax_address)
         self.terms[zone, tariff] = terms
@@ -289,10 +311,15 @@ cdef class _Run:
         owner = k.meter.get(meter, 0)
         if type(owner) is not bytes or PyBytes_GET_SIZE(owner) != ADDRESS:
             return 0
-        if not self._money(session.entry(terms.zone.utility.key).now, u) or <wide_t>u[BALANCE] + terms.zone.utility.amount - (
-                to_utility if to_utility > 0 else -to_utility) - (to_tax if to_tax > 0 else -to_tax) < -k.debt_most:
+        if terms.zone.read is not terms.zone.account.now:
+            if not self._money(terms.zone.account.now, u):
+                return 0
+            terms.zone.read, terms.zone.balance = terms.zone.account.now, u[BALANCE]
+        if <wide_t>terms.zone.balance + terms.zone.utility.amount - (to_utility if to_utility > 0 else -to_utility) - (
+                to_tax if to_tax > 0 else -to_tax) < -k.debt_most:
             return 0
-        account, energy = session.entry(k.account_space + <bytes>owner), session.entry(k.energy_space + <bytes>owner)
+        account = session.entry(address_key(k.account_space, <bytes>owner))
+        energy = session.entry(address_key(k.energy_space, <bytes>owner))
         if not self._money(account.now, a) or a[DUES] or not read_any(k.energy, energy.now, MONEY_MOST, 0, 6, e):
             return 0
         a[COLLATERAL] -= t[5]
