@@ -166,7 +166,7 @@ def test_heights_between_are_remembered_but_few(chain: tuple[Database, list[dict
 
     monkeypatch.setattr(snapshot.trie, "update", counted)
     between = next(height for height in range(1, HEIGHTS)
-                   if not paged(database, height) and database.changed(height + 1))
+                   if not paged(database, height) and database.changed(height) and database.changed(height + 1))
     for _ in range(3):
         with database.state_at(between) as state:
             assert state.page(b"\x00") is not None and state.page(b"\x01\x00") is not None
@@ -175,6 +175,39 @@ def test_heights_between_are_remembered_but_few(chain: tuple[Database, list[dict
         with database.state_at(height) as state:
             state.page(b"\x00")
     assert len(database._between) <= snapshot.MOST_BETWEEN
+
+
+def test_pages_between_are_those_of_the_nearest_height_that_has_some(
+        chain: tuple[Database, list[dict[bytes, bytes]]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done or undone are the keys that blocks changed from there on; before the history floor only undone."""
+    database, held = chain
+    counts: list[int] = []
+    update = trie.update
+
+    def counted(read: Any, root: bytes, changes: Any) -> Any:
+        counts.append(len(changes))
+        return update(read, root, changes)
+
+    def keys(after: int, up_to: int) -> int:
+        return len({key for height in range(after + 1, up_to + 1) for key in database.changed(height) or ()})
+
+    monkeypatch.setattr(snapshot.trie, "update", counted)
+    places = [0, *(height for height in range(1, HEIGHTS + 1) if paged(database, height))]
+    before, after = max(pairwise(places), key=lambda pair: pair[1] - pair[0])
+    assert after - before > 3
+    for height in range(before, after + 1):
+        counts.clear()
+        with database.state_at(height) as state:
+            assert {path: state.page(path) for path in held[height]} == held[height]
+        nearer = keys(before, height) if height - before < after - height else keys(height, after)
+        assert sum(counts) == nearer, height
+    while not database.prune_history(before + 1, 50, 0).done:
+        pass
+    database._between.clear()
+    counts.clear()
+    with database.state_at(before + 1) as state:
+        assert {path: state.page(path) for path in held[before + 1]} == held[before + 1]
+    assert counts == [keys(before + 1, after)]
 
 
 def paged(database: Database, height: int) -> bool:

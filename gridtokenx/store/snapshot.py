@@ -7,6 +7,8 @@ time. An open one keeps LMDB from reusing pages, so renew it within a second or 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ from attrs import define
 
 from gridtokenx._native import checkpoint as native
 from gridtokenx.ledger import trie
-from gridtokenx.store.environment import Tables, Transaction, last_key, translate
+from gridtokenx.store.environment import Cursor, Tables, Transaction, last_key, translate
 from gridtokenx.store.errors import DatabaseDamaged, StoreClosed
 from gridtokenx.store.schema import (
     CHANGED,
@@ -138,72 +140,91 @@ class HistoricSnapshot(_Reader):
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a state key as of `height`. Raises KeyRefused, StoreClosed."""
-        for row in self._rows_above(key, STATE_HISTORY, self.height):
-            return read_before_value(row)
-        return self._present(key, STATE)
+        with self._cursor(STATE_HISTORY) as cursor:
+            return self._as_of(height_key(self.height + 1), key, STATE, cursor)
 
     def page(self, path: bytes) -> bytes | None:
         """A page of the trie as of `height`. Between heights that have pages the first one asked for takes the time
-        of going back from the next of those."""
+        of going there from the nearest of those."""
         known = self._known.get(self.height)
         if known is None:
             known = self._between()
             if len(self._known) >= MOST_BETWEEN:
                 self._known.clear()
             self._known[self.height] = known
-        return known.pages[path] if path in known.pages else self._page_of(known.height, path)
+        if path in known.pages:
+            return known.pages[path]
+        with self._cursor(PAGE_HISTORY) as cursor:
+            return self._as_of(height_key(known.height + 1), path, PAGES, cursor)
 
     def _between(self) -> Between:
-        """Undoes in the trie what blocks changed from the next height that has pages back to this one."""
-        height, changed = self._next_with_pages()
-
-        def read(path: bytes) -> bytes | None:
-            return self._page_of(height, path)
-
-        if not changed:
+        """Does or undoes in the trie what blocks changed between the nearest height that has pages and this one."""
+        height, keys = self._nearest_with_pages()
+        if not keys:
             return Between(height, {})
-        try:
-            page = read(trie.ROOT_PATH)
-            root = trie.EMPTY_ROOT if page is None else trie.page_hash(trie.ROOT_PATH, page)
-            return Between(height, trie.update(read, root, [(key, self.get(key)) for key in sorted(changed)])[1])
-        except trie.TrieError as error:
-            raise DatabaseDamaged(f"{self._path}: trie pages as of height {self.height} do not follow from those at "
-                                  f"{height}: {error}") from error
+        above, above_paged = height_key(self.height + 1), height_key(height + 1)
+        with self._cursor(STATE_HISTORY) as values, self._cursor(PAGE_HISTORY) as pages:
 
-    def _next_with_pages(self) -> tuple[int, set[bytes]]:
-        """The first height from this one on that has pages, and the keys that blocks changed in between."""
-        height, changed = self.height, set[bytes]()
-        paged = height in (0, self._executed) or len(self._changed_at(height)) > 1      # none if it was pruned: go on
-        while not paged:
-            height += 1
-            lists = self._changed_at(height)
+            def read(path: bytes) -> bytes | None:
+                return self._as_of(above_paged, path, PAGES, pages)
+
+            try:
+                page = read(trie.ROOT_PATH)
+                root = trie.EMPTY_ROOT if page is None else trie.page_hash(trie.ROOT_PATH, page)
+                changes = [(key, self._as_of(above, key, STATE, values)) for key in sorted(keys)]
+                return Between(height, trie.update(read, root, changes)[1])
+            except trie.TrieError as error:
+                raise DatabaseDamaged(f"{self._path}: trie pages as of height {self.height} do not follow from those "
+                                      f"at {height}: {error}") from error
+
+    def _nearest_with_pages(self) -> tuple[int, set[bytes]]:
+        """The nearest height that has pages, and the keys that blocks changed between that and this one."""
+        ahead, back = set[bytes](), set[bytes]()
+        backward = True                 # as long as no list was pruned
+        for distance in count():
+            above, below = self.height + distance, self.height - distance
+            if self._has_pages(above):
+                return above, ahead
+            if backward and self._has_pages(below):
+                return below, back
+            lists = self._changed_at(above + 1)
             if not lists:
-                raise DatabaseDamaged(f"{self._path}: the list of keys that block {height} changed is missing")
-            changed.update(unpack(lists[0]))
-            paged = len(lists) > 1
-        return height, changed
+                raise DatabaseDamaged(f"{self._path}: the list of keys that block {above + 1} changed is missing")
+            ahead.update(unpack(lists[0]))
+            lists = self._changed_at(below) if backward else []
+            backward = bool(lists)
+            if backward:
+                back.update(unpack(lists[0]))
+        raise AssertionError
+
+    def _has_pages(self, height: int) -> bool:
+        return height in (0, self._executed) or len(self._changed_at(height)) > 1
 
     def _changed_at(self, height: int) -> list[bytes]:
         packed = self._present(height_key(height), CHANGED)
         return [] if packed is None else unpack(packed)
 
-    def _page_of(self, height: int, path: bytes) -> bytes | None:
-        """A page as of `height`, which has pages: the first whole one above it, less the differences before that."""
-        differences = []
-        for row in self._rows_above(path, PAGE_HISTORY, height):
-            if row[:1] != DIFFERENCE:
-                page = read_before_value(row)
-                break
-            differences.append(row)
-        else:
-            page = self._present(path, PAGES)
-        for row in reversed(differences):
+    def _as_of(self, above: bytes, key: bytes, table: bytes, history: Cursor) -> bytes | None:
+        """What the table has at a key before the heights from `above` on: the first whole row of the key's history from
+        there on, or what there is now, less the differences before that."""
+        size, whole, differences = len(key) + HEIGHT_BYTES, None, []
+        if history.set_range(key + above):
+            for row, value in history.iternext():
+                if not row.startswith(key):
+                    break
+                if len(row) == size:
+                    if value[:1] != DIFFERENCE:
+                        whole = value
+                        break
+                    differences.append(value)
+        made = self._present(key, table) if whole is None else read_before_value(whole)
+        for difference in reversed(differences):
             try:
-                page = native.restore(page or b"", row)
+                made = native.restore(made or b"", difference)
             except ValueError as error:
-                raise DatabaseDamaged(f"{self._path}: the history of trie page {path.hex()} above height "
-                                      f"{height} does not fit together: {error}") from error
-        return page
+                raise DatabaseDamaged(f"{self._path}: the history of trie page {key.hex()} above height "
+                                      f"{int.from_bytes(above) - 1} does not fit together: {error}") from error
+        return made
 
     def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """All (key, value) as of `height` whose key starts with `prefix`, ascending; from key `start` on."""
@@ -228,18 +249,11 @@ class HistoricSnapshot(_Reader):
         except lmdb.Error as error:
             raise translate(error, self._path) from error
 
-    def _rows_above(self, key: bytes, history: bytes, height: int) -> Iterator[bytes]:
-        """The history rows of a key above a height, ascending."""
+    @contextmanager
+    def _cursor(self, table: bytes) -> Iterator[Cursor]:
         try:
-            with self._reading().cursor(db=self._tables[history]) as cursor:
-                found = cursor.set_range(key + height_key(height + 1))
-                while found:
-                    row = cursor.key()
-                    if not row.startswith(key):
-                        break
-                    if len(row) == len(key) + HEIGHT_BYTES:
-                        yield cursor.value()
-                    found = cursor.next()
+            with self._reading().cursor(db=self._tables[table]) as cursor:
+                yield cursor
         except lmdb.Error as error:
             raise translate(error, self._path) from error
 
@@ -262,3 +276,4 @@ class HistoricSnapshot(_Reader):
                 if key.startswith(prefix):
                     yield key, read_before_value(cursor.value())
                 found = cursor.set_range(key + _PAST_EVERY_HEIGHT)
+
