@@ -132,7 +132,7 @@ class Live(Chain):
         assert not refused and block.state is not None and block.result is not None
         mined = mined_from(block.result, block.transactions, (), tickets)
         self._pool = [entry for entry in self._pool if entry.ticket not in mined.receipts]
-        self.head = block.state
+        self._state = block.state
         self.blocks.append(mined)
         return mined, block.result.unfinished
 

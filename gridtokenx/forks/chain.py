@@ -25,7 +25,7 @@ from gridtokenx.forks.base import Base
 from gridtokenx.forks.dump import dump
 from gridtokenx.forks.edits import Edit, edit_block
 from gridtokenx.forks.errors import ForkError, OperationFailed
-from gridtokenx.forks.layers import Growing, compact
+from gridtokenx.forks.layers import Growing, compact, rooted
 from gridtokenx.forks.metering import report, report_columns
 from gridtokenx.forks.mined import Mined, Refusal, mined_from
 from gridtokenx.forks.override import Override
@@ -83,13 +83,14 @@ class Chain:
     signed, for a chain that verifies. Not thread-safe.
     """
 
-    head: StateView
+    _state: StateView
     provenance: Provenance | None = None
     salt: str = ""
     max_orders: int = 1 << 17
     blocks: list[Mined] = field(factory=list)
     signs: bool = False
     _base: Base | None = None
+    _rootless: bool = False             # a fork's first block, as long as nobody has asked for `head`
     _books: Books = field(init=False)
     _pool: list[_Waiting] = field(factory=list)
     _tickets: count[int] = field(factory=lambda: count(1))
@@ -100,26 +101,44 @@ class Chain:
     _growing: Growing | None = field(default=None, init=False)          # while blocks have no state root
 
     def __attrs_post_init__(self) -> None:
-        self._books = books_of(self.head, self.max_orders)
+        self._books = books_of(self._state, self.max_orders)
 
     # ------------------------------------------------------------ what and when
 
     @property
+    def head(self) -> StateView:
+        """The last block and the state after it.
+
+        A fork's first block gets its state root when this is first asked for, also by a block on it or a dump: for that
+        the store may have to find out trie pages (`HistoricSnapshot.page`).
+        """
+        if self._rootless:
+            if self._base is None:
+                raise ForkError("the base of this fork was closed")
+            self._state, self._rootless = rooted(self._state), False
+        return self._state
+
+    @property
+    def state(self) -> StateReader:
+        """The state as the chain stands, to read, which takes no state root; the header is that of `head`."""
+        return self._state
+
+    @property
     def chain_id(self) -> bytes:
-        return self.head.header.chain_id
+        return self._state.header.chain_id
 
     @property
     def height(self) -> int:
-        return self.head.header.height
+        return self._state.header.height
 
     @property
     def parameters(self) -> Parameters:
-        return read_parameters(self.head)
+        return read_parameters(self._state)
 
     @property
     def now_ms(self) -> int:
         """Market time, Unix ms."""
-        return market_clock(self.head).now_ms
+        return market_clock(self._state).now_ms
 
     @property
     def now(self) -> datetime:
@@ -133,7 +152,7 @@ class Chain:
 
     def record(self, key: bytes) -> Any:
         """The record of state at `key` (`ledger.spaces`), or None."""
-        raw = self.head.get(key)
+        raw = self._state.get(key)
         return None if raw is None else decode_value(key, raw)
 
     def account(self, party: Party) -> Account:
@@ -340,7 +359,7 @@ class Chain:
 
     def _stand(self, state: StateView) -> None:
         """The chain stands at a block on its head."""
-        self.head = compact(state) if self._growing is None else self._growing.add(state)
+        self._state = compact(state) if self._growing is None else self._growing.add(state)
 
     @contextmanager
     def unrooted(self) -> Iterator[None]:
@@ -368,7 +387,7 @@ class Chain:
         if growing is None or not growing.holds(self.head):
             return
         before = self.head.header
-        self.head = growing.rooted(self.head)
+        self._state = growing.rooted(self.head)
         self._books.at(before.hash)
         self._books.commit(self.head.header.hash, before.hash, ())
         self.blocks[-1] = evolve(self.blocks[-1], header=self.head.header)
@@ -390,7 +409,7 @@ class Chain:
         self._points = {known: kept for known, kept in self._points.items() if known <= number}
         self.adopted = ()
         regrouped = _grid(self.head) != _grid(point.head)
-        self.head = point.head
+        self._state = point.head
         self._growing = None if self._growing is None else Growing(self.head)
         self._pool = list(point.pool)
         del self.blocks[point.blocks:]

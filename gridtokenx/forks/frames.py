@@ -24,7 +24,7 @@ from gridtokenx.ledger.parameters import REGISTRY
 from gridtokenx.ledger.records import Account, Corridor, CorridorWindow, Identity, Market, Meter, Order
 from gridtokenx.ledger.schema import decode_value
 from gridtokenx.ledger.spaces import Space, corridor, meter, trade, window_of
-from gridtokenx.ledger.state import StateView
+from gridtokenx.ledger.state import StateReader
 from gridtokenx.market.clock import WINDOW_MS, MarketClock
 from gridtokenx.market.orders import Side
 from gridtokenx.market.posting import Fill
@@ -87,11 +87,11 @@ class Frames:
     """`chain.frames`: every method reads the chain as it stands now."""
 
     chain: Chain
-    _bills: tuple[StateView, Settled] | None = field(default=None, init=False, repr=False)
+    _bills: tuple[StateReader, Settled] | None = field(default=None, init=False, repr=False)
 
     def trades(self) -> pl.DataFrame:
         """Trades that state still holds, and those made here that it has cleared since."""
-        kept = dict(self.chain.head.scan(bytes((Space.TRADE,))))
+        kept = dict(self.chain.state.scan(bytes((Space.TRADE,))))
         cleared: dict[bytes, Fill] = {}
         for mined in reversed(self.chain.blocks):
             for fill in mined.fills:
@@ -231,14 +231,14 @@ class Frames:
     # ------------------------------------------------------------ inside
 
     def _records(self, space: Space) -> Iterator[tuple[bytes, Any]]:
-        for key, raw in self.chain.head.scan(bytes((space,))):
+        for key, raw in self.chain.state.scan(bytes((space,))):
             yield key, decode_value(key, raw)
 
     def _settled(self) -> Settled:
         """All bills; read once while the chain stands where it does, for two tables are made of them."""
-        head = self.chain.head
-        if self._bills is None or self._bills[0] is not head:
-            self._bills = head, columns.settlements(head.scan(bytes((Space.SETTLEMENT,))))
+        state = self.chain.state
+        if self._bills is None or self._bills[0] is not state:
+            self._bills = state, columns.settlements(state.scan(bytes((Space.SETTLEMENT,))))
         return self._bills[1]
 
     def _owners(self, meters: Column, others: dict[int, bytes]) -> pl.Series:

@@ -31,6 +31,14 @@ def compact(view: StateView) -> StateView:
     return view if parent is view.parent else StateView(parent, view.header, changes, pages)
 
 
+def rooted(view: StateView) -> StateView:
+    """The state after a block that has the state root of the one it lies on, with its own."""
+    below = view.parent
+    assert isinstance(below, StateView)
+    root, pages = trie.update(below.page, below.header.state_root, view.changes.items())
+    return StateView(below, evolve(view.header, state_root=root), view.changes, pages)
+
+
 def flatten(view: StateView) -> tuple[StateReader, dict[bytes, bytes | None], dict[bytes, bytes | None]]:
     """(what lies below all layers, all changes over it, all trie pages over it); None stands for removed."""
     layers: list[StateView] = []
@@ -66,9 +74,7 @@ class Growing:
 
     def rooted(self, newest: StateView) -> StateView:
         """The same state with its root in its header. Nothing may be added any more."""
-        changes = self._recent.flat()
-        root, pages = trie.update(self._base.page, self._base.header.state_root, changes.items())
-        return StateView(self._base, evolve(newest.header, state_root=root), changes, pages)
+        return rooted(StateView(self._base, newest.header, self._recent.flat()))
 
 
 class _Ordered:

@@ -65,7 +65,7 @@ def savings(chain: Chain, table: Table) -> pl.DataFrame:
 
 def alone_uthb(chain: Chain, window: int, tariff: int, injected_wh: int, withdrawn_wh: int) -> float:
     """What a meter would pay for a window without trade, all from and to its utility."""
-    rate = window_rates(Session(chain.head, chain.height + 1), chain.parameters, window)
+    rate = window_rates(Session(chain.state, chain.height + 1), chain.parameters, window)
     return _retail(rate, tariff, withdrawn_wh) - injected_wh * rate.buy_back / 1_000
 
 
@@ -212,7 +212,7 @@ def _savings(chain: Chain, table: Table) -> dict[str, tuple[float, float, int]]:
     settled = table("settlements")
     if settled.is_empty():
         return {}
-    session, parameters = Session(chain.head, chain.height + 1), chain.parameters
+    session, parameters = Session(chain.state, chain.height + 1), chain.parameters
     tariffs = table("meters").select("meter", "tariff")
     classes = tariffs["tariff"].unique().sort().to_list()
     priced = [(window, tariff, rates.energy[tariff] + rates.ft, rates.vat_ppm, rates.buy_back)

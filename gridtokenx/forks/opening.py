@@ -18,15 +18,15 @@ from gridtokenx.ledger.genesis import Genesis, load_genesis
 def fork(directory: str | Path, height: int | None = None, *, salt: str = "fork", max_orders: int = 1 << 17) -> Chain:
     """The chain in a node's data directory as of `height` (its last checkpoint unless given), to do with as you like.
 
-    The node may run meanwhile; nothing of its chain is written or copied, and the time this takes does not depend on
-    how long the chain is. Two forks of the same block with different salts have different chain ids and keys.
+    The node may run meanwhile; nothing of its chain is written or copied, and the time this takes depends neither on
+    its length nor on its accounts. Two forks of the same block with different salts have different chain ids and keys.
     Raises ForkError when the directory holds no chain or no longer the state as of `height`.
     """
     base = Base(Path(directory), height)
     try:
         provenance = provenance_of(base.header, salt, (("fork", _authority(salt).public),))
-        head = first_block(base, base.header, provenance)
-        return Chain(head, provenance, salt, max_orders, base=base)
+        first = first_block(base, base.header, provenance)
+        return Chain(first, provenance, salt, max_orders, base=base, rootless=True)
     except BaseException:
         base.close()
         raise

@@ -177,7 +177,7 @@ class Override:
     def _grid_operator(self) -> bytes:
         """An account that may set capacities, made up when the chain has none, with money for fees."""
         chain = self.chain
-        for _, raw in chain.head.scan(bytes((Space.PARTICIPANT,))):
+        for _, raw in chain.state.scan(bytes((Space.PARTICIPANT,))):
             found = Participant.decode(raw)
             if found.role == Role.GRID_OPERATOR and found.expires_ms > chain.now_ms:
                 self._pay_fees(found.account)

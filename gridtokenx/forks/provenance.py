@@ -69,7 +69,10 @@ def provenance_of(header: Header, salt: str, authorities: tuple[Member, ...]) ->
 
 
 def first_block(base: StateReader, header: Header, provenance: Provenance) -> StateView:
-    """The fork's first block, a child of `header` without transactions: another chain id, authorities and epoch."""
+    """The fork's first block, a child of `header` without transactions: another chain id, authorities and epoch.
+
+    It has no state root of its own yet (`layers.rooted`).
+    """
     chain_id = provenance.chain_id
     epoch_length = read_parameters(base).epoch_length
 
@@ -83,4 +86,4 @@ def first_block(base: StateReader, header: Header, provenance: Provenance) -> St
         session.put(spaces.AUTHORITIES, Authorities(provenance.authorities))
         session.put(spaces.AUTHORITY_CHANGES, AuthorityChanges())
 
-    return edit_block(StateView(base, header), become, chain_id=chain_id)
+    return edit_block(StateView(base, header), become, chain_id=chain_id, rooted=False)

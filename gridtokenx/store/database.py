@@ -125,7 +125,6 @@ class Database:
     _tables: Tables
     _lock: DirectoryLock | None
     chain_id: bytes = field(init=False)
-    genesis: bytes = field(init=False)
     first_height: int = field(init=False)
     """Of the blocks that are held whole: 1, or in a database that began with a snapshot the one after it."""
     _writer: Lock = field(factory=Lock)
@@ -219,7 +218,6 @@ class Database:
             if known_rules is not None and rules not in known_rules:
                 raise WrongVersion(f"{path} is on rules version {rules}; this program knows "
                                    f"{', '.join(map(str, sorted(known_rules)))}. Use a newer program")
-            database.genesis = read_meta(transaction, tables, META_GENESIS, bytes)
             database.first_height = read_meta(transaction, tables, META_FIRST, int)
             executed = read_meta(transaction, tables, META_EXECUTED, int)
             with transaction.cursor(db=tables[HEADERS]) as cursor:
@@ -252,6 +250,11 @@ class Database:
     @property
     def read_only(self) -> bool:
         return self._lock is None
+
+    @property
+    def genesis(self) -> bytes:
+        """The genesis record, which is as long as the list of its accounts: read when asked for."""
+        return self._query(lambda transaction, tables: read_meta(transaction, tables, META_GENESIS, bytes))
 
     @property
     def executed_height(self) -> int:
