@@ -165,8 +165,8 @@ def test_a_run_with_batteries_and_cars_reads_what_they_do_and_adds_up() -> None:
 
 def test_it_makes_no_difference_whether_meters_report_every_hour_or_every_quarter(
         monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bills and balances are the same, but for the collector's fees. (With one session: at another height there may be
-    another epoch, whose seed decides who is first in a block.)"""
+    """Bills and balances are the same, but for the collector's fees. (With one session: who is first in a
+    block depends on its height.)"""
     made = parse_scenario(text(windows=12, session=12, rounds=2, strategy="battery-arbitrage").replace(
         "06:00:00", "10:00:00").replace("pv_kw = 6.0", "pv_kw = 6.0\nbattery_kwh = 8.0\nbattery_kw = 4.0"))
     results = []

@@ -74,7 +74,10 @@ class Growing:
 
     def rooted(self, newest: StateView) -> StateView:
         """The same state with its root in its header. Nothing may be added any more."""
-        return rooted(StateView(self._base, newest.header, self._recent.flat()))
+        view = rooted(StateView(self._base, newest.header, self._recent.flat()))
+        self._recent.pages.update(view.pages)
+        view.recent = self._recent          # its tables are small, and their keys need no sorting
+        return view
 
 
 class _Ordered:
