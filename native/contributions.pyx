@@ -7,7 +7,7 @@ possible and within ordinary bounds. All others, and whatever is wrong, are left
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp
 
-from gridtokenx._native.state cimport Working
+from gridtokenx._native.state cimport Changes, Entry, Working, former
 
 include "packed.pxi"
 
@@ -103,23 +103,25 @@ cdef class Contributions:
         self.lot_space, self.energy_space, self.traded_space = spaces["LOT"], spaces["ENERGY"], spaces["TRADED"]
         self.meter_space, self.buy = bytes((spaces["METER"],)), buy
 
-    def gather(self, list changes not None, Py_ssize_t index, dict rules not None, Working session not None, Entries entries not None,
+    def gather(self, Changes changes not None, Py_ssize_t index, dict rules not None, Working session not None, Entries entries not None,
                zone_group, int64_t accounts, int64_t lots):
         """Appends (index << 32 | group, amount) of the changes from the one at `index` on, up to one that is left to the
         `rules`, by space; returns the index of that one. `accounts` and `lots` are the first of their groups, `zone_group(window,
         zone)` that of a zone's."""
-        cdef Py_ssize_t count = len(changes)
-        cdef tuple change
+        cdef Py_ssize_t count = len(changes.entries)
+        cdef Entry change
         cdef bytes key, window = None
         cdef object before, now
-        cdef int space
-        cdef bint done
+        cdef int space, last = -1
+        cdef bint ruled = False, done
         cdef int64_t at, group = 0, zone = -1, of
         while index < count:
-            change = <tuple>changes[index]
-            key, before, now = <bytes>change[0], change[1], change[2]
+            change = <Entry>changes.entries[index]
+            key, before, now = change.key, former(change), change.now
             space = (<const uint8_t*>PyBytes_AS_STRING(key))[0]
-            if space in rules:
+            if space != last:           # changes come by space
+                last, ruled = space, space in rules
+            if ruled:
                 at = <int64_t>index << 32
                 if space == self.account_space:
                     done = self._account(at, before, now, entries)

@@ -3,7 +3,7 @@
 a day, most of them new ones that no state holds.
 
 `gridtokenx.ledger` has the rules: `schema` which record a key holds (`Values`), `state` what lies over what (`Layer`,
-`Merged`), `session` how a block works on it (`Working`).
+`Merged`), `session` how a block works on it (`Working`) and what it changed (`Changes`).
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -13,8 +13,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy
 
 cdef bytes EMPTY = b""
 
@@ -33,14 +33,7 @@ cdef inline bint below(bytes first, bytes second) noexcept:
 
 include "values.pxi"
 include "layers.pxi"
-
-# ------------------------------------------------------------------ a block's records
-
-
-@no_gc
-@freelist(1024)
-cdef class Entry:
-    """What the block found at a key, and what is there now. Records refer to no entry: there are no cycles to look for."""
+include "changes.pxi"
 
 
 cdef class Working:
@@ -50,7 +43,7 @@ cdef class Working:
         self.parent, self.height, self.release_due = parent, height, release_due
         self._layer = parent if isinstance(parent, Layer) else None
         self._values = values
-        self._entries, self._journal, self._changed, self._touched = {}, [], {}, 0
+        self._entries, self._journal, self._changed, self._touched = {}, [], [None] * 256, 0
 
     cdef Entry _found(self, bytes key, object raw):
         cdef Entry entry = Entry.__new__(Entry)
@@ -78,17 +71,16 @@ cdef class Working:
 
     cdef int set(self, Entry entry, object value) except -1:
         """`put` at the entry's key."""
-        cdef PyObject* entries
+        cdef int space
         self._journal.append(entry)
         self._journal.append(entry.now)
         if not entry.changed:
-            entry.changed = True
+            space = space_of(entry.key)
+            entry.changed, entry.head = True, head_of(entry.key)
             self._touched += 1
-            entries = PyDict_GetItemWithError(self._changed, space_of(entry.key))
-            if entries == NULL:
-                self._changed[space_of(entry.key)] = [entry]
-            else:
-                (<list>entries).append(entry)
+            if self._changed[space] is None:
+                self._changed[space] = []
+            (<list>self._changed[space]).append(entry)
         entry.now = value
         return 0
 
@@ -124,45 +116,29 @@ cdef class Working:
         """At least as many as `changed` gives."""
         return self._touched
 
-    cdef list _ascending(self, list entries):
-        cdef Py_ssize_t i
-        for i in range(1, len(entries)):
-            if not below((<Entry>entries[i - 1]).key, (<Entry>entries[i]).key):
-                keys = [(<Entry>entry).key for entry in entries]
-                keys.sort()
-                return [self._entries[key] for key in keys]
-        return entries
-
-    def changed(self, packed=()):
-        """[(key, record before the block or None, record now or None)] of what differs, by ascending key. Records of the
-        spaces `packed` may be given as their canonical bytes."""
-        cdef list found = []
+    def changed(self):
+        """The `Changes` that this block makes: what is as it was is none of them."""
+        cdef Changes changes = Changes.__new__(Changes)
         cdef Entry entry
-        cdef bint as_bytes
-        cdef object before, now
-        for space in sorted(self._changed):
-            as_bytes = space in packed
-            for entry in self._ascending(<list>self._changed[space]):
-                now = entry.now
-                # Bytes are canonical: the same record has the same.
-                if now is None or entry.raw is None:
-                    if now is entry.raw:
-                        continue
-                elif type(now) is bytes:
-                    if now is entry.raw or <bytes>now == entry.raw:
-                        continue
-                else:
-                    if now is entry.before:
-                        continue
-                    if entry.before is None:
-                        entry.before = self._values.decode(entry.key, entry.raw)
-                    if now == entry.before:
-                        continue
-                before = entry.before if entry.before is not None else entry.raw
-                if not as_bytes:
-                    before, now = self.record(entry.key, before), self.record(entry.key, now)
-                found.append((entry.key, before, now))
-        return found
+        changes.values, changes.entries = self._values, []
+        for entries in self._changed:
+            if entries is not None:
+                for entry in ascending(<list>entries):
+                    if self._differs(entry):
+                        changes.entries.append(entry)
+        return changes
+
+    cdef bint _differs(self, Entry entry) except -1:
+        cdef object now = entry.now
+        if now is None or entry.raw is None:
+            return now is not entry.raw
+        if type(now) is bytes:      # they are canonical: the same record has the same
+            return not (now is entry.raw or <bytes>now == entry.raw)
+        if now is entry.before:
+            return False
+        if entry.before is None:
+            entry.before = self._values.decode(entry.key, entry.raw)
+        return now != entry.before
 
     def scan(self, bytes prefix not None):
         """Keys of the *parent's* state under `prefix` that still stand, with their records as they are now.

@@ -49,16 +49,6 @@ cdef class Values:
             self._remember(space, raw, value)
         return raw
 
-    def encode_changes(self, list changes not None):
-        """Key -> canonical bytes, or None, of each (key, record before, record now)."""
-        cdef dict made = {}
-        cdef tuple change
-        cdef object now
-        for change in changes:
-            now = change[2]
-            made[change[0]] = None if now is None else self.encode(change[0], now)
-        return made
-
     cdef int _remember(self, int space, bytes raw, object value) except -1:
         if self._known[space] is None:
             return 0

@@ -447,8 +447,13 @@ STATE: list[Mutation] = [
     ("keys of a shelf in their order", "start = bisect_left(keys, fresh[0])", "start = len(keys)"),
     ("only keys under the prefix", "cdef Py_ssize_t start = bisect_left(keys, prefix)", "cdef Py_ssize_t start = 0"),
     ("what was known, as it was changed since", "        read.update(values)\n", "        pass\n"),
-    ("changes by ascending key", "            if not below(", "            if False and not below("),
-    ("what is as it was is no change", "if now is entry.raw or <bytes>now == entry.raw:", "if now is entry.raw:"),
+    ("changes by ascending key", "if run_end(places, 0, count) == count:", "if True:"),
+    ("keys that begin alike in their order", "return below((<Entry>one.entry).key, (<Entry>other.entry).key)",
+     "return False"),
+    ("changes of one space", "self._first(bytes((space + 1,)))", "len(self.entries)"),
+    ("what was at a key that was not changed", "or (<Entry>self.entries[index]).key != key:", "or False:"),
+    ("what is as it was is no change", "return not (now is entry.raw or <bytes>now == entry.raw)",
+     "return now is not entry.raw"),
     ("a change that is taken back", "(<Entry>journal.pop()).now = value", "journal.pop()"),
     ("a record of bytes put is not what was before", "if entry.now is entry.raw:", "if True:"),
 ]
@@ -497,7 +502,7 @@ def source_of(folder: Path, extension: str, old: str) -> Path:
         sources = [*sorted((folder / "gridtokenx").rglob("*.py")), *(folder / "native" / name for name in KERNELS)]
     else:
         sources = sorted((folder / "native").glob("*.p[xy]*"))
-    stems = {"energy": "", "orderbook": "book_", "state": "layers"}
+    stems: dict[str, str | tuple[str, ...]] = {"energy": "", "orderbook": "book_", "state": ("layers", "changes")}
     found = [path for path in sources
              if path.stem == extension or path.stem.startswith(stems.get(extension, extension))
              if old in path.read_text()]

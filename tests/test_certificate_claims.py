@@ -131,7 +131,7 @@ def run_claims(state: StateView, window: int, budgets: list[int], blocks: list[i
             return True
 
         done = clear_window(context, window, spend)
-        changes = list(session.changed())
+        changes = session.changed()
         check_changes(session, changes)
         state = StateView(state, state.header, encode_changes(changes))
         if blocks is not None:

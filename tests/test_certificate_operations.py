@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ledger_support import FEE, ISSUER, REGISTRAR, THB, Chain, genesis, key
 from model_certificates import Model
 
+from gridtokenx._native.state import Changes
 from gridtokenx.crypto.keys import PrivateKey
 from gridtokenx.errors import InvariantError
 from gridtokenx.grid import thailand
@@ -41,6 +42,7 @@ from gridtokenx.ledger.operations import (
     TransferCertificate,
 )
 from gridtokenx.ledger.receipts import Code
+from gridtokenx.ledger.schema import VALUES
 from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.transaction import FLAG_ALL_OR_NOTHING
 from gridtokenx.units import bangkok_s
@@ -247,7 +249,7 @@ def broken(chain: Chain, *puts: tuple[bytes, Any]) -> str:
     for place, record in puts:
         session.put(place, record)
     with pytest.raises(InvariantError) as refused:
-        check_changes(session, list(session.changed()))
+        check_changes(session, session.changed())
     return str(refused.value)
 
 
@@ -337,4 +339,4 @@ def test_more_than_64_bits_of_claims_are_named() -> None:
     place = spaces.meter_claims(1)
     session = Session(genesis().view(), 1)
     with pytest.raises(InvariantError, match="certificates: 1180591620717411303424 needs more than 64 bits"):
-        check_changes(session, [(place, None, MeterClaims(1 << 70, 0, 0, 0))])
+        check_changes(session, Changes(VALUES, [(place, None, MeterClaims(1 << 70, 0, 0, 0))]))

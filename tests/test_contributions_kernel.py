@@ -11,11 +11,13 @@ from attrs import fields
 from ledger_support import genesis, key
 
 from gridtokenx._native.contributions import Contributions
+from gridtokenx._native.state import Changes
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import conservation, spaces
 from gridtokenx.ledger.conservation import Sum
 from gridtokenx.ledger.metering_records import Energy, Lot, Reading, Settlement, Traded
 from gridtokenx.ledger.records import Account, Meter, Order, Position, WindowBook
+from gridtokenx.ledger.schema import VALUES
 from gridtokenx.ledger.session import Session
 
 STATE = genesis().view()
@@ -70,7 +72,7 @@ class ByRules:
     """A kernel that leaves everything to the rules."""
 
     @staticmethod
-    def gather(changes: list[tuple[bytes, Any, Any]], index: int, rules: dict[int, Any], *_: Any) -> int:
+    def gather(changes: Changes, index: int, rules: dict[int, Any], *_: Any) -> int:
         while index < len(changes) and changes[index][0][0] not in rules:
             index += 1
         return index
@@ -90,10 +92,10 @@ def outcome(monkeypatch: pytest.MonkeyPatch, kernel: Any, changes: list[tuple[by
     for meter in (1, 2, 3):
         session.put(spaces.meter(meter), Meter(bytes(32), 1, bytes(32), 0, 0, 0, 0, 4 * 10**meter, 4 * 10**6, 0, 0))
     monkeypatch.setattr(conservation, "_KERNEL", kernel)
-    monkeypatch.setattr(conservation, "_records", lambda _, entries, __: seen.append((entries.raw(), entries.beyond)))
+    monkeypatch.setattr(conservation, "_records", lambda entries, _: seen.append((entries.raw(), entries.beyond)))
     monkeypatch.setattr(conservation, "check_sums", lambda *_, **__: [])
     try:
-        conservation.check_changes(session, changes)
+        conservation.check_changes(session, Changes(VALUES, changes))
     except InvariantError as error:
         return str(error)
     return seen

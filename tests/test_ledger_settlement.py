@@ -414,7 +414,7 @@ def test_a_correction_reads_one_class_and_no_boundary_meter(monkeypatch: pytest.
     assert read.count(Space.TARIFF) == 1 and read.count(Space.BOUNDARY) == 0
     b: Balance = context.session.get(spaces.balance(window, 0))
     assert (b.minted, b.imports, b.residual) == (5_100, 14_279, 1 + 100 - 3)
-    check_changes(context.session, list(context.session.changed()))
+    check_changes(context.session, context.session.changed())
 
 
 def test_the_tax_account_owes_like_anybody() -> None:
@@ -566,7 +566,7 @@ def test_bills_leave_state_after_their_time() -> None:
     room = iter([True] * 5 + [False] + [True] * 100)
     assert not forget_window(context, window, lambda _: next(room))
     assert forget_window(context, window, lambda _: next(room))
-    check_changes(session, list(session.changed()))
+    check_changes(session, session.changed())
     gone = {Space(key[0]) for key, _, now in session.changed() if now is None}
     assert gone >= {Space.TRADE, Space.POSITION, Space.MARKET, Space.WINDOW, Space.READING, Space.SETTLEMENT,
                     Space.LOT, Space.BALANCE, Space.CORRECTION}

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ledger_support import Flat, genesis
 
-from gridtokenx._native.state import Values
+from gridtokenx._native.state import Changes, Values
 from gridtokenx.ledger import records, spaces, tariff_records
 from gridtokenx.ledger.metering_records import Energy
 from gridtokenx.ledger.records import Account, Order, Position
-from gridtokenx.ledger.schema import decode_value, encode_value
+from gridtokenx.ledger.schema import VALUES, decode_value, encode_value
 from gridtokenx.ledger.session import Session, encode_changes
 from gridtokenx.ledger.state import EmptyState, Recent, StateView
 
@@ -114,10 +114,12 @@ def test_each_of_many_windows_has_a_shelf_of_its_own() -> None:
 
 
 def test_a_session_undoes_and_tells_net_changes() -> None:
-    one, two, three = (spaces.account(bytes([number]) * 32) for number in range(3))
-    parent = StateView(EmptyState(), HEADER, {one: Account(balance=1).encode(), two: Account(balance=2).encode()})
+    one, two, three, four = (spaces.account(bytes([number]) * 32) for number in range(4))
+    parent = StateView(EmptyState(), HEADER, {
+        one: Account(balance=1).encode(), two: Account(balance=2).encode(), four: Account(balance=4).encode()})
     session = Session(parent, 1)
     session.put(one, Account(balance=5))
+    session.put(four, Account(balance=4).encode())
     mark = session.mark()
     session.put(one, None)
     session.put(three, Account(balance=9))
@@ -129,18 +131,48 @@ def test_a_session_undoes_and_tells_net_changes() -> None:
     session.put(three, Account())
     session.put(three, None)
     changes = session.changed()
-    assert changes == [(one, Account(balance=1), Account(balance=5))]
+    assert list(changes) == [(one, Account(balance=1), Account(balance=5))]
     assert encode_changes(changes) == {one: Account(balance=5).encode()}
-    assert session.keys_touched == 3
+    assert session.keys_touched == 4
 
 
-def test_changes_come_by_ascending_key() -> None:
+@given(st.lists(st.binary(max_size=3).flatmap(lambda tail: st.sampled_from([b"", bytes(7), b"a" * 8, b"a" * 20]).map(
+    lambda middle: b"\x0f" + middle + tail)), unique=True))
+def test_changes_come_by_ascending_key(made: list[bytes]) -> None:
+    """Keys of any length, also such as begin alike or with one another."""
     session = Session(StateView(EmptyState(), HEADER), 1)
-    for number in (2, 0, 1):
-        session.put(spaces.meter(number), spaces.PRESENT)
-        session.put(spaces.account(bytes([number]) * 32), Account())
-    assert [key_ for key_, _, _ in session.changed({spaces.Space.METER})] == [
-        *(spaces.account(bytes([number]) * 32) for number in range(3)), *map(spaces.meter, range(3))]
+    for where in made:
+        session.put(where, spaces.PRESENT)
+        session.put(b"\x0a" + where, spaces.PRESENT)
+    assert [where for where, _, _ in session.changed()] == sorted([*made, *(b"\x0a" + where for where in made)])
+
+
+def test_changes_are_told_by_space_and_by_key() -> None:
+    accounts = [spaces.account(bytes([number]) * 32) for number in range(3)]
+    parent = StateView(EmptyState(), HEADER, {where: Account(balance=1).encode() for where in accounts[:2]})
+    session = Session(parent, 1)
+    meters = [spaces.meters_of(b"o" * 32, number) for number in range(3)]
+    for where in reversed(meters):
+        session.put(where, spaces.PRESENT)
+    session.put(accounts[0], None)
+    session.put(accounts[1], Account(balance=2).encode())
+    session.put(accounts[2], Account(balance=3))
+    changes = session.changed()
+    assert changes.of_space(spaces.Space.ACCOUNT) == list(changes)[:3] == [
+        (accounts[0], Account(balance=1), None), (accounts[1], Account(balance=1), Account(balance=2)),
+        (accounts[2], None, Account(balance=3))]
+    assert changes.keys(spaces.Space.METERS_OF) == meters
+    assert changes.gone(spaces.Space.ACCOUNT) == accounts[:1]
+    assert changes.gone(spaces.Space.METERS_OF) == changes.keys(spaces.Space.ACCOUNT_KEYS) == []
+    assert [changes.before(where) for where in (*accounts, spaces.account(b""), spaces.CLOCK, b"\xff")] == [
+        Account(balance=1), Account(balance=1), None, None, None, None]
+    assert len(changes) == 6
+    for index in (6, -1):
+        with pytest.raises(IndexError):
+            changes[index]
+    elsewhere = [(accounts[0], Account(balance=1).encode(), None), (accounts[1], None, Account(balance=2).encode())]
+    assert list(Changes(VALUES, elsewhere)) == [(accounts[0], Account(balance=1), None),
+                                                (accounts[1], None, Account(balance=2))]
 
 
 ADDRESSES = [bytes([number]) * 32 for number in range(4)]
@@ -178,11 +210,11 @@ def test_a_session_is_a_map_that_knows_what_it_was(held: list[int | None], steps
             record = now[KEYS[of[0]]] = _record(KEYS[of[0]], of[1])
             session.put(KEYS[of[0]], record.encode() if record is not None and step == "pack" else record)
     net = [(key_, before[key_], now[key_]) for key_ in sorted(KEYS) if before[key_] != now[key_]]
-    packed = session.changed({spaces.Space.ACCOUNT})
-    assert [(key_, session.record(key_, was), session.record(key_, is_)) for key_, was, is_ in packed] == net
+    changes = session.changed()
+    assert list(changes) == net
     assert [session.get(key_) for key_ in KEYS] == [now[key_] for key_ in KEYS]
-    assert session.changed() == net
-    assert encode_changes(packed) == {key_: None if is_ is None else is_.encode() for key_, _, is_ in net}
+    assert list(changes) == list(session.changed()) == net
+    assert encode_changes(changes) == {key_: None if is_ is None else is_.encode() for key_, _, is_ in net}
 
 
 def test_records_read_back() -> None:
@@ -223,8 +255,8 @@ def test_values_that_are_seldom_read_are_not_remembered() -> None:
     values = Values({4: Account.decode, 5: Account.decode}, 1, {}, {Account: Account.encode}, 9, frozenset({5}))
     account = Account(balance=3)
     raw = account.encode()
-    changes = [(b"\x04a", None, account), (b"\x04b", account, None), (b"\x05a", None, account)]
-    assert values.encode_changes(changes) == {b"\x04a": raw, b"\x04b": None, b"\x05a": raw}
+    changes = Changes(values, [(b"\x04a", None, account), (b"\x04b", account, None), (b"\x05a", None, account)])
+    assert changes.encoded() == {b"\x04a": raw, b"\x04b": None, b"\x05a": raw}
     assert values.decode(b"\x04a", raw) is account
     read = values.decode(b"\x05a", raw)
     assert read == account

@@ -185,7 +185,7 @@ def counted(seed: int) -> tuple[Any, ...]:
         return True
 
     context: Any = SimpleNamespace(session=session)
-    return monthly._count(context, window, month, spend), room, session.changed()
+    return monthly._count(context, window, month, spend), room, list(session.changed())
 
 
 def test_the_kernel_counts_what_the_rules_count(monkeypatch: pytest.MonkeyPatch) -> None:

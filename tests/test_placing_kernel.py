@@ -13,7 +13,6 @@ from ledger_support import key, trading_chain
 from gridtokenx._native.orderbook import Kind
 from gridtokenx._native.placing import Placing
 from gridtokenx.ledger import spaces
-from gridtokenx.ledger.conservation import PACKED
 from gridtokenx.ledger.operations import PlaceOrder
 from gridtokenx.ledger.records import Account, Counters, Meter, Order, Participant, Position
 from gridtokenx.ledger.run import BlockRun
@@ -89,8 +88,8 @@ def placed(seed: int) -> tuple[Any, ...]:
     seen = []
     for transaction in transactions(random, run.context.now_ms // WINDOW_MS + random.choice((2, 2, 1))):
         mark = run.mark()
-        seen.append((run._one_by_one(transaction), run.weight, run.weight_worst, run.session.changed(),
-                     encode_changes(run.session.changed(PACKED)),
+        seen.append((run._one_by_one(transaction), run.weight, run.weight_worst, list(run.session.changed()),
+                     encode_changes(run.session.changed()),
                      list(run.desk._rows), list(run.desk._pending), dict(run.desk._placed)))
         if random.random() < 0.05:
             run.rollback(mark)

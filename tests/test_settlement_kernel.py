@@ -12,7 +12,6 @@ from ledger_support import genesis, key
 
 from gridtokenx._native.settlement import Meters
 from gridtokenx.ledger import spaces
-from gridtokenx.ledger.conservation import PACKED
 from gridtokenx.ledger.context import open_context
 from gridtokenx.ledger.metering_records import Energy, Quality, Reading, Settling, Traded
 from gridtokenx.ledger.records import Account, Meter, Position, Record
@@ -92,7 +91,8 @@ def settled(seed: int, room: int) -> tuple[list[Any], int]:
     piece = settlement._Piece(context, WINDOW, spend)
     piece.meters()
     piece.post()
-    return [session.changed(), encode_changes(session.changed(PACKED))], left
+    changes = session.changed()
+    return [list(changes), encode_changes(changes)], left
 
 
 def test_the_kernel_does_what_the_rules_say(monkeypatch: pytest.MonkeyPatch) -> None:

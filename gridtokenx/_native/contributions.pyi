@@ -1,6 +1,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+from gridtokenx._native.state import Changes
+
 class Entries:
     @property
     def beyond(self) -> tuple[int, int] | None: ...
@@ -12,6 +14,6 @@ class Contributions:
         self, classes: dict[str, type], spaces: Mapping[str, int], sums: dict[str, int], *, buy: int
     ) -> None: ...
     def gather(
-        self, changes: list[tuple[bytes, Any, Any]], index: int, rules: Mapping[int, Any], session: Any,
+        self, changes: Changes, index: int, rules: Mapping[int, Any], session: Any,
         entries: Entries, zone_group: Callable[[bytes, int], int], accounts: int, lots: int,
     ) -> int: ...

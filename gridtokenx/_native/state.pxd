@@ -67,6 +67,22 @@ cdef class Entry:
     cdef object before      # the record that was read of them; None while none was
     cdef object now         # a record, or the canonical bytes of one that nobody asked for yet
     cdef bint changed
+    cdef uint64_t head      # what `head_of` makes of the key, once it is changed
+
+
+cdef inline object former(Entry entry):
+    """What was at the entry's key: a record, the bytes of one that nobody asked for, or None."""
+    return entry.before if entry.before is not None else entry.raw
+
+
+cdef class Changes:
+    cdef list entries       # by ascending key
+    cdef Values values
+
+    cdef tuple _row(self, Entry entry)
+    cdef object _record(self, bytes key, object value)
+    cdef Py_ssize_t _first(self, bytes key) noexcept
+    cdef list _under(self, int space)
 
 
 cdef class Working:
@@ -76,12 +92,12 @@ cdef class Working:
     cdef Layer _layer           # the parent, where it is one
     cdef dict _entries
     cdef list _journal          # (entry, what it was), one after the other
-    cdef dict _changed          # entries that were ever changed, by space: most come in the order of their keys there
+    cdef list _changed          # by space, entries that were ever changed, most in the order of their keys; None: none
     cdef Py_ssize_t _touched
 
     cdef Entry _found(self, bytes key, object raw)
     cdef Entry entry(self, bytes key)
     cdef object record_of(self, Entry entry)
     cdef int set(self, Entry entry, object value) except -1
-    cdef list _ascending(self, list entries)
+    cdef bint _differs(self, Entry entry) except -1
     cdef Entry _met(self, bytes key, object raw)

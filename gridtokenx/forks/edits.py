@@ -35,7 +35,7 @@ def edit_block(parent: StateView, edit: Edit, *, chain_id: bytes | None = None, 
     session.put(spaces.CLOCK, Clock(height, above.timestamp_ms))
     session.put(spaces.PEAKS, grown)
     edit(session)
-    changes = list(session.changed())
+    changes = session.changed()
     check_changes(session, changes)
     encoded = encode_changes(changes)
     root, pages = trie.update(parent.page, above.state_root, encoded.items()) if rooted else (

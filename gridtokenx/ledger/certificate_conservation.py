@@ -13,6 +13,7 @@ from attrs import define, evolve, field, frozen
 
 from gridtokenx._native.conservation import RECORD, check_sums, find_negative
 from gridtokenx._native.contributions import Entries
+from gridtokenx._native.state import Changes
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.certificate_records import (
@@ -26,14 +27,13 @@ from gridtokenx.ledger.certificate_records import (
     Registry,
 )
 from gridtokenx.ledger.metering_records import Lot, Quality, Reading, Settlement
-from gridtokenx.ledger.session import Session, of_space
+from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader
 
 SPACES = frozenset({Space.CLAIM, Space.CLAIMING, Space.HOLDING, Space.BUNDLES, Space.METER_CLAIMS, Space.CERTIFICATE,
                     Space.CERTIFICATES_OF, Space.CERTIFICATE_OFFER})
 
-Change = tuple[bytes, Any, Any]
 _NOT_READ = Reading(0, 0, Quality.ESTIMATED, 0, 0)
 
 # Groups of a block, then of each meter that it touches: each adds up to nothing.
@@ -78,23 +78,19 @@ def _array(entries: Entries) -> np.ndarray[Any, Any]:
     return np.frombuffer(entries.raw(), RECORD)
 
 
-def check_certificates(session: Session, changes: list[Change], mine: list[int]) -> None:
+def check_certificates(session: Session, changes: Changes, mine: list[int]) -> None:
     """Checks the changes at the indexes `mine`, those of `SPACES`; `session` reads the state after the block.
 
     Raises InvariantError naming the record that is impossible, or what does not add up.
     """
     sums = _Sums()
     bounds = Entries()          # what may not be below zero
-    gone: dict[bytes, Any] | None = None
     for index in mine:
         key, before, now = changes[index]
         space, at = key[0], index << 32
         if space == _CLAIM:
             if before is None:
-                if gone is None:
-                    gone = {place: reading for place, reading, left in of_space(changes, Space.READING)
-                            if left is None}
-                _claim(session, gone, key, now)
+                _claim(session, changes, key, now)
                 meter = int.from_bytes(key[5:9], "big")
                 sums.meter(meter, METERED, index, -now.net_wh)
                 sums.meter(meter, CLAIMED, index, -now.issued_wh)
@@ -125,7 +121,7 @@ def check_certificates(session: Session, changes: list[Change], mine: list[int])
         else:
             group = LISTED if space == _CERTIFICATES_OF else OFFERED
             sums.chain(group, index, (now is not None) - (before is not None))
-    for key, before, now in of_space(changes, Space.CHAIN):
+    for key, before, now in changes.of_space(Space.CHAIN):
         if key == spaces.REGISTRY:
             sums.chain(ISSUED, 0, now.issued - before.issued)
             sums.chain(RETIRED, 0, now.retired - before.retired)
@@ -135,14 +131,14 @@ def check_certificates(session: Session, changes: list[Change], mine: list[int])
     sums.check()
 
 
-def _claim(session: Session, gone: dict[bytes, Any], key: bytes, claim: Claim) -> None:
+def _claim(session: Session, changes: Changes, key: bytes, claim: Claim) -> None:
     """The claim says what the reading says that the window was settled by, and the lot gives it once."""
     window, meter = int.from_bytes(key[1:5], "big"), int.from_bytes(key[5:9], "big")
     most = 0 if claim.quality == Quality.ESTIMATED else claim.net_wh
     if claim.issued_wh > most:
         raise InvariantError(f"meter {meter}, window {window}: claims of {claim.issued_wh} Wh; the meter allows {most}")
     place = spaces.reading(window, meter)
-    reading: Reading | None = session.get(place) or session.record(place, gone.get(place))
+    reading: Reading | None = session.get(place) or changes.before(place)
     if reading is None:
         reading = _NOT_READ
     if claim.issued_wh and (reading.injected_wh, reading.withdrawn_wh, reading.quality) != (

@@ -16,6 +16,7 @@ from attrs import frozen
 
 from gridtokenx._native.conservation import RECORD, check_sums
 from gridtokenx._native.contributions import Contributions, Entries
+from gridtokenx._native.state import Changes
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import certificate_conservation as certificates
 from gridtokenx.ledger import funds, spaces
@@ -58,7 +59,6 @@ _THB, _BIDS, _COLLATERAL, _PROCEEDS, _BOUGHT, _SOLD, _OPEN_BUYS, _OPEN_SELLS, _D
 _NO_ACCOUNT, _NO_POSITION = Account(), Position()
 _DIRECTIONS = ("corridor {1} as declared in window {0}", "corridor {1} against in window {0}")
 
-Change = tuple[bytes, Any, Any]
 Rule = Callable[[int, bytes, Any, Any], None]
 """Is given one change: its index, the key, the record before and the record now."""
 
@@ -193,9 +193,8 @@ class _Sums:
                 self.impossible.append(index)
 
 
-def check_changes(session: Session, changes: list[Change]) -> None:
-    """Checks the changes of one block, (key, record before, record now) each, in the spaces `PACKED` also as
-    bytes; `session` reads the state after it.
+def check_changes(session: Session, changes: Changes) -> None:
+    """Checks the changes of one block; `session` reads the state after it.
 
     Raises InvariantError naming the record that is impossible, or the sum that does not balance.
     """
@@ -205,37 +204,34 @@ def check_changes(session: Session, changes: list[Change]) -> None:
     while (index := _KERNEL.gather(changes, index, rules, session, sums.entries, metered.zone_group,
                                    metered.accounts, metered.lots)) < len(changes):
         key, before, now = changes[index]
-        rules[key[0]](index, key, session.record(key, before), session.record(key, now))
+        rules[key[0]](index, key, before, now)
         index += 1
     if sums.certified:
         certificates.check_certificates(session, changes, sums.certified)
     if sums.impossible:
         key, _, now = changes[sums.impossible[0]]
-        raise InvariantError(f"{Space(key[0]).name} {key[1:].hex()} is impossible: {session.record(key, now)}")
+        raise InvariantError(f"{Space(key[0]).name} {key[1:].hex()} is impossible: {now}")
     expected = np.zeros(len(sums.groups), np.int64)
     expected[Sum.THB] = sums.issued
-    for violation in check_sums(_records(session, sums.entries, changes), expected, limit=1):
+    for violation in check_sums(_records(sums.entries, changes), expected, limit=1):
         key = b"" if violation.identity is None else changes[violation.identity][0]
         where = f"; it goes wrong with {Space(key[0]).name} {key[1:].hex()}" if key else ""
         raise InvariantError(f"{sums.groups.name(violation.group)} does not balance: the block changes it by "
                              f"{violation.actual}, expected is {violation.expected}{where}")
 
 
-def _records(session: Session, entries: Entries, changes: list[Change]) -> np.ndarray[Any, Any]:
+def _records(entries: Entries, changes: Changes) -> np.ndarray[Any, Any]:
     if entries.beyond is not None:
         at, amount = entries.beyond
         key, _, now = changes[at >> 32]
         raise InvariantError(f"{Space(key[0]).name} {key[1:].hex()} changes a sum by {amount}, which needs more than "
-                             f"64 bits: {session.record(key, now)}")
+                             f"64 bits: {now}")
     return np.frombuffer(entries.raw(), RECORD)
 
 
 _KERNEL = Contributions(
     {record.__name__: record for record in (Account, Position, Order, Meter, Reading, Settlement, Lot, Energy, Traded)},
     Space.__members__, {member.name: int(member) for member in Sum}, buy=int(BUY))
-PACKED = frozenset({Space.ACCOUNT, Space.POSITION, Space.ORDER, Space.READING, Space.SETTLEMENT, Space.LOT,
-                    Space.ENERGY, Space.TRADED})
-"""Spaces of which changes may be given as the records' bytes: the kernel reads those."""
 
 
 def check_account(key: bytes, account: Account, *, may_owe: bool = False) -> None:

@@ -6,18 +6,19 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from attrs import define, frozen
 
+from gridtokenx._native.state import Changes
 from gridtokenx.crypto import mountain_range
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.crypto.merkle import merkle_root
 from gridtokenx.errors import InvariantError
 from gridtokenx.ledger import funds, spaces, trie, weights
 from gridtokenx.ledger.block import Header
-from gridtokenx.ledger.conservation import PACKED, check_changes
+from gridtokenx.ledger.conservation import check_changes
 from gridtokenx.ledger.context import Context, open_context
 from gridtokenx.ledger.epochs import BOUNDARY_KEYS, cross_boundary
 from gridtokenx.ledger.operations import (
@@ -34,7 +35,7 @@ from gridtokenx.ledger.order import ExecutionOrder
 from gridtokenx.ledger.parameters import Parameters, read_parameters
 from gridtokenx.ledger.receipts import Code, Failed, InvalidBlock, Outcome, Receipt
 from gridtokenx.ledger.records import Account, AccountKeys, Authorities, Clock, Epoch, Peaks
-from gridtokenx.ledger.session import Session, encode_changes, nothing_due, of_space
+from gridtokenx.ledger.session import Session, encode_changes, nothing_due
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateReader, StateView
 from gridtokenx.ledger.timed import TimedWork
@@ -292,7 +293,7 @@ class BlockRun:
         if inputs.height >= self._epoch.boundary:
             cross_boundary(session, inputs.parent_hash, self.parameters.epoch_length)
         following: Authorities = session.get(spaces.AUTHORITIES)
-        changes = session.changed(PACKED)
+        changes = session.changed()
         # What was tried and undone leaves no weight, so builder and voter meter alike.
         weight = self._weight + self.desk.weight + max(0, len(changes) - self._keys_before) * weights.KEY
         if weight > self.parameters.max_block_weight:
@@ -321,7 +322,7 @@ class BlockRun:
         # What transactions left of uncrossing is due as well: the next block need not wait for its heartbeat.
         unfinished = self._timed.unfinished or any(
             now is not None and read_timed_key(key)[0] <= self.context.now_ms
-            for key, _, now in of_space(changes, Space.TIMED))
+            for key, _, now in changes.of_space(Space.TIMED))
         touched = self._sync_books(changes)
         self.books.commit(result_header.hash, inputs.parent_hash, touched)
         session.release_due = nothing_due   # else session and desk hold each other, and all that the block read
@@ -348,27 +349,21 @@ class BlockRun:
             zones[fill.trade.buy_zone][1] += fill.trade.value_uthb
         return tuple((wh, value) for wh, value in zones)
 
-    def _sync_books(self, changes: list[tuple[bytes, Any, Any]]) -> frozenset[int]:
+    def _sync_books(self, changes: Changes) -> frozenset[int]:
         """Takes orders out of the engine that left state without it; returns the windows whose orders changed."""
         touched: set[int] = set()
         gone: dict[int, list[int]] = {}
         closed: set[int] = set()            # windows of which an order is gone, and whose gate has passed
-        orders, at = of_space(changes, Space.ORDER), 0
-        while at < len(orders):             # keys ascend: window by window
-            prefix = orders[at][0][:4]
-            end = bisect_left(orders, (prefix + _LAST_NUMBER,), at)
-            window = int.from_bytes(prefix[1:], "big")
-            touched.add(window)
-            left = (order_id for order_id in [int.from_bytes(key[1:], "big") for key, _, now in orders[at:end]
-                                              if now is None] if not self.desk.in_engine(order_id))
+        touched.update(window for window, _ in _by_window(changes.keys(Space.ORDER)))
+        for window, orders in _by_window(changes.gone(Space.ORDER)):
+            left = (order_id for order_id in orders if not self.desk.in_engine(order_id))
             if gate_ms(window) <= self.context.now_ms:
                 if next(left, None) is not None:
                     closed.add(window)
             elif some := list(left):
                 gone[window] = some
-            at = end
         for space in (Space.CORRIDOR_WINDOW, Space.TRADING, Space.WORK_LEFT):
-            touched.update(int.from_bytes(key[1:5], "big") for key, _, _ in of_space(changes, space))
+            touched.update(int.from_bytes(key[1:5], "big") for key in changes.keys(space))
         for window in sorted(gone):
             self.books.remove(window, gone[window])
         for window in self._timed.gated | closed:
@@ -376,9 +371,19 @@ class BlockRun:
         return frozenset(touched)
 
 
-def _flags(changes: list[tuple[bytes, Any, Any]]) -> tuple[tuple[int, int, int], ...]:
+def _by_window(orders: list[bytes]) -> Iterator[tuple[int, Iterator[int]]]:
+    """(window, the orders' ids) of the keys of orders, ascending."""
+    at = 0
+    while at < len(orders):
+        prefix = orders[at][:4]
+        end = bisect_left(orders, prefix + _LAST_NUMBER, at)
+        yield int.from_bytes(prefix[1:], "big"), (int.from_bytes(key[1:], "big") for key in orders[at:end])
+        at = end
+
+
+def _flags(changes: Changes) -> tuple[tuple[int, int, int], ...]:
     return tuple((int.from_bytes(key[1:5], "big"), key[5], now.residual)
-                 for key, _, now in of_space(changes, Space.FLAG) if now is not None and not now.cleared)
+                 for key, _, now in changes.of_space(Space.FLAG) if now is not None and not now.cleared)
 
 
 def group_windows(operations: Sequence[tuple[Any, ...]]) -> list[int]:

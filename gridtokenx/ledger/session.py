@@ -5,11 +5,10 @@ Every change is journalled, so that an operation or a transaction that fails lea
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gridtokenx._native.state import Working
+from gridtokenx._native.state import Changes, Working
 from gridtokenx.ledger.schema import VALUES
 from gridtokenx.ledger.state import StateReader
 
@@ -35,11 +34,6 @@ class Session(Working):
         super().__init__(parent, height, nothing_due, VALUES)
 
 
-def of_space(changes: list[tuple[bytes, Any, Any]], space: int) -> list[tuple[bytes, Any, Any]]:
-    """Those of `changes`, by ascending key, whose keys are of one space."""
-    return changes[bisect_left(changes, (bytes((space,)),)):bisect_left(changes, (bytes((space + 1,)),))]
-
-
-def encode_changes(changes: list[tuple[bytes, Any, Any]]) -> dict[bytes, bytes | None]:
+def encode_changes(changes: Changes) -> dict[bytes, bytes | None]:
     """The changeset's new values as bytes; None where the key is gone."""
-    return VALUES.encode_changes(changes)
+    return changes.encoded()
