@@ -133,6 +133,9 @@ def test_failures_have_their_codes(chain: Chain) -> None:
     chain.send(ISSUER, Deposit(ALICE, THB))
     with pytest.raises(OperationFailed, match="transfer: UNFUNDED"):
         chain.send(ALICE, Transfer(BOB, 2 * THB))
+    with pytest.raises(ForkError, match=r"no block takes the transaction: gtx1.* can spend 0 uTHB .* lack the fee"):
+        chain.send(key("nobody"), Transfer(BOB, 1))
+    assert chain.waiting == 0
     with pytest.raises(OperationFailed, match="FEE_TOO_LOW"):
         chain.send(ALICE, Transfer(BOB, 1), fee_uthb=0)
     ticket = chain.submit(ALICE, Transfer(BOB, 1), fee_uthb=1)

@@ -19,6 +19,7 @@ from attrs import define, evolve, field, frozen
 
 from gridtokenx import codec
 from gridtokenx._native.canonical import tuples
+from gridtokenx.crypto.bech32m import encode_address
 from gridtokenx.crypto.hashing import Domain, digest
 from gridtokenx.crypto.keys import NO_SIGNATURE, PrivateKey
 from gridtokenx.forks.base import Base
@@ -225,13 +226,19 @@ class Chain:
     def send(self, sender: Party, *operations: Operation, fee_uthb: int | None = None) -> list[tuple[Any, ...]]:
         """Submits one transaction and mines until it is in a block; returns the data of each operation.
 
-        Raises OperationFailed when it was refused, or one of its operations failed.
+        Raises OperationFailed when it was refused, or one of its operations failed; ForkError when no block takes it.
         """
         ticket = self.submit(sender, *operations, fee_uthb=fee_uthb)
         while True:
-            receipt = self.mine().receipts.get(ticket)
+            mined, unfinished = self._mine(self.parameters, self.parameters.min_block_interval_ms)
+            receipt = mined.receipts.get(ticket)
             if receipt is not None:
                 break
+            if not mined.receipts and not unfinished:       # it would be the same in the next one
+                self._pool = [entry for entry in self._pool if entry.ticket != ticket]
+                raise ForkError(f"no block takes the transaction: {encode_address(address_of(sender))} can spend "
+                                f"{self.account(sender).balance} uTHB and may lack the fee; `override.balance` gives "
+                                "it money")
         if isinstance(receipt, Refusal):
             raise OperationFailed(int(receipt.code), f"{receipt.code.name}: {receipt.reason}")
         for operation, outcome in zip(operations, receipt.outcomes, strict=True):
