@@ -89,7 +89,7 @@ cdef class Contributions:
     cdef Shape account, position, order, meter, reading, settlement, lot, energy, traded
     cdef int account_space, position_space, order_space, reading_space, settlement_space, lot_space, energy_space
     cdef int traded_space
-    cdef bytes meter_space
+    cdef uint8_t meter_space
     cdef int64_t buy
 
     def __init__(self, dict classes not None, spaces not None, dict sums not None, *, buy):
@@ -101,7 +101,7 @@ cdef class Contributions:
         self.account_space, self.position_space, self.order_space = spaces["ACCOUNT"], spaces["POSITION"], spaces["ORDER"]
         self.reading_space, self.settlement_space = spaces["READING"], spaces["SETTLEMENT"]
         self.lot_space, self.energy_space, self.traded_space = spaces["LOT"], spaces["ENERGY"], spaces["TRADED"]
-        self.meter_space, self.buy = bytes((spaces["METER"],)), buy
+        self.meter_space, self.buy = spaces["METER"], buy
 
     def gather(self, Changes changes not None, Py_ssize_t index, dict rules not None, Working session not None, Entries entries not None,
                zone_group, int64_t accounts, int64_t lots):
@@ -114,7 +114,8 @@ cdef class Contributions:
         cdef object before, now
         cdef int space, last = -1
         cdef bint ruled = False, done
-        cdef int64_t at, group = 0, zone = -1, of
+        cdef int64_t at, group = 0, zone = -1
+        cdef int64_t bill[7]        # zone, and what `_settlement` takes
         while index < count:
             change = <Entry>changes.entries[index]
             key, before, now = change.key, former(change), change.now
@@ -132,13 +133,14 @@ cdef class Contributions:
                 elif space == self.reading_space:
                     done = self._reading(session, key, now)
                 elif space == self.settlement_space:
-                    done = now is None or read_any(self.settlement, now, MOST, 1, 1, &of)
+                    done = now is None or read_any(self.settlement, now, MOST, 1, 7, bill)
                     if now is not None and done:
                         # Bills come by window, and in a town by zone: the group is seldom another one.
-                        if window is None or of != zone or memcmp(PyBytes_AS_STRING(key), PyBytes_AS_STRING(window), 5):
-                            window, zone = key, of
+                        if window is None or bill[0] != zone or memcmp(
+                                PyBytes_AS_STRING(key), PyBytes_AS_STRING(window), 5):
+                            window, zone = key, bill[0]
                             group = zone_group(key[1:5], zone)
-                        done = self._settlement(at, before, now, accounts, group, lots, entries)
+                        done = self._settlement(at, before, bill + 1, accounts, group, lots, entries)
                 elif space == self.energy_space:
                     done = self._energy(at, before, now, accounts, entries)
                 elif space == self.lot_space:
@@ -234,24 +236,27 @@ cdef class Contributions:
     cdef bint _reading(self, Working session, bytes key, object now) except -1:
         cdef int64_t n[2]
         cdef int64_t m[4]       # injection, withdrawal, since, boundary
+        cdef bytes place
         if now is None:
             return True
         if not read_any(self.reading, now, MOST, 0, 2, n):
             return False
-        meter = session.entry(self.meter_space + key[5:]).now
+        if PyBytes_GET_SIZE(key) != 9:
+            return False
+        place = PyBytes_FromStringAndSize(PyBytes_AS_STRING(key) + 4, 5)
+        (<uint8_t*>PyBytes_AS_STRING(place))[0] = self.meter_space
+        meter = session.entry(place).now
         if meter is None or not read_any(self.meter, meter, MOST, 7, 4, m) or m[3]:
             return False
         return 0 <= n[0] <= m[0] // QUARTERS and 0 <= n[1] <= m[1] // QUARTERS
 
-    cdef bint _settlement(self, int64_t at, object before, object now, int64_t account, int64_t zone, int64_t lots,
+    cdef bint _settlement(self, int64_t at, object before, int64_t* n, int64_t account, int64_t zone, int64_t lots,
                           Entries entries) except -1:
+        """`n`: minted, burned, bought, sold, supplied, taken now."""
         cdef int64_t o[6]
-        cdef int64_t n[6]       # minted, burned, bought, sold, supplied, taken
         cdef int i
         cdef int[6] order = [0, 1, 4, 5, 2, 3]
-        if now is None:
-            return True
-        if not read_any(self.settlement, before, MOST, 2, 6, o) or not read_any(self.settlement, now, MOST, 2, 6, n):
+        if not read_any(self.settlement, before, MOST, 2, 6, o):
             return False
         if n[0] + n[4] + n[2] != n[1] + n[5] + n[3]:
             return False
