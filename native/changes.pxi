@@ -152,10 +152,21 @@ cdef class Changes:
             return None
         return self._record(key, former(<Entry>self.entries[index]))
 
+    def encode(self):
+        """Makes bytes of every record there is now: what the key is to hold."""
+        cdef Entry entry
+        cdef list raws = []
+        for entry in self.entries:
+            raws.append(None if entry.now is None else self.values.encode(entry.key, entry.now))
+        self.raws = raws
+
     def encoded(self):
         """Key -> canonical bytes now, or None."""
-        cdef dict made = {}
-        cdef Entry entry
-        for entry in self.entries:
-            made[entry.key] = None if entry.now is None else self.values.encode(entry.key, entry.now)
-        return made
+        cdef Py_ssize_t i
+        if self.raws is None:
+            self.encode()
+        if self.known is None:
+            self.known = {}
+            for i in range(len(self.entries)):
+                self.known[(<Entry>self.entries[i]).key] = self.raws[i]
+        return self.known

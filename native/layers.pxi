@@ -141,24 +141,27 @@ cdef class Merged:
 
     def add(self, Layer view not None):
         """Takes in the changes of the next block."""
-        cdef PyObject* found
-        cdef _Shelf shelf
-        cdef bytes key
-        cdef object value
-        cdef Py_ssize_t before
-        cdef uint64_t number
-        cdef int space
-        for key, value in view.changes.items():
-            space = space_of(key)
-            number = self._number(key, space)
-            found = self._shelves.at(number)
-            shelf = <_Shelf>found if found != NULL else self._new_shelf(number, space)
-            before = len(shelf.values)
-            shelf.values[key] = value
-            if len(shelf.values) > before:
-                shelf.fresh.append(key)
-                self._size += 1
+        cdef Changes made = view._made
+        cdef Py_ssize_t i
+        if view._changes is None:
+            for i in range(len(made.entries)):
+                self._put((<Entry>made.entries[i]).key, made.raws[i])
+        else:
+            for key, value in view._changes.items():
+                self._put(key, value)
         self.pages.update(view.pages)
+
+    cdef int _put(self, bytes key, object value) except -1:
+        cdef int space = space_of(key)
+        cdef uint64_t number = self._number(key, space)
+        cdef PyObject* found = self._shelves.at(number)
+        cdef _Shelf shelf = <_Shelf>found if found != NULL else self._new_shelf(number, space)
+        cdef Py_ssize_t before = len(shelf.values)
+        shelf.values[key] = value
+        if len(shelf.values) > before:
+            shelf.fresh.append(key)
+            self._size += 1
+        return 0
 
     def range(self, bytes prefix not None):
         """(key, what it holds or None) under `prefix`, ascending, of what was changed; None if nothing was."""
@@ -256,12 +259,32 @@ cdef object along(_Shelf shelf, bytes prefix):
 
 
 cdef class Layer:
-    """One block's changes of keys and pages over `parent`. Where `recent` is set it has all of these, and what is below."""
+    """One block's changes of keys and pages over `parent`. Where `recent` is set it has all of these, and what is below.
 
-    def __init__(self, object parent, object header, dict changes=None, dict pages=None):
+    These may be given as `Changes`: a table is made of them when somebody asks, and most blocks of a fork are laid into a
+    `Merged` and asked for nothing.
+    """
+
+    def __init__(self, object parent, object header, object changes=None, dict pages=None):
         self.parent, self.header, self.recent = parent, header, None
-        self.changes = {} if changes is None else changes
         self.pages = {} if pages is None else pages
+        if not isinstance(changes, Changes):
+            self._changes = {} if changes is None else changes
+        elif (<Changes>changes).known is not None:
+            self._changes = (<Changes>changes).known
+        else:
+            self._made = changes
+            if self._made.raws is None:
+                self._made.encode()
+
+    @property
+    def changes(self):
+        return self.known()
+
+    cdef dict known(self):
+        if self._changes is None:
+            self._changes, self._made = self._made.encoded(), None
+        return self._changes
 
     cdef object find(self, bytes key):
         """What `key` holds, or None."""
@@ -272,7 +295,7 @@ cdef class Layer:
             recent = layer.recent       # which another thread may take away meanwhile
             if recent is not None:
                 return recent.find(key)
-            found = PyDict_GetItemWithError(layer.changes, key)
+            found = PyDict_GetItemWithError(layer.known(), key)
             if found != NULL:
                 return <object>found
             if not isinstance(layer.parent, Layer):

@@ -32,8 +32,8 @@ cdef inline bint below(bytes first, bytes second) noexcept:
 
 
 include "values.pxi"
-include "layers.pxi"
 include "changes.pxi"
+include "layers.pxi"
 
 
 cdef class Working:

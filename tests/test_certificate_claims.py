@@ -20,7 +20,7 @@ from gridtokenx.ledger.context import open_context
 from gridtokenx.ledger.metering_records import Lot, Quality, Reading, Settlement
 from gridtokenx.ledger.parameters import read_parameters
 from gridtokenx.ledger.records import Account, Counters, Meter, Trade
-from gridtokenx.ledger.session import Session, encode_changes
+from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.spaces import Space
 from gridtokenx.ledger.state import StateView
 from gridtokenx.market.clearing import clear_window
@@ -133,7 +133,7 @@ def run_claims(state: StateView, window: int, budgets: list[int], blocks: list[i
         done = clear_window(context, window, spend)
         changes = session.changed()
         check_changes(session, changes)
-        state = StateView(state, state.header, encode_changes(changes))
+        state = StateView(state, state.header, changes.encoded())
         if blocks is not None:
             blocks.append(len(changes))
             audit_certificates(state)

@@ -14,7 +14,7 @@ from gridtokenx.ledger import records, spaces, tariff_records
 from gridtokenx.ledger.metering_records import Energy
 from gridtokenx.ledger.records import Account, Order, Position
 from gridtokenx.ledger.schema import VALUES, decode_value, encode_value
-from gridtokenx.ledger.session import Session, encode_changes
+from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.state import EmptyState, Recent, StateView
 
 HEADER = genesis().header()
@@ -132,7 +132,7 @@ def test_a_session_undoes_and_tells_net_changes() -> None:
     session.put(three, None)
     changes = session.changed()
     assert list(changes) == [(one, Account(balance=1), Account(balance=5))]
-    assert encode_changes(changes) == {one: Account(balance=5).encode()}
+    assert changes.encoded() == {one: Account(balance=5).encode()}
     assert session.keys_touched == 4
 
 
@@ -175,6 +175,28 @@ def test_changes_are_told_by_space_and_by_key() -> None:
                                                 (accounts[1], None, Account(balance=2))]
 
 
+def test_a_layer_of_changes_is_one_of_their_table() -> None:
+    one, two, three = (spaces.account(bytes([number]) * 32) for number in range(3))
+    parent = StateView(EmptyState(), HEADER, {one: Account(balance=1).encode(), two: Account(balance=2).encode()})
+    rows = [(one, Account(balance=1), None), (three, None, Account(balance=3))]
+    now = {one: None, three: Account(balance=3).encode()}
+    for encoded in (False, True):
+        changes = Changes(VALUES, rows)
+        if encoded:
+            assert changes.encoded() == now
+        view = StateView(parent, HEADER, changes)
+        recent = Recent(Flat(parent))
+        recent.add(view)
+        assert recent.flat() == now
+        assert [recent.get(where) for where in (one, two, three)] == [None, Account(balance=2).encode(), now[three]]
+        assert [view.get(where) for where in (one, two, three)] == [None, Account(balance=2).encode(), now[three]]
+        assert view.changes == now
+        assert list(view.scan(b"")) == [(two, Account(balance=2).encode()), (three, now[three])]
+        recent = Recent(Flat(parent))
+        recent.add(view)        # whose table was made
+        assert recent.flat() == now
+
+
 ADDRESSES = [bytes([number]) * 32 for number in range(4)]
 KEYS = [spaces.energy(address) for address in ADDRESSES] + [spaces.account(address) for address in ADDRESSES]
 amounts = st.one_of(st.none(), st.integers(0, 2))
@@ -214,7 +236,7 @@ def test_a_session_is_a_map_that_knows_what_it_was(held: list[int | None], steps
     assert list(changes) == net
     assert [session.get(key_) for key_ in KEYS] == [now[key_] for key_ in KEYS]
     assert list(changes) == list(session.changed()) == net
-    assert encode_changes(changes) == {key_: None if is_ is None else is_.encode() for key_, _, is_ in net}
+    assert changes.encoded() == {key_: None if is_ is None else is_.encode() for key_, _, is_ in net}
 
 
 def test_records_read_back() -> None:

@@ -16,7 +16,6 @@ from gridtokenx.ledger import spaces
 from gridtokenx.ledger.operations import PlaceOrder
 from gridtokenx.ledger.records import Account, Counters, Meter, Order, Participant, Position
 from gridtokenx.ledger.run import BlockRun
-from gridtokenx.ledger.session import encode_changes
 from gridtokenx.ledger.transaction import Transaction, make_transaction
 from gridtokenx.market import desk
 from gridtokenx.market.clock import WINDOW_MS
@@ -89,7 +88,7 @@ def placed(seed: int) -> tuple[Any, ...]:
     for transaction in transactions(random, run.context.now_ms // WINDOW_MS + random.choice((2, 2, 1))):
         mark = run.mark()
         seen.append((run._one_by_one(transaction), run.weight, run.weight_worst, list(run.session.changed()),
-                     encode_changes(run.session.changed()),
+                     run.session.changed().encoded(),
                      list(run.desk._rows), list(run.desk._pending), dict(run.desk._placed)))
         if random.random() < 0.05:
             run.rollback(mark)

@@ -15,7 +15,7 @@ from gridtokenx.ledger import spaces
 from gridtokenx.ledger.context import open_context
 from gridtokenx.ledger.metering_records import Energy, Quality, Reading, Settling, Traded
 from gridtokenx.ledger.records import Account, Meter, Position, Record
-from gridtokenx.ledger.session import Session, encode_changes
+from gridtokenx.ledger.session import Session
 from gridtokenx.market import bills, settlement
 from gridtokenx.market.clock import WINDOW_MS
 from gridtokenx.market.money import DEBT_MOST
@@ -92,7 +92,7 @@ def settled(seed: int, room: int) -> tuple[list[Any], int]:
     piece.meters()
     piece.post()
     changes = session.changed()
-    return [list(changes), encode_changes(changes)], left
+    return [list(changes), changes.encoded()], left
 
 
 def test_the_kernel_does_what_the_rules_say(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,32 @@ cdef class Values:
     cdef int _remember(self, int space, bytes raw, object value) except -1
 
 
+cdef class Entry:
+    cdef bytes key
+    cdef bytes raw          # the canonical bytes that the parent has, or None
+    cdef object before      # the record that was read of them; None while none was
+    cdef object now         # a record, or the canonical bytes of one that nobody asked for yet
+    cdef bint changed
+    cdef uint64_t head      # what `head_of` makes of the key, once it is changed
+
+
+cdef inline object former(Entry entry):
+    """What was at the entry's key: a record, the bytes of one that nobody asked for, or None."""
+    return entry.before if entry.before is not None else entry.raw
+
+
+cdef class Changes:
+    cdef list entries       # by ascending key
+    cdef list raws          # what `encode` made: the bytes that each of their keys is to hold, or None; None: not yet
+    cdef dict known         # what `encoded` made
+    cdef Values values
+
+    cdef tuple _row(self, Entry entry)
+    cdef object _record(self, bytes key, object value)
+    cdef Py_ssize_t _first(self, bytes key) noexcept
+    cdef list _under(self, int space)
+
+
 cdef class _Shelf:
     cdef uint64_t number
     cdef dict values
@@ -48,6 +74,7 @@ cdef class Merged:
     cdef dict _known(self, Py_ssize_t most)
     cdef uint64_t _number(self, bytes key, int space) noexcept
     cdef _Shelf _new_shelf(self, uint64_t number, int space)
+    cdef int _put(self, bytes key, object value) except -1
     cdef bint reach(self, bytes key) except -1
     cdef object find(self, bytes key)
     cdef object find_page(self, bytes path)
@@ -56,33 +83,12 @@ cdef class Merged:
 cdef class Layer:
     cdef public object parent, header
     cdef public Merged recent
-    cdef readonly dict changes, pages
+    cdef dict _changes          # None: still as `_made` has them
+    cdef Changes _made
+    cdef readonly dict pages
 
+    cdef dict known(self)
     cdef object find(self, bytes key)
-
-
-cdef class Entry:
-    cdef bytes key
-    cdef bytes raw          # the canonical bytes that the parent has, or None
-    cdef object before      # the record that was read of them; None while none was
-    cdef object now         # a record, or the canonical bytes of one that nobody asked for yet
-    cdef bint changed
-    cdef uint64_t head      # what `head_of` makes of the key, once it is changed
-
-
-cdef inline object former(Entry entry):
-    """What was at the entry's key: a record, the bytes of one that nobody asked for, or None."""
-    return entry.before if entry.before is not None else entry.raw
-
-
-cdef class Changes:
-    cdef list entries       # by ascending key
-    cdef Values values
-
-    cdef tuple _row(self, Entry entry)
-    cdef object _record(self, bytes key, object value)
-    cdef Py_ssize_t _first(self, bytes key) noexcept
-    cdef list _under(self, int space)
 
 
 cdef class Working:

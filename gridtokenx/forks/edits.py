@@ -15,7 +15,7 @@ from gridtokenx.ledger.block import Header
 from gridtokenx.ledger.conservation import check_changes
 from gridtokenx.ledger.records import Authorities, Clock, Peaks
 from gridtokenx.ledger.run import authorities_hash, zone_count
-from gridtokenx.ledger.session import Session, encode_changes
+from gridtokenx.ledger.session import Session
 from gridtokenx.ledger.state import StateView
 
 Edit = Callable[[Session], None]
@@ -37,7 +37,7 @@ def edit_block(parent: StateView, edit: Edit, *, chain_id: bytes | None = None, 
     edit(session)
     changes = session.changed()
     check_changes(session, changes)
-    encoded = encode_changes(changes)
+    encoded = changes.encoded()
     root, pages = trie.update(parent.page, above.state_root, encoded.items()) if rooted else (
         above.state_root, {})
     members: Authorities = session.get(spaces.AUTHORITIES)

@@ -299,12 +299,12 @@ class BlockRun:
         if weight > self.parameters.max_block_weight:
             raise InvalidBlock(f"weight {weight}; at most {self.parameters.max_block_weight} is allowed")
         check_changes(session, changes)
-        encoded = encode_changes(changes)
+        encode_changes(changes)
         header = self.parent.header
         state_root = header.state_root
         pages: dict[bytes, bytes | None] = {}
         if inputs.rooted:
-            state_root, pages = trie.update(self.parent.page, header.state_root, encoded.items(), _MEMO)
+            state_root, pages = trie.update(self.parent.page, header.state_root, changes.encoded().items(), _MEMO)
         receipts = tuple(self._receipt(applied) for applied in self._applied)
         receipts_raw = tuple(receipt.encode() for receipt in receipts)
         peaks: Peaks = session.get(spaces.PEAKS)
@@ -318,7 +318,7 @@ class BlockRun:
             next_authorities_hash=authorities_hash(following),
             market=self._market_summary(),
         )
-        view = StateView(self.parent, result_header, encoded, pages)
+        view = StateView(self.parent, result_header, changes, pages)
         # What transactions left of uncrossing is due as well: the next block need not wait for its heartbeat.
         unfinished = self._timed.unfinished or any(
             now is not None and read_timed_key(key)[0] <= self.context.now_ms

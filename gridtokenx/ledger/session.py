@@ -34,6 +34,6 @@ class Session(Working):
         super().__init__(parent, height, nothing_due, VALUES)
 
 
-def encode_changes(changes: Changes) -> dict[bytes, bytes | None]:
-    """The changeset's new values as bytes; None where the key is gone."""
-    return changes.encoded()
+def encode_changes(changes: Changes) -> None:
+    """Makes bytes of all that is new in them: what `changes.encoded` gives, and a `StateView` takes."""
+    changes.encode()

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from gridtokenx._native.state import Layer, Merged, over, span
+from gridtokenx._native.state import Changes, Layer, Merged, over, span
 from gridtokenx.ledger import trie
 from gridtokenx.ledger.block import Header
 from gridtokenx.ledger.spaces import OF_WINDOWS
@@ -83,7 +83,7 @@ class StateView(Layer):
         recent: Recent | None
         """A short cut: this block's changes and all below, given to the newest final block as long as it is that."""
 
-    def __init__(self, parent: StateReader, header: Header, changes: dict[bytes, bytes | None] | None = None,
+    def __init__(self, parent: StateReader, header: Header, changes: dict[bytes, bytes | None] | Changes | None = None,
                  pages: dict[bytes, bytes | None] | None = None) -> None:
         super().__init__(parent, header, changes, pages)
         self._sorted: list[bytes] | None = None
