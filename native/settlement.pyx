@@ -267,16 +267,16 @@ cdef class _Run:
         if boundary or since > self.begin_ms:
             return 1 if self.spend(k.clear_weight) else 2
 
-        if self.late and session.entry(window_key(k.late_space, self.window, number)).now is not None:
+        if self.late and session.now(window_key(k.late_space, self.window, number)) is not None:
             return 0
         # What is read decides whether the bill is plain: until then nothing is written.
-        if not read_any(k.position, session.entry(window_key(k.position_space, self.window, number)).now, WH_MOST, 0, 2, p):
+        if not read_any(k.position, session.now(window_key(k.position_space, self.window, number)), WH_MOST, 0, 2, p):
             return 0
         sold, bought = p[0], p[1]
         if bought or sold:
             traded_at = session.entry(window_key(k.traded_space, self.window, number))
             traded = traded_at.now
-        reading = session.entry(window_key(k.reading_space, self.window, number)).now
+        reading = session.now(window_key(k.reading_space, self.window, number))
         if reading is None or not read_any(k.reading, reading, WH_MOST, 0, 3, r) or not read_any(
                 k.traded, traded, MONEY_MOST, 0, 7, t) or bought < 0 or sold < 0 or r[0] < 0 or r[1] < 0:
             return 0

@@ -59,6 +59,13 @@ cdef class Working:
             return <Entry>known
         return self._found(key, self.parent.get(key) if self._layer is None else self._layer.find(key))
 
+    cdef object now(self, bytes key):
+        """What stands at `key`, for whoever looks once and does not change it: nothing is kept of it."""
+        cdef PyObject* known = PyDict_GetItemWithError(self._entries, key)
+        if known != NULL:
+            return (<Entry>known).now
+        return self.parent.get(key) if self._layer is None else self._layer.find(key)
+
     cdef object record_of(self, Entry entry):
         """The record of an entry, made of its bytes when nobody asked for it before."""
         if type(entry.now) is not bytes:

@@ -103,6 +103,7 @@ cdef class Working:
 
     cdef Entry _found(self, bytes key, object raw)
     cdef Entry entry(self, bytes key)
+    cdef object now(self, bytes key)
     cdef object record_of(self, Entry entry)
     cdef int set(self, Entry entry, object value) except -1
     cdef bint _differs(self, Entry entry) except -1
