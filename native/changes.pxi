@@ -15,7 +15,7 @@ cdef inline uint64_t head_of(bytes key) noexcept:
 
 
 @no_gc
-@freelist(1024)
+@freelist(16384)         # a large block's
 cdef class Entry:
     """What the block found at a key, and what is there now. Records refer to no entry: there are no cycles to look for."""
 
