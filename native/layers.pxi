@@ -85,6 +85,21 @@ cdef inline uint64_t padded(const uint8_t* at, Py_ssize_t size, uint8_t pad) noe
     return number
 
 
+cdef class Rows:
+    """(key, value or None) of all that a `Merged` has, in no order."""
+
+    def __init__(self, Merged merged not None):
+        self.merged = merged
+
+    def __len__(self):
+        return self.merged._size
+
+    def __iter__(self):
+        cdef _Shelf shelf
+        for shelf in self.merged._shelves.all:
+            yield from shelf.values.items()
+
+
 cdef class Merged:
     """The changes of several blocks over `base`, whose `last_key` tells how far its keys of a space go: beyond lies nothing.
 
@@ -143,11 +158,11 @@ cdef class Merged:
         """Takes in the changes of the next block."""
         cdef Changes made = view._made
         cdef Py_ssize_t i
-        if view._changes is None:
+        if made is not None:
             for i in range(len(made.entries)):
                 self._put((<Entry>made.entries[i]).key, made.raws[i])
         else:
-            for key, value in view._changes.items():
+            for key, value in view.known().items():
                 self._put(key, value)
         self.pages.update(view.pages)
 
@@ -261,14 +276,16 @@ cdef object along(_Shelf shelf, bytes prefix):
 cdef class Layer:
     """One block's changes of keys and pages over `parent`. Where `recent` is set it has all of these, and what is below.
 
-    These may be given as `Changes`: a table is made of them when somebody asks, and most blocks of a fork are laid into a
-    `Merged` and asked for nothing.
+    These may be given as `Changes`, or as a `Merged` to which nothing is added any more: a table is made of them when
+    somebody asks. Most blocks of a fork are laid into a `Merged` and asked for nothing.
     """
 
     def __init__(self, object parent, object header, object changes=None, dict pages=None):
         self.parent, self.header, self.recent = parent, header, None
         self.pages = {} if pages is None else pages
-        if not isinstance(changes, Changes):
+        if isinstance(changes, Merged):
+            self._merged = changes
+        elif not isinstance(changes, Changes):
             self._changes = {} if changes is None else changes
         elif (<Changes>changes).known is not None:
             self._changes = (<Changes>changes).known
@@ -283,7 +300,8 @@ cdef class Layer:
 
     cdef dict known(self):
         if self._changes is None:
-            self._changes, self._made = self._made.encoded(), None
+            self._changes = self._merged.flat() if self._made is None else self._made.encoded()
+            self._made = self._merged = None
         return self._changes
 
     cdef object find(self, bytes key):

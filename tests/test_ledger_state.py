@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ledger_support import Flat, genesis
 
-from gridtokenx._native.state import Changes, Values
+from gridtokenx._native.state import Changes, Rows, Values
 from gridtokenx.ledger import records, spaces, tariff_records
 from gridtokenx.ledger.metering_records import Energy
 from gridtokenx.ledger.records import Account, Order, Position
@@ -76,6 +76,14 @@ def test_recent_blocks_read_as_one_layer(earlier: Layers, below: Layers, recentl
         for where in asked:
             assert final.get(where) == plain.get(where)
     assert recent.flat() == {where: value for layer in recently for where, value in layer.items()}
+    assert sorted(Rows(recent)) == sorted(recent.flat().items())
+    assert len(Rows(recent)) == len(recent.flat())
+    merged = StateView(base, HEADER, recent, final.pages)       # as a fork has it when its root was made
+    assert merged.changes == recent.flat()
+    assert [merged.get(where) for where in asked] == [plain.get(where) for where in asked]
+    again = Recent(Flat(base))
+    again.add(StateView(base, HEADER, recent))
+    assert again.flat() == recent.flat()
     for layer in above:
         final, plain = StateView(final, HEADER, layer, layer), StateView(plain, HEADER, layer, layer)
     for prefix in prefixes:

@@ -80,11 +80,16 @@ cdef class Merged:
     cdef object find_page(self, bytes path)
 
 
+cdef class Rows:
+    cdef Merged merged
+
+
 cdef class Layer:
     cdef public object parent, header
     cdef public Merged recent
-    cdef dict _changes          # None: still as `_made` has them
+    cdef dict _changes          # None: still as `_made` or `_merged` has them
     cdef Changes _made
+    cdef Merged _merged
     cdef readonly dict pages
 
     cdef dict known(self)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from attrs import evolve
 
+from gridtokenx._native.state import Rows
 from gridtokenx.ledger import trie
 from gridtokenx.ledger.state import EmptyState, Recent, StateReader, StateView
 
@@ -74,8 +75,9 @@ class Growing:
 
     def rooted(self, newest: StateView) -> StateView:
         """The same state with its root in its header. Nothing may be added any more."""
-        view = rooted(StateView(self._base, newest.header, self._recent.flat()))
-        self._recent.pages.update(view.pages)
+        root, pages = trie.update(self._base.page, self._base.header.state_root, Rows(self._recent))
+        view = StateView(self._base, evolve(newest.header, state_root=root), self._recent, pages)
+        self._recent.pages.update(pages)
         view.recent = self._recent          # its tables are small, and their keys need no sorting
         return view
 

@@ -83,7 +83,8 @@ class StateView(Layer):
         recent: Recent | None
         """A short cut: this block's changes and all below, given to the newest final block as long as it is that."""
 
-    def __init__(self, parent: StateReader, header: Header, changes: dict[bytes, bytes | None] | Changes | None = None,
+    def __init__(self, parent: StateReader, header: Header,
+                 changes: dict[bytes, bytes | None] | Changes | Merged | None = None,
                  pages: dict[bytes, bytes | None] | None = None) -> None:
         super().__init__(parent, header, changes, pages)
         self._sorted: list[bytes] | None = None
