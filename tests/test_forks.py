@@ -162,7 +162,17 @@ def test_time_passes_when_told_to(chain: Chain) -> None:
         chain.warp(chain.now.replace(tzinfo=None))
 
 
-@pytest.mark.parametrize("pass_", [Chain.advance, Chain.skip])
+def _reach(chain: Chain, windows: int) -> None:
+    """To where it is already, too."""
+    there = chain.window + windows
+    for window in (there, there, chain.window):
+        chain.reach(window)
+        if chain.unfinished:
+            chain.flush()
+    assert chain.window == there
+
+
+@pytest.mark.parametrize("pass_", [Chain.advance, _reach])
 def test_windows_settle_on_a_slow_clock_too(pass_: Callable[[Chain, int], None]) -> None:
     """One block a quarter hour would be a halt of the chain in each, and move the readings' deadlines on and on."""
     with gridtokenx.new_chain(genesis(rate=1)) as slow:

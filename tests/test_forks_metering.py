@@ -16,7 +16,7 @@ def houses(count: int, windows: int) -> Simulation:
     town = 'name = "t"\nseed = 1\nstart = 2025-04-21T09:00:00+07:00\nwindows = 1\n[[groups]]\nname = "h"\n' \
            f'count = {count}\nzones = {{ Bangkok = 1 }}\nagent = {{ strategy = "truthful" }}\n'
     simulation = begin(parse_scenario(town))
-    simulation.chain.skip(windows + 1)
+    simulation.chain.reach(simulation.chain.window + windows + 1)
     return simulation
 
 
@@ -33,13 +33,13 @@ def test_readings_of_an_hour_are_those_of_its_quarters() -> None:
         if together:
             chain.report_columns(before, meters, energies)
             assert sum(len(block.receipts) for block in chain.blocks[mined:]) == transactions(300, 3) == 2
+            assert chain.report_columns(before, [], []) == chain.now_ms
         else:
             for at in range(3):
                 chain.report(before + at, {number: own[2 * at:2 * at + 2] for number, own in zip(
                     meters, energies, strict=True)})
         made.append(chain.frames.readings().filter(window=before + 1))
         assert chain.frames.readings().height == 900
-        chain.report_columns(before, [], [])
         chain.close()
     assert made[0].equals(made[1])
     assert made[0]["withdrawn_wh"].to_list() == [2 * number for number in meters]
@@ -56,6 +56,29 @@ def test_of_readings_that_are_refused_meter_and_window_are_named() -> None:
     assert chain.frames.readings().sort("window", "meter")["withdrawn_wh"].to_list() == [1, 3, 2, 4]
     with pytest.raises(ForkError, match=f"6 of 6 .* meter {meters[0]} READING_KNOWN in window {before}, "):
         chain.report_columns(before, meters, [(0, 1, 0, 2), (0, 3, 0, most), (most, 0, 0, 4)])
+    chain.close()
+
+
+@pytest.mark.parametrize("windows", [1, 2, 4])
+def test_readings_fit_into_the_smallest_blocks(windows: int) -> None:
+    simulation = houses(260, windows)
+    chain, meters = simulation.chain, sorted(house.meter for house in simulation.houses)
+    chain.override.parameters(max_block_weight=20_000)
+    came_ms = chain.report_columns(chain.window - windows, meters, [(0, 5) * windows] * len(meters))
+    assert chain.frames.readings()["withdrawn_wh"].to_list() == [5] * windows * len(meters)
+    assert came_ms <= chain.now_ms
+    chain.close()
+
+
+@pytest.mark.parametrize("rows", [
+    [(0, 1)], [(0, 1), (0, 1, 0, 1), (0, 1)], [(), (), ()], [(0,), (0,), (0,)], [(0, 1) * 97] * 3])
+def test_columns_that_do_not_fit_are_refused_before_anything_is_sent(rows: list[tuple[int, ...]]) -> None:
+    simulation = houses(3, 1)
+    chain, meters = simulation.chain, sorted(house.meter for house in simulation.houses)
+    blocks = len(chain.blocks)
+    with pytest.raises(ForkError, match=f"{len(rows)} rows of .* for 3 meters; a row for each with injected and"):
+        chain.report_columns(chain.window - 1, meters, rows)
+    assert len(chain.blocks) == blocks and not chain.waiting
     chain.close()
 
 

@@ -21,7 +21,7 @@ from gridtokenx.scenario import STRATEGIES, ScenarioError, Situation, parse_scen
 from gridtokenx.scenario.arbitrage import plan
 from gridtokenx.scenario.devices import Battery, Cars, car_load
 from gridtokenx.scenario.profiles import commercial, shipped
-from gridtokenx.scenario.run import LEAD, REPORT_WINDOWS, _stops
+from gridtokenx.scenario.run import LEAD, _report_windows, _stops, begin
 from gridtokenx.scenario.streams import stream
 
 BATTERY = Battery(10_000, 1_250, 0.9)
@@ -170,8 +170,9 @@ def test_it_makes_no_difference_whether_meters_report_every_hour_or_every_quarte
     made = parse_scenario(text(windows=12, session=12, rounds=2, strategy="battery-arbitrage").replace(
         "06:00:00", "10:00:00").replace("pv_kw = 6.0", "pv_kw = 6.0\nbattery_kwh = 8.0\nbattery_kw = 4.0"))
     results = []
-    for windows in (REPORT_WINDOWS, 1):
-        monkeypatch.setattr(sys.modules[_stops.__module__], "REPORT_WINDOWS", windows)
+    for windows in (4, 1):
+        if windows == 1:
+            monkeypatch.setattr(sys.modules[_stops.__module__], "_report_windows", lambda *_: 1)
         with run(made) as result:
             chain = result.chain
             assert chain.frames.readings()["quality"].unique().to_list() == [0]
@@ -184,13 +185,36 @@ def test_it_makes_no_difference_whether_meters_report_every_hour_or_every_quarte
     assert hourly[4] == quarterly[4] and hourly[3] < quarterly[3] - 10
 
 
-@given(st.integers(1, 200), st.integers(1, 96))
-def test_a_run_stops_for_every_session_and_in_time_for_every_reading(count: int, session: int) -> None:
+@pytest.mark.parametrize(("interval_ms", "most_timed", "said"), [
+    (3_000, 1_000, "the horizon is not settled in time"),       # a window's ten meters take two blocks of nine minutes
+    (25_000, 30_000, r"the chain cannot keep up: readings of window \d+ came after their deadline")])
+def test_a_chain_that_cannot_keep_up_says_so(interval_ms: int, most_timed: int, said: str) -> None:
+    simulation = begin(parse_scenario(text(windows=24, session=24)))
+    with simulation.chain as chain:
+        chain.override.parameters(min_block_interval_ms=interval_ms, max_timed_weight=most_timed)
+        with pytest.raises(ScenarioError, match=said):
+            for _ in simulation.sessions():
+                pass
+        assert ("settled" in said) != any(chain.frames.settlements()["quality"])  # where they were late
+        assert len(chain.blocks) < 500
+
+
+@pytest.mark.parametrize(("interval_ms", "windows"), [(10, 4), (400, 4), (2_000, 3), (2_600, 2), (4_000, 1)])
+def test_meters_report_as_seldom_as_blocks_allow(interval_ms: int, windows: int) -> None:
+    with begin(parse_scenario(text())).chain as chain:
+        chain.override.parameters(min_block_interval_ms=interval_ms)
+        assert _report_windows(chain, 10) == windows
+        chain.override.parameters(max_block_weight=20_000)
+        assert _report_windows(chain, 10_000) <= windows
+
+
+@given(st.integers(1, 200), st.integers(1, 96), st.integers(1, 4))
+def test_a_run_stops_for_every_session_and_in_time_for_every_reading(count: int, session: int, report: int) -> None:
     windows = range(1_000, 1_000 + count)
-    stops = _stops(windows, session)
+    stops = _stops(windows, session, report)
     first = windows.start - LEAD + 1
     assert stops[0] == first and set(range(first, first + count, session)) <= set(stops)
-    assert all(0 < after - before <= 4 for before, after in pairwise(stops))
+    assert all(0 < after - before <= report for before, after in pairwise(stops))
     assert windows.stop + 4 in stops                    # the last window is settled, an hour after its end
 
 

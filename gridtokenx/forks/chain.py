@@ -99,6 +99,7 @@ class Chain:
     _keys: dict[str, PrivateKey] = field(factory=dict)
     meter_keys: dict[int, bytes] = field(factory=dict, init=False)      # public ones of the fork's own, once needed
     adopted: tuple[int, ...] = field(default=(), init=False)    # meters that have these; only edits change keys
+    unfinished: bool = field(default=False, init=False)         # work that was due is left: the last block had no room
     _growing: Growing | None = field(default=None, init=False)          # while blocks have no state root
 
     def __attrs_post_init__(self) -> None:
@@ -230,11 +231,11 @@ class Chain:
         """
         ticket = self.submit(sender, *operations, fee_uthb=fee_uthb)
         while True:
-            mined, unfinished = self._mine(self.parameters, self.parameters.min_block_interval_ms)
+            mined = self._step(self.parameters, self.parameters.min_block_interval_ms)
             receipt = mined.receipts.get(ticket)
             if receipt is not None:
                 break
-            if not mined.receipts and not unfinished:       # it would be the same in the next one
+            if not mined.receipts and not self.unfinished:       # it would be the same in the next one
                 self._pool = [entry for entry in self._pool if entry.ticket != ticket]
                 raise ForkError(f"no block takes the transaction: {encode_address(address_of(sender))} can spend "
                                 f"{self.account(sender).balance} uTHB and may lack the fee; `override.balance` gives "
@@ -254,10 +255,10 @@ class Chain:
         """
         report(self, window, readings)
 
-    def report_columns(self, window: int, meters: Sequence[int], energies_wh: Sequence[tuple[int, ...]]) -> None:
+    def report_columns(self, window: int, meters: Sequence[int], energies_wh: Sequence[tuple[int, ...]]) -> int:
         """`report` of many meters, ascending, of one window or several that follow each other: of each meter what it
-        injected and withdrew in `window`, in the next one, ..."""
-        report_columns(self, window, meters, energies_wh)
+        injected and withdrew in `window`, in the next one, ... Returns the market time of the last block with some."""
+        return report_columns(self, window, meters, energies_wh)
 
     @property
     def waiting(self) -> int:
@@ -273,19 +274,22 @@ class Chain:
         """
         parameters = self.parameters
         step = parameters.min_block_interval_ms if after_ms is None else max(after_ms, parameters.min_block_interval_ms)
-        mined, _ = self._mine(parameters, step)
-        return mined
+        return self._step(parameters, step)
 
-    def flush(self) -> list[Mined]:
-        """Blocks until nothing waits, neither a transaction nor timed work that was due."""
+    def flush(self, until_ms: int | None = None) -> list[Mined]:
+        """Blocks until nothing waits, neither a transaction nor timed work that was due.
+
+        With `until_ms` such work is left (`unfinished`) once it is that market time.
+        """
         made = []
         for _ in range(MAX_CATCH_UP_BLOCKS):
             before = len(self._pool)
-            mined, unfinished = self._mine(self.parameters, self.parameters.min_block_interval_ms)
+            mined = self._step(self.parameters, self.parameters.min_block_interval_ms)
             made.append(mined)
-            if not unfinished and not self._pool:
+            working = self.unfinished and (until_ms is None or self.now_ms < until_ms)
+            if not working and not self._pool:
                 return made
-            if not unfinished and len(self._pool) == before and not mined.receipts:
+            if not self.unfinished and len(self._pool) == before and not mined.receipts:
                 break
         raise ForkError(f"{len(self._pool)} transactions fit into no block")
 
@@ -295,7 +299,7 @@ class Chain:
         One jump: use `advance` where people should be able to act in each window. Raises ForkError for the past.
         """
         target = _market_ms(to)
-        made = [self._until(target)[0]] if target > self.now_ms else []
+        made = [self._until(target)] if target > self.now_ms else []
         if target < self.now_ms and not made:
             raise ForkError(f"market time is {self.now.isoformat()} already; time does not run backwards: use revert")
         return made + self.flush()
@@ -307,26 +311,31 @@ class Chain:
         whose clock is slow there are heartbeats between, as on the live network: no halt that would move deadlines.
         """
         for _ in range(windows):
-            self.skip(1)
+            self.reach(self.window + 1)
+            if self.unfinished or self._pool:
+                self.flush()
             if each is not None:
                 each(self)
                 if self._pool:
                     self.flush()
 
-    def skip(self, windows: int) -> None:
-        """Lets `windows` delivery windows pass as `advance` does, but without a block at the beginning of each: for
-        whoever does nothing in between. What falls due is done as it would be, at the end."""
-        begin_ms = (self.window + windows) * WINDOW_MS
+    def reach(self, window: int) -> None:
+        """Lets delivery windows pass until `window` begins, with no more blocks than the clock needs: for whoever does
+        nothing in between. Work that was due may be left then (`unfinished`). Nothing happens if it has begun."""
+        begin_ms = window * WINDOW_MS
         while begin_ms - self.now_ms > HALT_MS * self.identity.market_rate:
             self.mine(HALT_MS)
-        _, unfinished = self._until(begin_ms)
-        if unfinished or self._pool:
-            self.flush()
+        if begin_ms > self.now_ms:
+            self._until(begin_ms)
 
-    def _until(self, market_ms: int) -> tuple[Mined, bool]:
+    def _until(self, market_ms: int) -> Mined:
         missing = market_ms - self.now_ms
         parameters = self.parameters
-        return self._mine(parameters, max(parameters.min_block_interval_ms, -(-missing // self.identity.market_rate)))
+        return self._step(parameters, max(parameters.min_block_interval_ms, -(-missing // self.identity.market_rate)))
+
+    def _step(self, parameters: Parameters, step_ms: int) -> Mined:
+        mined, self.unfinished = self._mine(parameters, step_ms)
+        return mined
 
     def _mine(self, parameters: Parameters, step_ms: int) -> tuple[Mined, bool]:
         header = self.head.header
@@ -414,7 +423,7 @@ class Chain:
         if point is None:
             raise ForkError(f"no snapshot {number}; there are {sorted(self._points)}")
         self._points = {known: kept for known, kept in self._points.items() if known <= number}
-        self.adopted = ()
+        self.adopted, self.unfinished = (), False
         regrouped = _grid(self.head) != _grid(point.head)
         self._state = point.head
         self._growing = None if self._growing is None else Growing(self.head)

@@ -13,18 +13,22 @@ from gridtokenx.crypto.hashing import Domain
 from gridtokenx.crypto.keys import NO_SIGNATURE, PrivateKey, unsigned_as_good
 from gridtokenx.forks.errors import ForkError
 from gridtokenx.forks.mined import Refusal
-from gridtokenx.ledger import spaces
+from gridtokenx.ledger import spaces, weights
 from gridtokenx.ledger.metering_records import Collector, Quality
 from gridtokenx.ledger.operations import ReportReadings, sign_report
 from gridtokenx.ledger.operations.report_readings import MAX_READINGS, SignedReport
 from gridtokenx.ledger.receipts import Code, Receipt
 from gridtokenx.ledger.records import Meter
 from gridtokenx.ledger.session import Session
+from gridtokenx.market.clock import MarketClock
+from gridtokenx.market.readings import MAX_REPORT_WINDOWS
 
 if TYPE_CHECKING:
     from gridtokenx.forks.chain import Chain
 
 NAMED_MOST = 3
+WEIGHT_OF_A_TRANSACTION = 17_500
+"""Of its readings, with which it fits into a block of the least `max_block_weight` there may be."""
 ALL_ZONES = (1 << 64) - 1
 
 
@@ -34,16 +38,17 @@ def report(chain: Chain, window: int, readings: Mapping[int, tuple[int, int]]) -
     report_columns(chain, window, numbers, [readings[number] for number in numbers])
 
 
-def report_columns(chain: Chain, window: int, numbers: Sequence[int], energies: Sequence[tuple[int, ...]]) -> None:
-    """`report` of meters, ascending, each with injected and withdrawn Wh of `window`, of the next one, ... Raises
-    ForkError."""
+def report_columns(chain: Chain, window: int, numbers: Sequence[int], energies: Sequence[tuple[int, ...]]) -> int:
+    """`report` of meters, ascending, each with injected and withdrawn Wh of `window`, of the next one, ...; the market
+    time (ms) of the last block that has some of them. Raises ForkError."""
+    windows = _windows(numbers, energies)
+    came_ms = chain.now_ms
     if not numbers:
-        return
-    windows = len(energies[0]) // 2
+        return came_ms
     if window + windows > chain.window:
         raise ForkError(f"window {window + windows - 1} is not over; the one that is running is {chain.window}")
     _adopt(chain, numbers)
-    size = MAX_READINGS // windows
+    size = _meters_of_a_transaction(windows)
     collector = _collector(chain, transactions(len(numbers), windows))
     sent: dict[int, Sequence[int]] = {}
     for first in range(0, len(numbers), size):
@@ -58,20 +63,44 @@ def report_columns(chain: Chain, window: int, numbers: Sequence[int], energies: 
                 repeat(NO_SIGNATURE), strict=False))),))
         sent[ticket] = numbers[part]
     refused: list[tuple[int, int, str]] = []
+    fixed = chain.identity
+    clock = MarketClock(fixed.genesis_ms, fixed.market_start_ms, fixed.market_rate)
     with nullcontext() if chain.signs else unsigned_as_good(Domain.METER_READING, chain.chain_id):
-        for mined in chain.flush():
+        for mined in chain.flush(came_ms):      # in the first blocks there are, whatever other work is due
             for ticket, receipt in mined.receipts.items():
                 if ticket in sent:
                     refused += _refused(receipt, sent[ticket], window, windows)
+                    came_ms = clock.at(mined.header.timestamp_ms)
     if refused:
         named = ", ".join(f"meter {number} {reason}" + (f" in window {of}" if windows > 1 else "")
                           for number, of, reason in refused[:NAMED_MOST])
         raise ForkError(f"{len(refused)} of {len(numbers) * windows} readings were refused: {named}")
+    return came_ms
+
+
+def _windows(numbers: Sequence[int], energies: Sequence[tuple[int, ...]]) -> int:
+    """Of how many windows there are readings."""
+    sizes = {len(own) for own in energies}
+    if len(energies) != len(numbers) or len(sizes) > 1 or any(
+            size % 2 or not 2 <= size <= 2 * MAX_REPORT_WINDOWS for size in sizes):
+        raise ForkError(f"{len(energies)} rows of {sorted(sizes)} energies for {len(numbers)} meters; a row for each "
+                        f"with injected and withdrawn Wh of 1 to {MAX_REPORT_WINDOWS} windows is allowed, as many for "
+                        "all")
+    return max(sizes, default=2) // 2
 
 
 def transactions(meters: int, windows: int) -> int:
     """How many it takes to report so many windows of so many meters."""
-    return -(-meters // (MAX_READINGS // windows))
+    return -(-meters // _meters_of_a_transaction(windows))
+
+
+def weight(meters: int, windows: int) -> int:
+    """What reports of so many windows of so many meters weigh, nearly."""
+    return meters * (weights.SIGNATURE + windows * (weights.READING + weights.KEY))
+
+
+def _meters_of_a_transaction(windows: int) -> int:
+    return min(MAX_READINGS // windows, WEIGHT_OF_A_TRANSACTION // weight(1, windows))
 
 
 def _signed(chain: Chain, number: int, window: int, energies: tuple[int, ...]) -> SignedReport:

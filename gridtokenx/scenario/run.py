@@ -15,11 +15,12 @@ import numpy as np
 from attrs import define, evolve
 
 from gridtokenx.forks import Chain, fork, new_chain
-from gridtokenx.forks.metering import prepare, transactions
+from gridtokenx.forks.metering import prepare, transactions, weight
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.genesis import load_genesis
 from gridtokenx.ledger.metering_records import Settling
 from gridtokenx.market.clock import WINDOW_MS, window_at
+from gridtokenx.market.deadlines import deadline_ms
 from gridtokenx.node.collector import ALLOCATIONS_OF_A_RUN, collecting_less
 from gridtokenx.scenario.errors import ScenarioError
 from gridtokenx.scenario.population import House, World, enlarge, people, register, residents, world_of
@@ -29,7 +30,7 @@ from gridtokenx.scenario.schema import SERIES, THAILAND, Place, Scenario
 from gridtokenx.scenario.trading import Floor
 
 LEAD = 3                    # windows before the horizon in which the houses are registered
-REPORT_WINDOWS = 4          # the reading deadline: an hour
+DEADLINE_WINDOWS = 4        # readings are due an hour after their window
 SETTLING_WINDOWS = 8        # after the horizon: readings' deadline, and its work
 LICENCE_MS = 366 * 86_400_000
 _TERMS = {"on_peak_uthb_kwh": "on_peak", "off_peak_uthb_kwh": "off_peak", "service_uthb_month": "service",
@@ -83,9 +84,9 @@ class Simulation:
         meters = [houses[number].meter for number in order.tolist()]
         net = np.array([house.net_wh for house in houses], np.int64)
         with_battery = [(number, house) for number, house in enumerate(houses) if house.battery is not None]
-        stops, span = _stops(windows, size), _span(windows)
-        for before, present in pairwise([span.start - 1, *stops]):
-            chain.skip(present - before)
+        stops, span = _stops(windows, size, _report_windows(chain, len(houses))), _span(windows)
+        for before, present, following in zip([span.start - 1, *stops], stops, [*stops[1:], span.stop], strict=False):
+            chain.reach(present)
             over = range(max(before, span.start), present)      # in the first of the span meters begin to measure
             if over:
                 read = np.zeros((len(over), len(houses)), np.int64)
@@ -95,7 +96,10 @@ class Simulation:
                         for number, house in with_battery:
                             read[row, number] = house.read(at, int(floor.position_wh[number, at]))
                 both = np.stack((read.clip(min=0), (-read).clip(min=0)), axis=1)[..., order].reshape(-1, len(houses))
-                chain.report_columns(over.start, meters, list(zip(*both.tolist(), strict=True)))
+                _in_time(chain, over.start, chain.report_columns(
+                    over.start, meters, list(zip(*both.tolist(), strict=True))))
+            if chain.unfinished:
+                chain.flush(following * WINDOW_MS)
             offset = present + LEAD - 1 - start
             if 0 <= offset < len(windows) and offset % size == 0:
                 session = windows[offset:offset + size]
@@ -149,7 +153,7 @@ def _begin(scenario: Scenario, chain: Chain, launch: Launch | None) -> Simulatio
         enlarge(chain, there)
         houses += there
     _outages(chain, scenario, world)
-    stops = _stops(windows, scenario.trading.session_windows)
+    stops = _stops(windows, scenario.trading.session_windows, _report_windows(chain, len(houses)))
     prepare(chain, sum(transactions(len(houses), stop - before) for before, stop in pairwise(stops)))
     if launch is not None:
         chain, first_mined = launch(chain), 0
@@ -162,17 +166,36 @@ def _span(windows: range) -> range:
     return range(windows.start - LEAD + 1, windows.stop + SETTLING_WINDOWS)
 
 
-def _stops(windows: range, session: int) -> list[int]:
-    """The windows of the span at whose beginning something is done. Meters report once an hour, or more often where
-    somebody trades meanwhile: the first reading of an hour still comes before its deadline."""
-    span, due = _span(windows), windows.stop + REPORT_WINDOWS
+def _stops(windows: range, session: int, report: int) -> list[int]:
+    """The windows of the span at whose beginning something is done: sessions, reports of at most `report` windows."""
+    span, due = _span(windows), windows.stop + DEADLINE_WINDOWS
     trading = range(span.start, span.start + len(windows), session)
     stops = [span.start]
     while (present := stops[-1]) < span.stop - 1:
         begun = (present - span.start) // session + 1           # sessions
-        nearest = min(present + REPORT_WINDOWS, *trading[begun:begun + 1], span.stop - 1)
+        nearest = min(present + report, *trading[begun:begun + 1], span.stop - 1)
         stops.append(min(nearest, due) if present < due else nearest)
     return stops
+
+
+def _report_windows(chain: Chain, houses: int) -> int:
+    """How many windows meters report at once: an hour's, if the first of them still comes long before its deadline."""
+    parameters = chain.parameters
+    for windows in range(DEADLINE_WINDOWS, 1, -1):
+        blocks = 1 + -(-weight(houses, windows) // parameters.max_block_weight)
+        room_ms = (DEADLINE_WINDOWS + 1 - windows) * WINDOW_MS
+        if 2 * blocks * parameters.min_block_interval_ms * chain.identity.market_rate < room_ms:
+            return windows
+    return 1
+
+
+def _in_time(chain: Chain, window: int, came_ms: int) -> None:
+    """Raises ScenarioError when readings of a window came after its deadline: its bills would be estimates."""
+    settling: Settling = chain.record(spaces.SETTLING)
+    if came_ms >= deadline_ms(settling, window):
+        raise ScenarioError(
+            f"the chain cannot keep up: readings of window {window} came after their deadline; fewer houses, a slower "
+            "clock, a lower min_block_interval_ms or higher max_block_weight and max_timed_weight are needed")
 
 
 def _settled(chain: Chain, windows: range) -> bool:
