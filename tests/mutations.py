@@ -689,9 +689,10 @@ def page_of(table: str, mutations: list[Mutation]) -> str:
     """Rows of docs/mutations.md."""
     lines = ["| rule | source | noticed by |", "|---|---|---|"]
     for _, line in sorted({int(line[:3]): line for line in table.splitlines()}.items()):
-        file, caught = line[63:].split(maxsplit=1)
+        name = mutations[int(line[:3]) - 1][0]
+        file, caught = line[13 + max(50, len(name)):].split(maxsplit=1)
         noticed = caught[:caught.rindex(" s")].rsplit(None, 1)[0]
-        lines.append(f"| {mutations[int(line[:3]) - 1][0]} | `{file}` | `{noticed.split('[')[0]}` |")
+        lines.append(f"| {name} | `{file}` | `{noticed.split('[')[0]}` |")
     return "\n".join(lines)
 
 
