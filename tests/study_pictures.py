@@ -163,6 +163,11 @@ async def look(folder: Path, pages: list[Path], interpreter: str | None, port: i
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Where pictures of the pages go.")
 def main(households: int, port_base: int, interpreter: str | None, out: Path | None) -> None:
     """Fork a running testnet, let a day pass with twice the panels, and open what comes of it in a browser."""
+    if interpreter is not None and (asked := subprocess.run(
+            [interpreter, "-c", "import jupyterlab, ipykernel, gridtokenx"], cwd="/", capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": ""}, check=False)).returncode:
+        raise click.UsageError(f"--jupyter {interpreter}: {asked.stderr.strip().splitlines()[-1]}; a Python that has "
+                               "jupyterlab, ipykernel and gridtokenx[study] is allowed")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with testnet(folder / "run", households, port_base) as directory:

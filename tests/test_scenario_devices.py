@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_scenario import text
 
+from gridtokenx.forks import ForkError
 from gridtokenx.ledger import spaces
 from gridtokenx.ledger.conservation import audit_totals
 from gridtokenx.ledger.records import Account
@@ -192,11 +193,20 @@ def test_a_chain_that_cannot_keep_up_says_so(interval_ms: int, most_timed: int, 
     simulation = begin(parse_scenario(text(windows=24, session=24)))
     with simulation.chain as chain:
         chain.override.parameters(min_block_interval_ms=interval_ms, max_timed_weight=most_timed)
+        point = chain.snapshot()
         with pytest.raises(ScenarioError, match=said):
             for _ in simulation.sessions():
                 pass
         assert ("settled" in said) != any(chain.frames.settlements()["quality"])  # where they were late
         assert len(chain.blocks) < 500
+        assert chain.unfinished or "settled" not in said
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("gridtokenx.forks.chain.MAX_CATCH_UP_BLOCKS", 3)
+            if chain.unfinished:
+                with pytest.raises(ForkError, match="work that was due is not done after 3 blocks"):
+                    chain.flush()
+        chain.revert(point)
+        assert not chain.unfinished
 
 
 @pytest.mark.parametrize(("interval_ms", "windows"), [(10, 4), (400, 4), (2_000, 3), (2_600, 2), (4_000, 1)])

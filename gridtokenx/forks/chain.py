@@ -291,6 +291,9 @@ class Chain:
                 return made
             if not self.unfinished and len(self._pool) == before and not mined.receipts:
                 break
+        if not self._pool:
+            raise ForkError(f"work that was due is not done after {MAX_CATCH_UP_BLOCKS:,} blocks, while more falls "
+                            "due; a higher max_timed_weight is needed")
         raise ForkError(f"{len(self._pool)} transactions fit into no block")
 
     def warp(self, to: datetime | int) -> list[Mined]:
